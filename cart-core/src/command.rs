@@ -1,0 +1,237 @@
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::cart::{Cart, Line, line_id};
+use crate::context::{Context, CouponLapse, Item};
+use crate::limits;
+use crate::rejection::Rejection;
+
+/// What a shopper asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Put so many of an item in; they join the line of the same item and variant.
+    Add {
+        /// The item.
+        item_id: String,
+        /// Units, from 1.
+        quantity: u32,
+        /// Canonical JSON, empty for none.
+        variant: String,
+    },
+    /// Make a line so many; none removes it.
+    SetQuantity {
+        /// The line.
+        line_id: String,
+        /// Units.
+        quantity: u32,
+    },
+    /// Take a line out.
+    Remove {
+        /// The line.
+        line_id: String,
+    },
+    /// Take every line out. Coupons stay: they were typed in for the shopping, not for a line.
+    Clear,
+    /// Type a coupon in; a second time changes nothing.
+    ApplyCoupon {
+        /// The code.
+        code: String,
+    },
+    /// Take a coupon back; one that is not there changes nothing.
+    RemoveCoupon {
+        /// The code.
+        code: String,
+    },
+    /// Take a guest's cart over.
+    Merge {
+        /// The guest's cart.
+        from: Cart,
+        /// What becomes of a line that both carts have.
+        policy: MergePolicy,
+    },
+}
+
+/// The quantity of a line that both carts have. Lines of only one of them are kept as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MergePolicy {
+    /// The larger one. Idempotent and commutative, so a repeated sign-in changes nothing.
+    #[default]
+    Max,
+    /// Both together, up to [`limits::QUANTITY_MAX`].
+    Sum,
+    /// The guest's.
+    Replace,
+}
+
+/// The standard answer to a command: the cart as it is afterwards, or why not.
+pub fn apply(cart: Cart, command: &Command, context: &Context) -> Result<Cart, Rejection> {
+    match command {
+        Command::Add { item_id, quantity, variant } => add(cart, item_id, *quantity, variant, context),
+        Command::SetQuantity { line_id, quantity: 0 } | Command::Remove { line_id } => remove(cart, line_id),
+        Command::SetQuantity { line_id, quantity } => set_quantity(cart, line_id, *quantity, context),
+        Command::Clear => Ok(Cart { lines: Vec::new(), ..cart }),
+        Command::ApplyCoupon { code } => apply_coupon(cart, code, context),
+        Command::RemoveCoupon { code } => {
+            let coupons = cart.coupons.into_iter().filter(|applied| applied != code).collect();
+            Ok(Cart { coupons, ..cart })
+        }
+        Command::Merge { from, policy } => merge(cart, from, *policy, context),
+    }
+}
+
+fn add(
+    mut cart: Cart,
+    item_id: &str,
+    quantity: u32,
+    variant: &str,
+    context: &Context,
+) -> Result<Cart, Rejection> {
+    if quantity == 0 {
+        return Err(Rejection::QuantityOutOfRange);
+    }
+    if variant.len() > limits::VARIANT_BYTES_MAX {
+        return Err(Rejection::VariantTooLarge);
+    }
+    let item =
+        context.item(item_id).ok_or_else(|| Rejection::ItemUnknown { item_id: item_id.to_string() })?;
+    let price = item.price.ok_or_else(|| Rejection::ItemNotSold {
+        item_id: item_id.to_string(),
+        currency: cart.currency,
+    })?;
+    if item.stock == 0 {
+        return Err(Rejection::OutOfStock { line_id: None, item_id: item_id.to_string(), stock: 0 });
+    }
+    let line_id = line_id(item_id, variant);
+    if let Some(line) = cart.lines.iter_mut().find(|line| line.line_id == line_id) {
+        line.quantity = checked_quantity(line.quantity.saturating_add(quantity), item, Some(&line_id))?;
+        line.updated_at_ms = context.now_ms;
+        return Ok(cart);
+    }
+    if cart.lines.len() >= limits::LINES_MAX {
+        return Err(Rejection::TooManyLines);
+    }
+    let quantity = checked_quantity(quantity, item, None)?;
+    // Strictly growing, so that the order of lines needs no column of its own.
+    let added_at_ms = cart.lines.last().map_or(context.now_ms, |last| context.now_ms.max(last.added_at_ms + 1));
+    cart.lines.push(Line {
+        line_id,
+        item_id: item_id.to_string(),
+        quantity,
+        variant: variant.to_string(),
+        unit_price: price,
+        added_at_ms,
+        updated_at_ms: context.now_ms,
+    });
+    Ok(cart)
+}
+
+fn set_quantity(
+    mut cart: Cart,
+    line_id: &str,
+    quantity: u32,
+    context: &Context,
+) -> Result<Cart, Rejection> {
+    let line = line_mut(&mut cart, line_id)?;
+    let fewer = quantity <= line.quantity;
+    line.quantity = match context.item(&line.item_id) {
+        Some(item) if !fewer => checked_quantity(quantity, item, Some(line_id))?,
+        // Taking units out is always allowed, also of an item that has left the catalogue.
+        _ if fewer => quantity,
+        _ => {
+            return Err(Rejection::ItemGone {
+                line_id: line_id.to_string(),
+                item_id: line.item_id.clone(),
+            });
+        }
+    };
+    line.updated_at_ms = context.now_ms;
+    Ok(cart)
+}
+
+fn remove(mut cart: Cart, line_id: &str) -> Result<Cart, Rejection> {
+    line_mut(&mut cart, line_id)?;
+    cart.lines.retain(|line| line.line_id != line_id);
+    Ok(cart)
+}
+
+fn apply_coupon(mut cart: Cart, code: &str, context: &Context) -> Result<Cart, Rejection> {
+    if cart.coupons.iter().any(|applied| applied == code) {
+        return Ok(cart);
+    }
+    let named = || code.to_string();
+    let coupon = context.coupon(code).ok_or_else(|| Rejection::CouponUnknown { code: named() })?;
+    match coupon.lapse(context.now_ms) {
+        Some(CouponLapse::NotStarted) => return Err(Rejection::CouponNotStarted { code: named() }),
+        Some(CouponLapse::Expired) => return Err(Rejection::CouponExpired { code: named() }),
+        Some(CouponLapse::Exhausted) => return Err(Rejection::CouponExhausted { code: named() }),
+        Some(CouponLapse::OtherCurrency) => return Err(Rejection::CouponCurrency { code: named() }),
+        None => {}
+    }
+    if cart.coupons.len() >= limits::COUPONS_MAX {
+        return Err(Rejection::TooManyCoupons);
+    }
+    cart.coupons.push(named());
+    Ok(cart)
+}
+
+/// Both carts in one. Neither stock nor an item's own limit stands in the way, because a sign-in must not
+/// lose what a shopper chose: the quote warns, and checkout decides.
+fn merge(mut cart: Cart, from: &Cart, policy: MergePolicy, context: &Context) -> Result<Cart, Rejection> {
+    if cart.currency != from.currency {
+        if !cart.lines.is_empty() && !from.lines.is_empty() {
+            return Err(Rejection::CurrencyMismatch { from: from.currency, into: cart.currency });
+        }
+        if cart.lines.is_empty() {
+            cart.currency = from.currency;
+        }
+    }
+    for theirs in &from.lines {
+        if let Some(ours) = cart.lines.iter_mut().find(|line| line.line_id == theirs.line_id) {
+            let quantity = match policy {
+                MergePolicy::Max => ours.quantity.max(theirs.quantity),
+                MergePolicy::Sum => (ours.quantity + theirs.quantity).min(limits::QUANTITY_MAX),
+                MergePolicy::Replace => theirs.quantity,
+            };
+            if quantity != ours.quantity {
+                ours.quantity = quantity;
+                ours.updated_at_ms = context.now_ms;
+            }
+            // The older promise of a price stands, whichever cart it was made in.
+            if (theirs.added_at_ms, theirs.unit_price) < (ours.added_at_ms, ours.unit_price) {
+                ours.added_at_ms = theirs.added_at_ms;
+                ours.unit_price = theirs.unit_price;
+            }
+        } else {
+            cart.lines.push(theirs.clone());
+        }
+    }
+    if cart.lines.len() > limits::LINES_MAX {
+        return Err(Rejection::TooManyLines);
+    }
+    cart.lines.sort_by(|a, b| (a.added_at_ms, &a.line_id).cmp(&(b.added_at_ms, &b.line_id)));
+    let fresh: Vec<_> = from.coupons.iter().filter(|code| !cart.coupons.contains(code)).cloned().collect();
+    cart.coupons.extend(fresh);
+    if cart.coupons.len() > limits::COUPONS_MAX {
+        return Err(Rejection::TooManyCoupons);
+    }
+    Ok(cart)
+}
+
+fn line_mut<'a>(cart: &'a mut Cart, line_id: &str) -> Result<&'a mut Line, Rejection> {
+    let found = cart.lines.iter_mut().find(|line| line.line_id == line_id);
+    found.ok_or_else(|| Rejection::LineUnknown { line_id: line_id.to_string() })
+}
+
+fn checked_quantity(quantity: u32, item: &Item, line_id: Option<&str>) -> Result<u32, Rejection> {
+    if quantity > limits::QUANTITY_MAX {
+        return Err(Rejection::QuantityOutOfRange);
+    }
+    match item.quantity_max {
+        Some(quantity_max) if quantity > quantity_max => Err(Rejection::QuantityAboveItemMax {
+            line_id: line_id.map(ToString::to_string),
+            item_id: item.item_id.clone(),
+            quantity_max,
+        }),
+        _ => Ok(quantity),
+    }
+}

@@ -1,0 +1,1 @@
+//! Starts fleets for the tests.
