@@ -1,0 +1,336 @@
+//! The command line, and how it becomes a configuration: every mistake at once, before anything starts.
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
+use region_router::front_door;
+use region_router::proximity::Countries;
+use region_router::topology::{Endpoint, RegionId, Topology};
+use tracing_subscriber::EnvFilter;
+
+use crate::telemetry::{Format, LogConfig};
+
+/// Longer than any terrestrial round trip: a larger number is a slip of the keyboard.
+const RTT_MS_MAX: u64 = 1000;
+
+/// Decides which region serves a caller, and is the front door that acts on it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "region-router",
+    version,
+    after_help = "A wrong command line or configuration ends with exit status 64, before any port is bound.\n\
+                  SIGTERM and SIGINT end the process within 3 seconds."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs the HTTP front door: sends every caller to the nearest healthy region.
+    Serve(ServeArgs),
+    /// Runs TCP relays that are as slow as the network between regions, for the local fleet.
+    Link(LinkArgs),
+}
+
+/// Values stay text here, so that all that are wrong can be told at once.
+#[derive(Args, Debug)]
+pub(crate) struct ServeArgs {
+    /// Where callers are taken in.
+    ///
+    /// Example: 0.0.0.0:8080
+    #[arg(
+        long,
+        env = "TROLI_FRONT_DOOR_LISTEN",
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:8080"
+    )]
+    listen: String,
+
+    /// The file that names the regions, their addresses and their distances.
+    ///
+    /// Example: /etc/troli/topology.toml
+    #[arg(
+        long,
+        env = "TROLI_TOPOLOGY",
+        value_name = "FILE",
+        default_value = "deploy/topology.toml"
+    )]
+    topology: PathBuf,
+
+    /// Only these regions of the file; home has to be among them. All of them when not given.
+    ///
+    /// Example: sin,jkt,bkk
+    #[arg(long, env = "TROLI_REGIONS", value_name = "REGION,…", value_delimiter = ',')]
+    regions: Vec<String>,
+
+    /// Networks of proxies whose X-Forwarded-For, X-Forwarded-Proto and Forwarded are believed. None when
+    /// not given.
+    ///
+    /// Example: 10.0.0.0/8,fd00::/8
+    #[arg(
+        long,
+        env = "TROLI_TRUSTED_PROXIES",
+        value_name = "CIDR,…",
+        value_delimiter = ','
+    )]
+    trusted_proxies: Vec<String>,
+
+    /// A country or city database in MaxMind's format for the callers' addresses. When not given, a
+    /// built-in table of the six countries is used.
+    ///
+    /// Example: /var/lib/troli/country.mmdb
+    #[arg(long, env = "TROLI_MMDB", value_name = "FILE")]
+    mmdb: Option<String>,
+
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LinkArgs {
+    /// One relay: where it listens, where it leads, and the round trip in milliseconds. May be repeated.
+    ///
+    /// Example: 127.0.0.1:9501=127.0.0.1:9101@13
+    #[arg(
+        long = "relay",
+        env = "TROLI_LINK_RELAYS",
+        value_name = "LISTEN=TARGET@RTT_MS",
+        value_delimiter = ',',
+        required = true
+    )]
+    relays: Vec<String>,
+
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Args, Debug)]
+struct LogArgs {
+    /// How log lines are written: json, text, or auto, which is text on a terminal and json otherwise.
+    ///
+    /// Example: json
+    #[arg(
+        long = "log",
+        env = "TROLI_LOG",
+        value_name = "FORMAT",
+        default_value = "auto"
+    )]
+    format: String,
+
+    /// Which log lines are written: a level, or levels by module.
+    ///
+    /// Example: info,region_router=debug
+    #[arg(
+        long = "log-level",
+        env = "TROLI_LOG_LEVEL",
+        value_name = "FILTER",
+        default_value = "info"
+    )]
+    filter: String,
+}
+
+/// Everything that is wrong with a configuration, one line each. Never empty.
+#[derive(Debug)]
+pub(crate) struct Mistakes(pub(crate) Vec<String>);
+
+/// What `serve` runs with.
+#[derive(Debug)]
+pub(crate) struct ServeConfig {
+    pub(crate) listen: SocketAddr,
+    pub(crate) front_door: front_door::Config,
+    pub(crate) log: LogConfig,
+}
+
+/// What `link` runs with.
+#[derive(Debug)]
+pub(crate) struct LinkConfig {
+    pub(crate) relays: Vec<Relay>,
+    pub(crate) log: LogConfig,
+}
+
+/// One relay of `link`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Relay {
+    pub(crate) listen: SocketAddr,
+    pub(crate) target: Endpoint,
+    pub(crate) rtt: Duration,
+}
+
+impl ServeArgs {
+    /// Reads what the arguments name: the topology, and the database where there is one.
+    pub(crate) fn parse(self) -> Result<ServeConfig, Mistakes> {
+        let mut mistakes = Vec::new();
+        let listen = socket_address("--listen", &self.listen, &mut mistakes);
+        let regions = parse_all::<RegionId>("--regions", &self.regions, &mut mistakes);
+        let topology = self.topology(regions, &mut mistakes);
+        let trusted_proxies = parse_all::<IpNet>("--trusted-proxies", &self.trusted_proxies, &mut mistakes);
+        let countries = self.countries(&mut mistakes);
+        let log = self.log.parse(&mut mistakes);
+        match (listen, topology, trusted_proxies, countries, log) {
+            (Some(listen), Some(topology), Some(trusted_proxies), Some(countries), Some(log)) => {
+                let limits = front_door::Limits::default();
+                let front_door = front_door::Config {
+                    topology,
+                    countries,
+                    trusted_proxies,
+                    limits,
+                };
+                Ok(ServeConfig {
+                    listen,
+                    front_door,
+                    log,
+                })
+            }
+            _ => Err(Mistakes(mistakes)),
+        }
+    }
+
+    fn topology(&self, regions: Option<Vec<RegionId>>, mistakes: &mut Vec<String>) -> Option<Topology> {
+        let file = self.topology.display();
+        let text = std::fs::read_to_string(&self.topology)
+            .map_err(|error| mistakes.push(format!("--topology: cannot read {file}: {error}")))
+            .ok()?;
+        let topology = Topology::parse(&text)
+            .map_err(|wrong| {
+                let lines = wrong
+                    .mistakes()
+                    .iter()
+                    .map(|mistake| format!("--topology: {file}: {mistake}"));
+                mistakes.extend(lines);
+            })
+            .ok()?;
+        let regions = regions?;
+        if regions.is_empty() {
+            return Some(topology);
+        }
+        topology
+            .restricted_to(&regions)
+            .map_err(|wrong| {
+                mistakes.extend(
+                    wrong
+                        .mistakes()
+                        .iter()
+                        .map(|mistake| format!("--regions: {mistake}")),
+                );
+            })
+            .ok()
+    }
+
+    fn countries(&self, mistakes: &mut Vec<String>) -> Option<Countries> {
+        let Some(file) = self.mmdb.as_deref().filter(|file| !file.is_empty()) else {
+            return Some(Countries::BuiltIn);
+        };
+        let bytes = std::fs::read(file)
+            .map_err(|error| mistakes.push(format!("--mmdb: cannot read {file}: {error}")))
+            .ok()?;
+        Countries::from_mmdb(bytes)
+            .map_err(|wrong| mistakes.push(format!("--mmdb: {file}: {wrong}")))
+            .ok()
+    }
+}
+
+impl LinkArgs {
+    pub(crate) fn parse(self) -> Result<LinkConfig, Mistakes> {
+        let mut mistakes = Vec::new();
+        let relays: Vec<Relay> = self
+            .relays
+            .iter()
+            .filter_map(|text| parse_relay(text, &mut mistakes))
+            .collect();
+        let log = self.log.parse(&mut mistakes);
+        match log {
+            Some(log) if mistakes.is_empty() => Ok(LinkConfig { relays, log }),
+            _ => Err(Mistakes(mistakes)),
+        }
+    }
+}
+
+impl LogArgs {
+    fn parse(&self, mistakes: &mut Vec<String>) -> Option<LogConfig> {
+        let format = match self.format.as_str() {
+            "json" => Some(Format::Json),
+            "text" => Some(Format::Text),
+            "auto" => Some(Format::Auto),
+            other => {
+                mistakes.push(format!("--log: `{other}` is none of json, text and auto"));
+                None
+            }
+        };
+        let filter = EnvFilter::try_new(&self.filter)
+            .map_err(|error| mistakes.push(format!("--log-level: `{}`: {error}", self.filter)))
+            .ok();
+        Some(LogConfig {
+            format: format?,
+            filter: filter?,
+        })
+    }
+}
+
+fn parse_relay(text: &str, mistakes: &mut Vec<String>) -> Option<Relay> {
+    let parts = text
+        .split_once('=')
+        .and_then(|(listen, rest)| Some((listen, rest.rsplit_once('@')?)));
+    let Some((listen, (target, rtt_ms))) = parts else {
+        mistakes.push(format!("--relay: `{text}` is not LISTEN=TARGET@RTT_MS"));
+        return None;
+    };
+    let listen = socket_address("--relay", listen, mistakes);
+    let target = target
+        .parse()
+        .map_err(|wrong| mistakes.push(format!("--relay: {wrong}")))
+        .ok();
+    let rtt = rtt_ms
+        .parse()
+        .ok()
+        .filter(|ms| *ms <= RTT_MS_MAX)
+        .map(Duration::from_millis);
+    if rtt.is_none() {
+        mistakes.push(format!(
+            "--relay: `{rtt_ms}` is not a number of milliseconds from 0 to {RTT_MS_MAX}"
+        ));
+    }
+    Some(Relay {
+        listen: listen?,
+        target: target?,
+        rtt: rtt?,
+    })
+}
+
+fn socket_address(option: &str, text: &str, mistakes: &mut Vec<String>) -> Option<SocketAddr> {
+    let wrong = |_| {
+        mistakes.push(format!(
+            "{option}: `{text}` is not address:port, for example 127.0.0.1:8080"
+        ))
+    };
+    text.parse().map_err(wrong).ok()
+}
+
+/// All of them, or nothing when one is wrong. A variable that is set to nothing is as good as not set.
+fn parse_all<T>(option: &str, texts: &[String], mistakes: &mut Vec<String>) -> Option<Vec<T>>
+where
+    T: std::str::FromStr,
+    T::Err: Display,
+{
+    let before = mistakes.len();
+    let mut parsed = Vec::with_capacity(texts.len());
+    for text in texts
+        .iter()
+        .map(|text| text.trim())
+        .filter(|text| !text.is_empty())
+    {
+        match text.parse() {
+            Ok(value) => parsed.push(value),
+            Err(wrong) => mistakes.push(format!("{option}: `{text}`: {wrong}")),
+        }
+    }
+    (mistakes.len() == before).then_some(parsed)
+}

@@ -1,0 +1,136 @@
+//! The HTTP front door: a streaming reverse proxy that sends a caller to the nearest healthy region.
+//!
+//! The way of a request: accept, request id, limits, who is calling, [`crate::decision`], the body into
+//! memory (it is small, and a request that can be sent again is one that survives its region), then region
+//! after region until one answers. A region that does not take the connection has seen nothing, so the next
+//! one is tried at once. One that took the request and gave no answer may have acted on it: only a safe
+//! method, or a request with an `Idempotency-Key`, is sent once more.
+//!
+//! Its own answers are `application/problem+json` (RFC 9457). Its own page is
+//! `GET /.well-known/troli/front-door`: the regions, their health, and the order for this caller.
+
+mod answer;
+mod body;
+mod caller;
+mod headers;
+mod limits;
+mod proxy;
+mod query;
+#[cfg(test)]
+mod tests;
+mod upstream;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use ipnet::IpNet;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+
+pub use caller::client_address;
+pub use limits::Limits;
+
+use crate::proximity::Countries;
+use crate::topology::Topology;
+
+/// The path of the front door's own page. Under `.well-known` (RFC 8615), so that it hides no path of the API.
+pub const STATUS_PATH: &str = "/.well-known/troli/front-door";
+
+/// After accepting failed, most likely for want of file descriptors: long enough to free some.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a front door needs to know.
+#[derive(Debug)]
+pub struct Config {
+    /// The regions it sends callers to.
+    pub topology: Topology,
+    /// Where the country of an address is looked up.
+    pub countries: Countries,
+    /// Peers whose `X-Forwarded-For`, `X-Forwarded-Proto` and `Forwarded` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How much and how long.
+    pub limits: Limits,
+}
+
+/// Serves until `shutdown` completes, then finishes the requests it has, for at most
+/// [`Limits::drain_deadline`].
+pub async fn run(listener: TcpListener, config: Config, shutdown: impl Future<Output = ()>) {
+    let limits = config.limits;
+    let door = Arc::new(proxy::FrontDoor::new(config));
+    let _probes = crate::regions::probe(&door.regions());
+    let slots = Arc::new(Semaphore::new(limits.connections_max));
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            (stream, peer, slot) = accept(&listener, &slots) => {
+                let connection = graceful.watch(serve(stream, peer, door.clone(), &limits));
+                connections.spawn(async move {
+                    if let Err(error) = connection.await {
+                        tracing::debug!(client.address = %peer, error = %error, "connection ended early");
+                    }
+                    drop(slot);
+                });
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+
+    drop(listener);
+    tracing::info!(connections = graceful.count(), "draining");
+    if tokio::time::timeout(limits.drain_deadline, graceful.shutdown())
+        .await
+        .is_err()
+    {
+        tracing::warn!("drain deadline passed, dropping the connections that are left");
+    }
+}
+
+/// The next connection, once there is a slot for it. Callers beyond that wait in the kernel's queue.
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+    let slot = slots
+        .clone()
+        .acquire_owned()
+        .await
+        .expect("the semaphore is never closed");
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => return (stream, peer, slot),
+            Err(error) => {
+                tracing::warn!(error = %error, "could not accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    door: Arc<proxy::FrontDoor>,
+    limits: &Limits,
+) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + use<> {
+    // A socket that refuses the option works all the same, only slower.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request| {
+        let door = door.clone();
+        async move { Ok::<_, std::convert::Infallible>(door.handle(peer, request).await) }
+    });
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.request_head_deadline)
+        .max_buf_size(limits.request_head_bytes_max)
+        .serve_connection(TokioIo::new(stream), service)
+}

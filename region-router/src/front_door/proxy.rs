@@ -1,0 +1,244 @@
+//! One request, from the caller to a region and back.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::HeaderValue;
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use ipnet::IpNet;
+use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::answer::{Problem, document_response};
+use super::body::{self, AnswerBody};
+use super::caller::Caller;
+use super::headers::{self, TROLI_REGION};
+use super::query::take_region;
+use super::upstream::{NoAnswer, Outgoing, Upstream};
+use super::{Config, Limits, STATUS_PATH};
+use crate::decision::{Candidate, ClientHint, Reason};
+use crate::health::Probe;
+use crate::proximity::{Countries, Country};
+use crate::regions::Regions;
+
+pub(super) struct FrontDoor {
+    regions: Arc<Regions>,
+    countries: Countries,
+    trusted_proxies: Vec<IpNet>,
+    limits: Limits,
+    in_flight: Arc<Semaphore>,
+    upstream: Upstream,
+}
+
+/// What is settled about a request before it is sent anywhere.
+struct Plan {
+    caller: Caller,
+    country: Option<Country>,
+    candidates: Vec<Candidate>,
+    target: PathAndQuery,
+}
+
+impl FrontDoor {
+    pub(super) fn new(config: Config) -> Self {
+        let Config {
+            topology,
+            countries,
+            mut trusted_proxies,
+            limits,
+        } = config;
+        // Peers are compared in their canonical form, so the networks have to be in theirs.
+        trusted_proxies
+            .iter_mut()
+            .for_each(|network| *network = network.trunc());
+        Self {
+            upstream: Upstream::new(&topology, &limits),
+            in_flight: Arc::new(Semaphore::new(limits.requests_in_flight_max)),
+            regions: Arc::new(Regions::new(topology)),
+            countries,
+            trusted_proxies,
+            limits,
+        }
+    }
+
+    pub(super) fn regions(&self) -> Arc<Regions> {
+        self.regions.clone()
+    }
+
+    /// Answers a request, whatever it is.
+    pub(super) async fn handle(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<AnswerBody> {
+        let started_at = Instant::now();
+        let request_id = headers::request_id(request.headers());
+        let method = request.method().clone();
+        let result = self.answer(peer.ip(), request, &request_id).await;
+        let response = result.unwrap_or_else(|problem| {
+            tracing::debug!(problem = ?problem, request.id = ?request_id, "request refused");
+            problem.into_response(&request_id)
+        });
+        tracing::debug!(
+            request.id = ?request_id,
+            http.method = %method,
+            http.status = response.status().as_u16(),
+            duration_ms = started_at.elapsed().as_millis() as u64,
+            "request answered"
+        );
+        response
+    }
+
+    async fn answer(
+        &self,
+        peer: IpAddr,
+        request: Request<Incoming>,
+        request_id: &HeaderValue,
+    ) -> Result<Response<AnswerBody>, Problem> {
+        let plan = self.plan(peer, &request)?;
+        if plan.target.path() == STATUS_PATH {
+            return self.status_page(&plan, request.method(), request_id);
+        }
+        let in_flight = self
+            .in_flight
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| Problem::Overloaded)?;
+
+        let (parts, body) = request.into_parts();
+        let body = body::read_whole(body, &self.limits).await?;
+        let mut headers = parts.headers;
+        headers::to_edge(&mut headers, &plan.caller, request_id);
+        let outgoing = Outgoing {
+            method: parts.method,
+            target: plan.target,
+            headers,
+            body,
+        };
+
+        let (answer, region, reason) = self.first_answer(&plan.candidates, &outgoing).await?;
+        tracing::debug!(
+            request.id = ?request_id,
+            region.id = %region,
+            region.reason = %reason,
+            client.country = plan.country.as_ref().map(Country::as_str),
+            "region answered"
+        );
+        let choice = HeaderValue::from_str(&format!("{region};reason={reason}"))
+            .expect("a region id and a reason are visible ASCII");
+        Ok(self.pass_back(answer, request_id, choice, in_flight))
+    }
+
+    fn plan(&self, peer: IpAddr, request: &Request<Incoming>) -> Result<Plan, Problem> {
+        let target = request
+            .uri()
+            .path_and_query()
+            .filter(|target| target.as_str().starts_with('/'));
+        let Some(target) = target.filter(|_| request.method() != Method::CONNECT) else {
+            return Err(Problem::TargetMalformed);
+        };
+        let caller = Caller::identify(peer, request.headers(), &self.trusted_proxies);
+        let country = self.countries.country_of(caller.address);
+
+        let (in_query, rest) = take_region(target.as_str());
+        let in_header = request.headers().get(TROLI_REGION);
+        // A value that is not text names no region, and is answered as such.
+        let region = in_query.or_else(|| in_header.map(|value| value.to_str().unwrap_or_default().trim()));
+        let candidates = self
+            .regions
+            .decide(&ClientHint { region, country })
+            .map_err(|named| Problem::region_unknown(named, self.regions.topology()))?;
+
+        let target = match rest {
+            Some(rest) => PathAndQuery::try_from(rest).map_err(|_| Problem::TargetMalformed)?,
+            None => target.clone(),
+        };
+        Ok(Plan {
+            caller,
+            country,
+            candidates,
+            target,
+        })
+    }
+
+    /// Tries region after region. See the module's description for what is sent a second time.
+    async fn first_answer(
+        &self,
+        candidates: &[Candidate],
+        outgoing: &Outgoing,
+    ) -> Result<(Response<Incoming>, crate::topology::RegionId, Reason), Problem> {
+        let mut sent_once = false;
+        for (n, &Candidate { region, reason, .. }) in candidates.iter().enumerate() {
+            let failure = match self.upstream.send(region, outgoing).await {
+                Ok(answer) => {
+                    // Whoever comes after another was not the choice, but the way out.
+                    let reason = if n == 0 { reason } else { Reason::Failover };
+                    return Ok((answer, region, reason));
+                }
+                Err(failure) => failure,
+            };
+            tracing::debug!(region.id = %region, error = ?failure, "region did not answer");
+            match failure {
+                NoAnswer::NotConnected => self.regions.record(region, Probe::Failed),
+                NoAnswer::Broken(_) | NoAnswer::Late if sent_once || !outgoing.repeatable() => {
+                    return Err(Problem::NoAnswer);
+                }
+                NoAnswer::Broken(_) | NoAnswer::Late => sent_once = true,
+            }
+        }
+        Err(if sent_once {
+            Problem::NoAnswer
+        } else {
+            Problem::NoRegion
+        })
+    }
+
+    fn pass_back(
+        &self,
+        answer: Response<Incoming>,
+        request_id: &HeaderValue,
+        choice: HeaderValue,
+        in_flight: OwnedSemaphorePermit,
+    ) -> Response<AnswerBody> {
+        let (parts, body) = answer.into_parts();
+        let body = AnswerBody::streamed(body, self.limits.answer_stall_deadline, in_flight);
+        let mut response = Response::new(body);
+        *response.status_mut() = parts.status;
+        *response.headers_mut() = parts.headers;
+        headers::to_caller(response.headers_mut(), request_id, choice);
+        response
+    }
+
+    fn status_page(
+        &self,
+        plan: &Plan,
+        method: &Method,
+        request_id: &HeaderValue,
+    ) -> Result<Response<AnswerBody>, Problem> {
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return Err(Problem::MethodNotAllowed);
+        }
+        let topology = self.regions.topology();
+        let regions = topology.regions().iter().map(|region| {
+            let (state, age) = self.regions.state(region.id);
+            json!({
+                "id": region.id.as_str(),
+                "name": region.name,
+                "country": region.country.as_str(),
+                "health": state.as_str(),
+                "health_for_ms": u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+            })
+        });
+        let candidates = plan.candidates.iter().map(
+            |candidate| json!({ "region": candidate.region.as_str(), "reason": candidate.reason.as_str() }),
+        );
+        let document = json!({
+            "home": topology.home().id.as_str(),
+            "regions": regions.collect::<Vec<_>>(),
+            "caller": {
+                "address": plan.caller.address.to_string(),
+                "country": plan.country.as_ref().map(Country::as_str),
+                "candidates": candidates.collect::<Vec<_>>(),
+            },
+        });
+        Ok(document_response(&document, "application/json", request_id))
+    }
+}

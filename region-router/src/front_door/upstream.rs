@@ -1,0 +1,147 @@
+//! The connections to the regions' edges.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::{self, Client, connect::HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use super::headers::IDEMPOTENCY_KEY;
+use super::limits::Limits;
+use crate::topology::{RegionId, Topology};
+
+/// The kernel asks a silent peer whether it is still there, so that a dead one leaves the pool.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// A request that can be sent to any edge, as often as is needed.
+pub(super) struct Outgoing {
+    pub(super) method: Method,
+    pub(super) target: PathAndQuery,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Outgoing {
+    /// Whether it only reads (RFC 9110 §9.2.1, of the methods the API has).
+    pub(super) fn reads(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD)
+    }
+
+    /// Whether sending it again is harmless when it may have been carried out already.
+    pub(super) fn repeatable(&self) -> bool {
+        self.reads() || self.headers.contains_key(IDEMPOTENCY_KEY)
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoAnswer {
+    /// No edge of the region took the connection; nothing was sent.
+    #[error("the region did not take a connection")]
+    NotConnected,
+    /// The connection ended before the answer began.
+    #[error("the connection ended before the answer began")]
+    Broken(#[source] legacy::Error),
+    /// The answer did not begin in time.
+    #[error("the answer did not begin in time")]
+    Late,
+}
+
+/// The edges of every region, and a pool of connections to them.
+pub(super) struct Upstream {
+    client: Client<HttpConnector, Full<Bytes>>,
+    regions: HashMap<RegionId, Edges>,
+    read_answer_deadline: Duration,
+    write_answer_deadline: Duration,
+}
+
+struct Edges {
+    authorities: Vec<Authority>,
+    /// Whose turn it is to be asked first.
+    turn: AtomicUsize,
+}
+
+impl Upstream {
+    pub(super) fn new(topology: &Topology, limits: &Limits) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(limits.connect_deadline));
+        connector.set_keepalive(Some(TCP_KEEPALIVE));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_max_idle_per_host(limits.idle_connections_per_edge_max)
+            .pool_idle_timeout(limits.idle_connection_ttl)
+            .build(connector);
+        let regions = topology.regions().iter().map(|region| {
+            let authority = |endpoint: &crate::topology::Endpoint| {
+                endpoint
+                    .as_str()
+                    .parse()
+                    .expect("an endpoint is the authority of a URI")
+            };
+            let authorities = region.public.iter().map(authority).collect();
+            (
+                region.id,
+                Edges {
+                    authorities,
+                    turn: AtomicUsize::new(0),
+                },
+            )
+        });
+        Self {
+            client,
+            regions: regions.collect(),
+            read_answer_deadline: limits.read_answer_deadline,
+            write_answer_deadline: limits.write_answer_deadline,
+        }
+    }
+
+    /// Sends a request to one of a region's edges: the next one in turn that takes the connection.
+    pub(super) async fn send(
+        &self,
+        region: RegionId,
+        outgoing: &Outgoing,
+    ) -> Result<Response<Incoming>, NoAnswer> {
+        let Some(edges) = self.regions.get(&region) else {
+            return Err(NoAnswer::NotConnected);
+        };
+        let first = edges.turn.fetch_add(1, Ordering::Relaxed);
+        for n in 0..edges.authorities.len() {
+            let edge = &edges.authorities[first.wrapping_add(n) % edges.authorities.len()];
+            match self.send_to(edge, outgoing).await {
+                Err(NoAnswer::NotConnected) => {}
+                result => return result,
+            }
+        }
+        Err(NoAnswer::NotConnected)
+    }
+
+    async fn send_to(&self, edge: &Authority, outgoing: &Outgoing) -> Result<Response<Incoming>, NoAnswer> {
+        let mut request = Request::new(Full::new(outgoing.body.clone()));
+        *request.method_mut() = outgoing.method.clone();
+        *request.headers_mut() = outgoing.headers.clone();
+        let mut uri = http::uri::Parts::default();
+        uri.scheme = Some(Scheme::HTTP);
+        uri.authority = Some(edge.clone());
+        uri.path_and_query = Some(outgoing.target.clone());
+        *request.uri_mut() = Uri::from_parts(uri).expect("it has all three parts");
+
+        let deadline = if outgoing.reads() {
+            self.read_answer_deadline
+        } else {
+            self.write_answer_deadline
+        };
+        match tokio::time::timeout(deadline, self.client.request(request)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) if error.is_connect() => Err(NoAnswer::NotConnected),
+            Ok(Err(error)) => Err(NoAnswer::Broken(error)),
+            Err(_) => Err(NoAnswer::Late),
+        }
+    }
+}

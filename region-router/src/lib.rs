@@ -1,0 +1,23 @@
+//! Decides which region serves a caller, and is the front door that acts on it.
+//!
+//! The decision is pure: [`topology`], [`proximity`], [`health`] and [`decision`] open no socket and read
+//! no clock; time comes in as an argument. Whoever routes (the HTTP front door, DNS, an edge that answers
+//! `GET /v1/regions`) calls the same [`decision::decide`].
+//!
+//! Three modules do input and output: [`regions`], which probes their health, [`front_door`], a streaming reverse proxy in front of the regions, and
+//! [`link`], a TCP relay that adds the round trip between two regions and breaks it on request.
+#![forbid(unsafe_code)]
+
+pub mod topology;
+
+pub mod proximity;
+
+pub mod health;
+
+pub mod decision;
+
+pub mod regions;
+
+pub mod link;
+
+pub mod front_door;

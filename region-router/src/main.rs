@@ -1,0 +1,120 @@
+//! The executable: reads its configuration, then runs one of its parts until it is told to stop.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod telemetry;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use region_router::front_door;
+use region_router::link::Link;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use cli::{Cli, Command, LinkConfig, Mistakes, ServeConfig};
+
+/// `EX_USAGE` of sysexits.h: the command line or the configuration is wrong, and nothing has been started.
+const EXIT_USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way, too. With a closed terminal there is nobody left to tell.
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(EXIT_USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let result = match cli.command {
+        Command::Serve(args) => args.parse().map(|config| start(serve(config))),
+        Command::Link(args) => args.parse().map(|config| start(link(config))),
+    };
+    match result {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            report(&format!("region-router: {error}\n"));
+            ExitCode::FAILURE
+        }
+        Err(Mistakes(mistakes)) => {
+            report(
+                &mistakes
+                    .iter()
+                    .map(|mistake| format!("region-router: {mistake}\n"))
+                    .collect::<String>(),
+            );
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+fn start(part: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    tokio::runtime::Runtime::new()?.block_on(part)
+}
+
+async fn serve(config: ServeConfig) -> io::Result<()> {
+    telemetry::init(&config.log);
+    let stop = stop_signal()?;
+    let listener = TcpListener::bind(config.listen).await.map_err(|error| {
+        io::Error::new(
+            error.kind(),
+            format!("cannot listen on {}: {error}", config.listen),
+        )
+    })?;
+    tracing::info!(
+        listen.address = %listener.local_addr()?,
+        regions = ?config.front_door.topology.regions().iter().map(|region| region.id).collect::<Vec<_>>(),
+        region.home = %config.front_door.topology.home().id,
+        countries = ?config.front_door.countries,
+        "front door is open"
+    );
+    front_door::run(listener, config.front_door, stop).await;
+    tracing::info!("front door is closed");
+    Ok(())
+}
+
+async fn link(config: LinkConfig) -> io::Result<()> {
+    telemetry::init(&config.log);
+    let stop = stop_signal()?;
+    let mut links = Vec::new();
+    for relay in config.relays {
+        let link = Link::start(relay.listen, relay.target.clone(), relay.rtt)
+            .await
+            .map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot relay on {}: {error}", relay.listen))
+            })?;
+        // Who started this reads the lines to know that the relays are there.
+        writeln!(
+            io::stdout(),
+            "relay {} -> {} rtt_ms={}",
+            link.addr(),
+            relay.target,
+            relay.rtt.as_millis()
+        )?;
+        links.push(link);
+    }
+    stop.await;
+    Ok(())
+}
+
+/// Completes at the first SIGTERM or SIGINT. The handlers are in place when this returns.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+fn report(text: &str) {
+    // With a closed standard error there is nobody left to tell.
+    let _ = io::stderr().write_all(text.as_bytes());
+}

@@ -1,0 +1,118 @@
+//! Asks every region, again and again, whether it is ready.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Uri;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::Regions;
+use crate::health::Probe;
+use crate::topology::{Endpoint, RegionId};
+
+/// Between the starts of two probes of a region. With three failures to go down, a region that refuses is
+/// out within 0.7 s; one that is silent, where each probe takes [`PROBE_DEADLINE`], within 1.8 s.
+const PROBE_PERIOD: Duration = Duration::from_millis(200);
+
+/// For one probe, connection included: ten times the longest round trip between regions.
+const PROBE_DEADLINE: Duration = Duration::from_millis(500);
+
+/// The period varies by up to a tenth either way, so that many routers do not probe in step.
+const PROBE_JITTER_PARTS: u64 = 10;
+
+/// The answer says ready by its status; its body is read only to keep the connection.
+const PROBE_BODY_BYTES_MAX: usize = 16 * 1024;
+
+type ProbeClient = Client<HttpConnector, Empty<Bytes>>;
+
+/// Asks `GET /readyz` of every region's internal listeners, until the set is dropped.
+pub fn probe(regions: &Arc<Regions>) -> JoinSet<()> {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(PROBE_DEADLINE));
+    let client: ProbeClient = Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_max_idle_per_host(1)
+        .build(connector);
+
+    let mut probes = JoinSet::new();
+    for region in regions.topology().regions() {
+        let edges = region.internal.iter().map(ready_uri).collect();
+        probes.spawn(probe_forever(regions.clone(), region.id, edges, client.clone()));
+    }
+    probes
+}
+
+async fn probe_forever(regions: Arc<Regions>, region: RegionId, edges: Vec<Uri>, client: ProbeClient) {
+    loop {
+        let next = Instant::now() + jittered(PROBE_PERIOD);
+        let ready = tokio::time::timeout(PROBE_DEADLINE, any_ready(&client, &edges))
+            .await
+            .unwrap_or(false);
+        regions.record(region, if ready { Probe::Ready } else { Probe::Failed });
+        tokio::time::sleep_until(next).await;
+    }
+}
+
+/// A region is ready as long as one of its edges is. They are asked at the same time.
+async fn any_ready(client: &ProbeClient, edges: &[Uri]) -> bool {
+    let mut answers = JoinSet::new();
+    for edge in edges {
+        let (client, edge) = (client.clone(), edge.clone());
+        answers.spawn(async move { ready(&client, edge).await });
+    }
+    while let Some(answer) = answers.join_next().await {
+        if answer.unwrap_or(false) {
+            return true;
+        }
+    }
+    false
+}
+
+async fn ready(client: &ProbeClient, edge: Uri) -> bool {
+    let Ok(answer) = client.get(edge).await else {
+        return false;
+    };
+    let ready = answer.status().is_success();
+    ready
+        && Limited::new(answer.into_body(), PROBE_BODY_BYTES_MAX)
+            .collect()
+            .await
+            .is_ok()
+}
+
+fn ready_uri(endpoint: &Endpoint) -> Uri {
+    format!("http://{endpoint}/readyz")
+        .parse()
+        .expect("an endpoint is the authority of a URI")
+}
+
+/// Scatter needs no quality: the standard library's hasher keys are random enough.
+fn jittered(period: Duration) -> Duration {
+    let nanos = u64::try_from(period.as_nanos()).expect("a period is shorter than 500 years");
+    let spread = nanos / PROBE_JITTER_PARTS;
+    Duration::from_nanos(nanos - spread + RandomState::new().hash_one(()) % (2 * spread))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn periods_scatter_around_their_length() {
+        for _ in 0..1000 {
+            let period = jittered(PROBE_PERIOD);
+            assert!(
+                period >= PROBE_PERIOD * 9 / 10 && period < PROBE_PERIOD * 11 / 10,
+                "{period:?}"
+            );
+        }
+    }
+}
