@@ -27,10 +27,22 @@ pub fn checkout(cart: &Cart, context: &Context, quote: Quote) -> Result<Quote, V
         };
         let line_id = Some(line_id);
         if wanted[line.item_id.as_str()] > item.stock {
-            rejections.push(Rejection::OutOfStock { line_id, item_id, stock: item.stock });
+            rejections.push(Rejection::OutOfStock {
+                line_id,
+                item_id,
+                stock: item.stock,
+            });
         } else if let Some(quantity_max) = item.quantity_max.filter(|max| line.quantity > *max) {
-            rejections.push(Rejection::QuantityAboveItemMax { line_id, item_id, quantity_max });
+            rejections.push(Rejection::QuantityAboveItemMax {
+                line_id,
+                item_id,
+                quantity_max,
+            });
         }
     }
-    if rejections.is_empty() { Ok(quote) } else { Err(rejections) }
+    if rejections.is_empty() {
+        Ok(quote)
+    } else {
+        Err(rejections)
+    }
 }

@@ -160,7 +160,11 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, currency: Currency, expect: Result<i64, MoneyError>) {
-        assert_eq!(Money::parse(text, currency).map(|m| m.minor), expect, "{text} {currency}");
+        assert_eq!(
+            Money::parse(text, currency).map(|m| m.minor),
+            expect,
+            "{text} {currency}"
+        );
     }
 
     #[test]

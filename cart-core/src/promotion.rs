@@ -70,12 +70,14 @@ impl Promotion {
                 _ => return 0,
             },
             PromotionKind::BuyXGetY { tag, buy, free } => buy_x_get_y(sheet, tag, *buy, *free),
-            PromotionKind::PercentOverThreshold { tag, threshold, basis_points } => {
-                match amount_in(threshold, sheet.currency) {
-                    Some(threshold) => percent_over(sheet, tag.as_deref(), threshold, *basis_points),
-                    None => return 0,
-                }
-            }
+            PromotionKind::PercentOverThreshold {
+                tag,
+                threshold,
+                basis_points,
+            } => match amount_in(threshold, sheet.currency) {
+                Some(threshold) => percent_over(sheet, tag.as_deref(), threshold, *basis_points),
+                None => return 0,
+            },
         };
         sheet.take_off(&parts)
     }
@@ -127,12 +129,21 @@ fn bundle(sheet: &mut Worksheet<'_>, tags: &[String], price: i64) -> Vec<i64> {
             };
             needed[at] += 1;
         }
-        let shelf: Vec<i64> = needed.iter().zip(&sheet.prices).map(|(n, p)| i64::from(*n) * p).collect();
+        let shelf: Vec<i64> = needed
+            .iter()
+            .zip(&sheet.prices)
+            .map(|(n, p)| i64::from(*n) * p)
+            .collect();
         let saved = shelf.iter().sum::<i64>() - price;
         if saved <= 0 {
             return parts;
         }
-        let times = needed.iter().zip(&sheet.units).filter(|(n, _)| **n > 0).map(|(n, u)| u / n).min();
+        let times = needed
+            .iter()
+            .zip(&sheet.units)
+            .filter(|(n, _)| **n > 0)
+            .map(|(n, u)| u / n)
+            .min();
         let times = times.unwrap_or(0);
         for (part, share) in parts.iter_mut().zip(allocate(saved * i64::from(times), &shelf)) {
             *part += share;
@@ -148,7 +159,9 @@ fn buy_x_get_y(sheet: &mut Worksheet<'_>, tag: &str, buy: u32, free: u32) -> Vec
     let mut pool: Vec<usize> = sheet.tagged(tag).collect();
     pool.sort_by_key(|at| (sheet.prices[*at], *at));
     let units: u64 = pool.iter().map(|at| u64::from(sheet.units[*at])).sum();
-    let Some(groups) = units.checked_div(u64::from(buy) + u64::from(free)) else { return parts };
+    let Some(groups) = units.checked_div(u64::from(buy) + u64::from(free)) else {
+        return parts;
+    };
     let mut to_give = groups * u64::from(free);
     let mut to_pay = groups * u64::from(buy);
     for at in &pool {
@@ -180,5 +193,8 @@ fn percent_over(sheet: &Worksheet<'_>, tag: Option<&str>, threshold: i64, basis_
 }
 
 fn amount_in(table: &PriceTable, currency: Currency) -> Option<i64> {
-    table.iter().find(|(of, _)| *of == currency).map(|(_, amount)| *amount)
+    table
+        .iter()
+        .find(|(of, _)| *of == currency)
+        .map(|(_, amount)| *amount)
 }

@@ -1,1 +1,174 @@
-fn main() {}
+//! `edge-host`: the regional server, and the tools of rule developers and merchants.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use edge_host::app::App;
+use edge_host::config::{Config, SETTINGS};
+use edge_host::{rules, telemetry};
+use tracing::error;
+
+mod import;
+
+/// Wrong usage or configuration (BSD `sysexits.h`, `EX_USAGE`).
+const EXIT_USAGE: u8 = 64;
+
+/// The regional server of Troli, a multi-region shopping cart.
+#[derive(Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Exit status: 0 when stopped, 1 when something failed, 64 for wrong usage or configuration."
+)]
+struct Cli {
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Serves one region, until SIGINT or SIGTERM
+    #[command(after_help = settings_help())]
+    Serve,
+    /// The tools of rule developers
+    #[command(subcommand)]
+    Rules(RulesCommand),
+    /// The tools of merchants
+    #[command(subcommand)]
+    Items(ItemsCommand),
+}
+
+#[derive(Subcommand)]
+enum RulesCommand {
+    /// Makes a component of a core module that was built for wasm32-unknown-unknown
+    Build {
+        /// The core module, such as target/rules/wasm32-unknown-unknown/guest/standard.wasm
+        module: PathBuf,
+        /// Where the component goes; the file is replaced in one step
+        #[arg(short, long)]
+        output: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum ItemsCommand {
+    /// Puts the items of a CSV file into the catalogue
+    #[command(after_help = import::HELP)]
+    Import(import::Import),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(EXIT_USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match cli.role {
+        Role::Serve => serve(),
+        Role::Rules(RulesCommand::Build { module, output }) => finish(build(&module, &output)),
+        Role::Items(ItemsCommand::Import(import)) => {
+            finish(runtime().and_then(|rt| rt.block_on(import.run())))
+        }
+    }
+}
+
+fn serve() -> ExitCode {
+    let config = match Config::load(|name| std::env::var(name).ok()) {
+        Ok(config) => config,
+        Err(mistakes) => {
+            eprintln!("edge-host: the configuration is wrong:");
+            mistakes.0.iter().for_each(|mistake| eprintln!("  {mistake}"));
+            eprintln!("See edge-host serve --help.");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    telemetry::init();
+    let served = runtime().and_then(|runtime| {
+        runtime.block_on(async {
+            // Before anything listens, so that no signal is missed.
+            let stop = stop_signal()?;
+            let app = App::start(config).await?;
+            stop.await;
+            app.shutdown().await;
+            Ok(())
+        })
+    });
+    if let Err(failure) = served {
+        error!(error = format!("{failure:#}"), "edge could not serve");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn build(module: &std::path::Path, output: &std::path::Path) -> anyhow::Result<()> {
+    let bytes = std::fs::read(module).with_context(|| format!("{} cannot be read", module.display()))?;
+    let component = rules::encode(&bytes)?;
+    // A region that watches the file must never see half of it.
+    let partial = output.with_extension("wasm.partial");
+    let written = std::fs::write(&partial, &component).and_then(|()| std::fs::rename(&partial, output));
+    written.with_context(|| format!("{} cannot be written", output.display()))?;
+    eprintln!(
+        "{}: {} bytes, revision {}",
+        output.display(),
+        component.len(),
+        rules::Revision::of(&component)
+    );
+    Ok(())
+}
+
+fn finish(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("edge-host: {failure:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")
+}
+
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+fn settings_help() -> String {
+    let mut help = "Configuration, from the environment:\n".to_owned();
+    for setting in SETTINGS {
+        let default = setting
+            .default
+            .map(|default| format!(" [default: {default}]"))
+            .unwrap_or_default();
+        help.push_str(&format!(
+            "  {}\n          {}{default}\n",
+            setting.name, setting.help
+        ));
+    }
+    let log = telemetry::ENV_LOG_FILTER;
+    help.push_str(&format!(
+        "  {log}\n          which log lines are written, such as info or edge_host=debug [default: info]\n"
+    ));
+    help.push_str("\nA wrong configuration prints every mistake and exits 64 before any port is bound.");
+    help
+}

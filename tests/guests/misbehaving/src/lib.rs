@@ -1,2 +1,166 @@
-//! Rules that break every promise on demand.
-cart_guest::export_rules!(cart_core::StandardRules);
+//! Rules that break every promise on demand: the standard rules, except where a line of the cart, or the item
+//! of the command, begins with one of the words in [`Evil`].
+//!
+//! They pass the self-check, so a region runs them; then a test asks for the evil it wants.
+
+use std::hint::black_box;
+
+use cart_core::{
+    Cart, CartRules, Command, Context, Line, Manifest, Quote, QuoteLine, Rejection, StandardRules,
+};
+use cart_core::{line_id, quote};
+
+/// What goes wrong.
+#[derive(Clone, Copy)]
+enum Evil {
+    /// `EVIL-LOOP`: never ends.
+    Loop,
+    /// `EVIL-TRAP`: logs a line and panics.
+    Trap,
+    /// `EVIL-MEMORY`: wants memory without end.
+    Memory,
+    /// `EVIL-NONSENSE`: a quote whose total is negative; a cart with none of an item.
+    Nonsense,
+    /// `EVIL-FOREIGN`: a line that nobody asked for.
+    Foreign,
+    /// `EVIL-PRICE`: a price that is not the catalogue's, in sums that add up.
+    Price,
+}
+
+impl Evil {
+    const WORDS: [(&str, Self); 6] = [
+        ("EVIL-LOOP", Self::Loop),
+        ("EVIL-TRAP", Self::Trap),
+        ("EVIL-MEMORY", Self::Memory),
+        ("EVIL-NONSENSE", Self::Nonsense),
+        ("EVIL-FOREIGN", Self::Foreign),
+        ("EVIL-PRICE", Self::Price),
+    ];
+
+    fn asked_for(cart: &Cart, command: Option<&Command>) -> Option<Self> {
+        let of = |item_id: &str| {
+            Self::WORDS
+                .iter()
+                .find(|(word, _)| item_id.starts_with(word))
+                .map(|(_, evil)| *evil)
+        };
+        let of_cart = |cart: &Cart| cart.lines.iter().find_map(|line| of(&line.item_id));
+        let by_command = match command {
+            Some(Command::Add { item_id, .. }) => of(item_id),
+            Some(Command::Merge { from, .. }) => of_cart(from),
+            _ => None,
+        };
+        by_command.or_else(|| of_cart(cart))
+    }
+
+    /// The evils that never come back.
+    fn strike(self) {
+        match self {
+            Self::Loop => loop {
+                black_box(());
+            },
+            Self::Trap => {
+                cart_guest::log("about to panic, as asked");
+                panic!("EVIL-TRAP");
+            }
+            Self::Memory => {
+                let mut hoard = Vec::new();
+                loop {
+                    hoard.push(black_box(vec![1_u8; 64 * 1024]));
+                }
+            }
+            Self::Nonsense | Self::Foreign | Self::Price => {}
+        }
+    }
+}
+
+/// The standard rules, on most days.
+#[derive(Default)]
+struct Misbehaving;
+
+impl CartRules for Misbehaving {
+    fn describe(&self) -> Manifest {
+        Manifest {
+            name: "misbehaving".to_string(),
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            description: "For tests: the standard rules, except where an item begins with EVIL-.".to_string(),
+        }
+    }
+
+    fn apply(&self, cart: Cart, command: &Command, context: &Context) -> Result<Cart, Rejection> {
+        let evil = Evil::asked_for(&cart, Some(command));
+        if let Some(evil) = evil {
+            evil.strike();
+        }
+        let mut after = StandardRules.apply(cart, command, context)?;
+        match evil {
+            Some(Evil::Nonsense) => after.lines.iter_mut().for_each(|line| line.quantity = 0),
+            Some(Evil::Foreign) => after.lines.push(foreign_line(context)),
+            Some(Evil::Price) => after.lines.iter_mut().for_each(|line| line.unit_price /= 2),
+            _ => {}
+        }
+        Ok(after)
+    }
+
+    fn quote(&self, cart: &Cart, context: &Context) -> Quote {
+        let evil = Evil::asked_for(cart, None);
+        if let Some(evil) = evil {
+            evil.strike();
+        }
+        match evil {
+            Some(Evil::Nonsense) => {
+                let mut nonsense = StandardRules.quote(cart, context);
+                nonsense.totals.total = -1;
+                nonsense
+            }
+            Some(Evil::Foreign) => {
+                let mut foreign = StandardRules.quote(cart, context);
+                foreign.lines.push(foreign_quote_line(context));
+                foreign
+            }
+            Some(Evil::Price) => quote(cart, &half_price(context), &self.promotions(cart, context)),
+            _ => StandardRules.quote(cart, context),
+        }
+    }
+}
+
+const FOREIGN_ITEM: &str = "NOBODY-ASKED-FOR-ME";
+
+fn foreign_line(context: &Context) -> Line {
+    Line {
+        line_id: line_id(FOREIGN_ITEM, ""),
+        item_id: FOREIGN_ITEM.to_string(),
+        quantity: 1,
+        variant: String::new(),
+        unit_price: 100,
+        added_at_ms: context.now_ms,
+        updated_at_ms: context.now_ms,
+    }
+}
+
+fn foreign_quote_line(context: &Context) -> QuoteLine {
+    QuoteLine {
+        line_id: foreign_line(context).line_id,
+        current_price: Some(0),
+        line_total: 0,
+        discount: 0,
+        tax: 0,
+        available: true,
+    }
+}
+
+fn half_price(context: &Context) -> Context {
+    let mut items = context.items().to_vec();
+    for item in &mut items {
+        item.price = item.price.map(|price| price / 2);
+    }
+    Context::new(
+        context.now_ms,
+        context.region.clone(),
+        context.principal,
+        items,
+        context.coupons().to_vec(),
+    )
+}
+
+cart_guest::export_rules!(Misbehaving);

@@ -1,0 +1,266 @@
+//! The composition root: the one place where adapters are made and parts are put together.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::serve::ListenerExt;
+use region_router::proximity::Countries;
+use region_router::regions::Regions;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::auth::{KeysError, Tokens};
+use crate::catalogue::Catalogue;
+use crate::clock::now_ms;
+use crate::config::{Config, Role};
+use crate::feed::Feed;
+use crate::home::HomeRegion;
+use crate::home::local::LocalHome;
+use crate::home::remote::{RemoteHome, RemoteHomeError};
+use crate::http::{self, Api, RateLimits};
+use crate::rules::{EngineError, RulesEngine, RulesHandle, RulesLimits, RulesOptions};
+use crate::rules_source::RulesSource;
+use crate::service::CartService;
+use crate::store::memory::MemoryCache;
+use crate::store::sqlite::SqliteStore;
+use crate::store::{PrimaryStore, StoreError};
+use crate::telemetry;
+
+/// Requests in progress may end within this time when the edge stops.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(3);
+/// The janitor looks for what has had its time this often.
+const SWEEP_PERIOD: Duration = Duration::from_secs(30);
+/// After a sweep that found something, the next batch follows this soon.
+const SWEEP_PAUSE: Duration = Duration::from_millis(200);
+/// Callers that were quiet for a while are forgotten this often.
+const TIDY_PERIOD: Duration = Duration::from_secs(60);
+
+/// One running edge.
+pub struct App {
+    public_addr: SocketAddr,
+    internal_addr: SocketAddr,
+    stopping: CancellationToken,
+    servers: JoinSet<io::Result<()>>,
+    /// Ended when the edge is dropped.
+    _background: JoinSet<()>,
+}
+
+/// Why an edge could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The primary could not be opened.
+    #[error("the primary cannot be opened")]
+    Store(#[from] StoreError),
+    /// The rules engine could not be set up.
+    #[error("the rules engine cannot be set up")]
+    Engine(#[from] EngineError),
+    /// The keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The way to the home region could not be set up.
+    #[error(transparent)]
+    Home(#[from] RemoteHomeError),
+    /// The country database cannot be used.
+    #[error("the country database {path} cannot be used")]
+    Countries {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A port could not be bound.
+    #[error("{address} cannot be listened on")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl App {
+    /// Puts an edge together and starts it. It listens when this returns; `/readyz` tells when it can serve.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        telemetry::prometheus();
+        let tokens = Tokens::new(&config.guest_secret, &config.user_keys, config.dev_tokens)?;
+        let countries = countries(&config)?;
+        let options = RulesOptions {
+            cache_dir: config.rules_cache_dir.clone(),
+            limits: RulesLimits::default(),
+        };
+        let engine = RulesEngine::new(&options)?;
+        let rules = Arc::new(RulesHandle::empty());
+        let region = config.region.to_string();
+        let primary = primary(&config).await?;
+        let home: Arc<dyn HomeRegion> = match (&config.role, &primary) {
+            (Role::Home { .. }, Some(store)) => Arc::new(LocalHome {
+                store: Arc::clone(store),
+                rules: Arc::clone(&rules),
+                region: region.clone(),
+                currency_default: config.currency_default,
+            }),
+            (Role::Edge { home_url }, _) => {
+                Arc::new(RemoteHome::new(home_url, &region, config.region_secret.expose())?)
+            }
+            (Role::Home { .. }, None) => unreachable!("the home region has a primary"),
+        };
+        let service = Arc::new(CartService::new(
+            region.clone(),
+            MemoryCache::new(),
+            Arc::clone(&home),
+            Arc::new(Catalogue::default()),
+            Arc::clone(&rules),
+        ));
+        let source = Arc::new(RulesSource::new(engine, rules, home, region));
+        let feed = Arc::new(Feed::new(Arc::clone(&service), Arc::clone(&source)));
+        let regions = Arc::new(Regions::new(config.topology.clone()));
+        let stopping = CancellationToken::new();
+        let api = Arc::new(Api {
+            limits: RateLimits::new(config.rate_per_s, config.guests_per_s),
+            config,
+            service,
+            tokens,
+            primary,
+            regions,
+            countries,
+            feed,
+            in_progress: Api::in_progress_limit(),
+            stopping: stopping.clone(),
+        });
+
+        let public = bind(api.config.listen).await?;
+        let internal = bind(api.config.internal_listen).await?;
+        let (public_addr, internal_addr) = (address(&public)?, address(&internal)?);
+        let mut servers = JoinSet::new();
+        servers.spawn(serve(public, http::public_router(&api), stopping.clone()));
+        servers.spawn(serve(internal, http::internal_router(&api), stopping.clone()));
+        info!(region.id = %api.config.region, http.public = %public_addr, http.internal = %internal_addr, "listening");
+        let background = background(&api, source);
+        Ok(Self {
+            public_addr,
+            internal_addr,
+            stopping,
+            servers,
+            _background: background,
+        })
+    }
+
+    /// Where the public API listens.
+    pub fn public_addr(&self) -> SocketAddr {
+        self.public_addr
+    }
+
+    /// Where the internal listener listens.
+    pub fn internal_addr(&self) -> SocketAddr {
+        self.internal_addr
+    }
+
+    /// Takes no more connections, and gives requests in progress a little time to end.
+    pub async fn shutdown(mut self) {
+        info!("stopping");
+        self.stopping.cancel();
+        let drained = async { while self.servers.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN_DEADLINE, drained).await.is_err() {
+            warn!("some requests did not end in time");
+        }
+    }
+}
+
+fn background(api: &Arc<Api>, source: Arc<RulesSource>) -> JoinSet<()> {
+    let mut tasks = region_router::regions::probe(&api.regions);
+    let feed = Arc::clone(&api.feed);
+    tasks.spawn(async move { feed.run().await });
+    if let Some(store) = &api.primary {
+        tasks.spawn(sweep(Arc::clone(store)));
+        if let Role::Home {
+            rules_file: Some(path),
+            ..
+        } = &api.config.role
+        {
+            let (path, store) = (path.clone(), Arc::clone(store));
+            tasks.spawn(async move { source.watch(&path, store.as_ref()).await });
+        }
+    }
+    let tidied = Arc::clone(api);
+    tasks.spawn(async move {
+        loop {
+            tokio::time::sleep(TIDY_PERIOD).await;
+            tidied.limits.tidy();
+            telemetry::prometheus().run_upkeep();
+        }
+    });
+    tasks
+}
+
+/// The janitor: sweeps away what has had its time, in small batches.
+async fn sweep(store: Arc<dyn PrimaryStore>) {
+    loop {
+        let pause = match store.sweep(now_ms()).await {
+            Ok(0) => SWEEP_PERIOD,
+            Ok(rows) => {
+                debug!(rows, "swept");
+                SWEEP_PAUSE
+            }
+            Err(error) => {
+                warn!(error = %error, "sweep failed");
+                SWEEP_PERIOD
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn primary(config: &Config) -> Result<Option<Arc<dyn PrimaryStore>>, StartError> {
+    Ok(match &config.role {
+        Role::Home { database, .. } => Some(SqliteStore::open(database).await?),
+        Role::Edge { .. } => None,
+    })
+}
+
+fn countries(config: &Config) -> Result<Countries, StartError> {
+    let Some(path) = &config.mmdb else {
+        return Ok(Countries::BuiltIn);
+    };
+    let unusable = |source: Box<dyn std::error::Error + Send + Sync>| StartError::Countries {
+        path: path.display().to_string(),
+        source,
+    };
+    let bytes = std::fs::read(path).map_err(|error| unusable(error.into()))?;
+    Countries::from_mmdb(bytes).map_err(|error| unusable(error.into()))
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| StartError::Bind { address, source })
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
+    let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+    listener.local_addr().map_err(|source| StartError::Bind {
+        address: unknown,
+        source,
+    })
+}
+
+async fn serve(listener: TcpListener, router: Router, stopping: CancellationToken) -> io::Result<()> {
+    let listener = listener.tap_io(|stream| {
+        // Small answers must not wait for more to send.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(error = %error, "TCP_NODELAY not set");
+        }
+    });
+    axum::serve(
+        listener,
+        router.into_make_service_with_connect_info::<SocketAddr>(),
+    )
+    .with_graceful_shutdown(stopping.cancelled_owned())
+    .await
+}

@@ -1,0 +1,219 @@
+//! Who is calling: guest tokens that we sign, user tokens that somebody else signs, and the two secrets of
+//! the internal listener. A principal comes from a verified token and from nowhere else.
+
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use uuid::Uuid;
+
+use crate::config::{Secret, UserKeys};
+use crate::model::{CART_TTL_MS, CurrencyCode, Millis, OwnerKind, Principal};
+
+/// Marks a guest token, so that it is checked by our own key and by no other.
+const GUEST_TOKEN_TYPE: &str = "troli-guest+jwt";
+/// A token of the local fleet lives so long.
+const DEV_TOKEN_TTL_S: i64 = 12 * 3600;
+/// Clocks of token issuers may be off by so much.
+const LEEWAY_S: u64 = 5;
+/// Longer tokens are not looked at.
+const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// Longer user ids cannot be a key in a database.
+const USER_ID_BYTES_MAX: usize = 128;
+
+/// Issues and verifies tokens.
+pub struct Tokens {
+    guest_signing: EncodingKey,
+    guest: DecodingKey,
+    users: Vec<UserKey>,
+    dev_signing: Option<EncodingKey>,
+}
+
+/// One key that user tokens may be signed by. The key decides the algorithms, never the token.
+struct UserKey {
+    kid: Option<String>,
+    algorithms: Vec<Algorithm>,
+    key: DecodingKey,
+}
+
+/// A guest's new token.
+pub struct GuestToken {
+    /// The guest.
+    pub principal: Principal,
+    /// To be sent as `Authorization: Bearer …`.
+    pub token: String,
+    /// When it ends.
+    pub expires_at_ms: Millis,
+}
+
+/// Why a token is not accepted. Which check failed is nobody's business.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the token is not valid")]
+pub struct InvalidToken;
+
+/// The configured keys are unusable.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// Not a JSON Web Key Set.
+    #[error("TROLI_JWKS_FILE is not a JSON Web Key Set")]
+    NotAKeySet(#[source] serde_json::Error),
+    /// A key that cannot verify.
+    #[error("TROLI_JWKS_FILE: key {0:?} cannot be used: an RSA, EC or Ed25519 public key is expected")]
+    UnusableKey(Option<String>),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    sub: String,
+    exp: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    currency: Option<CurrencyCode>,
+}
+
+impl Tokens {
+    /// Tokens by these keys. `dev` allows to make a token of any user.
+    pub fn new(guest_secret: &Secret, user_keys: &UserKeys, dev: bool) -> Result<Self, KeysError> {
+        let mut users = Vec::new();
+        if let Some(jwks) = &user_keys.jwks {
+            let set: JwkSet = serde_json::from_str(jwks).map_err(KeysError::NotAKeySet)?;
+            for jwk in &set.keys {
+                let kid = jwk.common.key_id.clone();
+                let unusable = || KeysError::UnusableKey(kid.clone());
+                let algorithms = public_algorithms(jwk).ok_or_else(unusable)?;
+                let key = DecodingKey::from_jwk(jwk).map_err(|_| unusable())?;
+                users.push(UserKey { kid, algorithms, key });
+            }
+        }
+        let mut dev_signing = None;
+        if let Some(secret) = &user_keys.hs256_secret {
+            let bytes = secret.expose().as_bytes();
+            let key = DecodingKey::from_secret(bytes);
+            users.push(UserKey {
+                kid: None,
+                algorithms: vec![Algorithm::HS256],
+                key,
+            });
+            dev_signing = dev.then(|| EncodingKey::from_secret(bytes));
+        }
+        let guest = guest_secret.expose().as_bytes();
+        Ok(Self {
+            guest_signing: EncodingKey::from_secret(guest),
+            guest: DecodingKey::from_secret(guest),
+            users,
+            dev_signing,
+        })
+    }
+
+    /// A new guest.
+    pub fn issue_guest(&self, currency: Option<CurrencyCode>, now_ms: Millis) -> Option<GuestToken> {
+        let id = format!("g_{}", Uuid::new_v4().simple());
+        let expires_at_ms = now_ms + CART_TTL_MS;
+        let claims = Claims {
+            sub: id.clone(),
+            exp: expires_at_ms / 1000,
+            currency,
+        };
+        let header = Header {
+            typ: Some(GUEST_TOKEN_TYPE.to_owned()),
+            ..Header::new(Algorithm::HS256)
+        };
+        let token = jsonwebtoken::encode(&header, &claims, &self.guest_signing).ok()?;
+        Some(GuestToken {
+            principal: Principal {
+                kind: OwnerKind::Guest,
+                id,
+                currency,
+            },
+            token,
+            expires_at_ms,
+        })
+    }
+
+    /// A token of any user, where the configuration allows it.
+    pub fn issue_dev(&self, user_id: &str, currency: Option<CurrencyCode>, now_ms: Millis) -> Option<String> {
+        let key = self.dev_signing.as_ref()?;
+        let claims = Claims {
+            sub: user_id.to_owned(),
+            exp: now_ms / 1000 + DEV_TOKEN_TTL_S,
+            currency,
+        };
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, key).ok()
+    }
+
+    /// Whether tokens can be had for the asking.
+    pub fn dev(&self) -> bool {
+        self.dev_signing.is_some()
+    }
+
+    /// The principal that a token proves.
+    pub fn verify(&self, token: &str) -> Result<Principal, InvalidToken> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(InvalidToken);
+        }
+        let header = jsonwebtoken::decode_header(token).map_err(|_| InvalidToken)?;
+        if header.typ.as_deref() == Some(GUEST_TOKEN_TYPE) {
+            let claims = check(token, &self.guest, &[Algorithm::HS256])?;
+            return Ok(Principal {
+                kind: OwnerKind::Guest,
+                id: claims.sub,
+                currency: claims.currency,
+            });
+        }
+        let named = |key: &&UserKey| key.kid.is_none() || header.kid.is_none() || key.kid == header.kid;
+        let fits = |key: &&UserKey| key.algorithms.contains(&header.alg) && named(key);
+        for key in self.users.iter().filter(fits) {
+            if let Ok(claims) = check(token, &key.key, &key.algorithms) {
+                return Ok(Principal {
+                    kind: OwnerKind::User,
+                    id: claims.sub,
+                    currency: claims.currency,
+                });
+            }
+        }
+        Err(InvalidToken)
+    }
+}
+
+fn check(token: &str, key: &DecodingKey, algorithms: &[Algorithm]) -> Result<Claims, InvalidToken> {
+    let mut validation = Validation::new(algorithms[0]);
+    validation.algorithms = algorithms.to_vec();
+    validation.leeway = LEEWAY_S;
+    validation.validate_nbf = true;
+    // The audience belongs to whoever issues the tokens; `exp` and `sub` we insist on.
+    validation.validate_aud = false;
+    validation.set_required_spec_claims(&["exp", "sub"]);
+    let claims: Claims = jsonwebtoken::decode(token, key, &validation)
+        .map_err(|_| InvalidToken)?
+        .claims;
+    if claims.sub.is_empty() || claims.sub.len() > USER_ID_BYTES_MAX {
+        return Err(InvalidToken);
+    }
+    Ok(claims)
+}
+
+/// The algorithms of a public key; `None` for a symmetric one, which has no place in a key set.
+fn public_algorithms(jwk: &Jwk) -> Option<Vec<Algorithm>> {
+    let of_kind = match &jwk.algorithm {
+        AlgorithmParameters::RSA(_) => vec![
+            Algorithm::RS256,
+            Algorithm::RS384,
+            Algorithm::RS512,
+            Algorithm::PS256,
+            Algorithm::PS384,
+            Algorithm::PS512,
+        ],
+        AlgorithmParameters::EllipticCurve(_) => vec![Algorithm::ES256, Algorithm::ES384],
+        AlgorithmParameters::OctetKeyPair(_) => vec![Algorithm::EdDSA],
+        _ => return None,
+    };
+    Some(of_kind)
+}
+
+/// Compares a presented secret with the right one, in constant time.
+pub fn same_secret(presented: &str, right: &Secret) -> bool {
+    // Hashing first makes both sides equally long.
+    Sha256::digest(presented)
+        .ct_eq(&Sha256::digest(right.expose()))
+        .into()
+}

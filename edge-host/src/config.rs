@@ -1,0 +1,369 @@
+//! What differs from one edge to the next, from `TROLI_…` variables. Read once, before any port is bound;
+//! every mistake is reported at once.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use cart_core::Currency;
+use ipnet::IpNet;
+use region_router::topology::{RegionId, Topology};
+
+/// A setting: its variable, its default, and what it means. `--help` shows this table.
+pub struct Setting {
+    /// Environment variable.
+    pub name: &'static str,
+    /// The value it has when it is not set; `None` when there is none.
+    pub default: Option<&'static str>,
+    /// What it means.
+    pub help: &'static str,
+}
+
+macro_rules! settings {
+    ($($konst:ident = $name:literal, $default:expr, $help:literal;)*) => {
+        $(const $konst: &str = $name;)*
+        /// Every setting there is.
+        pub const SETTINGS: &[Setting] = &[$(Setting { name: $name, default: $default, help: $help }),*];
+    };
+}
+
+settings! {
+    REGION = "TROLI_REGION", None, "the region this edge serves, such as sin; required";
+    TOPOLOGY = "TROLI_TOPOLOGY", Some("deploy/topology.toml"), "the file that names all regions";
+    REGIONS = "TROLI_REGIONS", None, "only these regions of the file, such as sin,jkt,bkk";
+    LISTEN = "TROLI_LISTEN", None, "address of the public API; default: the region's in the topology";
+    INTERNAL_LISTEN = "TROLI_INTERNAL_LISTEN", None, "address of the internal listener; default: the region's in the topology";
+    DATABASE_URL = "TROLI_DATABASE_URL", None, "the primary, in the home region only: sqlite:PATH";
+    HOME_URL = "TROLI_HOME_URL", None, "internal listener of a home edge, elsewhere; default: the home region's in the topology";
+    CACHE_URL = "TROLI_CACHE_URL", Some("memory:"), "the regional cache: memory:";
+    REGION_SECRET_FILE = "TROLI_REGION_SECRET_FILE", None, "file with the secret that regions prove themselves by; required";
+    ADMIN_TOKEN_FILE = "TROLI_ADMIN_TOKEN_FILE", None, "file with the admin token; without it the admin routes are closed";
+    GUEST_SECRET_FILE = "TROLI_GUEST_SECRET_FILE", None, "file with the secret that signs guest tokens, the same in all regions; required";
+    JWKS_FILE = "TROLI_JWKS_FILE", None, "JSON Web Key Set that user tokens are verified by";
+    JWT_HS256_SECRET = "TROLI_JWT_HS256_SECRET", None, "shared secret that user tokens are verified by, at least 32 bytes";
+    DEV_TOKENS = "TROLI_DEV_TOKENS", Some("off"), "on: POST /v1/dev/tokens makes a token for any user; needs the shared secret, never in production";
+    RULES_FILE = "TROLI_RULES_FILE", None, "in the home region: a component that is activated everywhere whenever the file changes";
+    RULES_CACHE_DIR = "TROLI_RULES_CACHE_DIR", None, "directory for compiled rules, private to this user";
+    TRUSTED_PROXIES = "TROLI_TRUSTED_PROXIES", Some("127.0.0.1/32,::1/128"), "networks whose X-Forwarded-For is believed";
+    RATE_PER_S = "TROLI_RATE_LIMIT_PER_S", Some("100"), "requests a second of one guest or user; the burst is twice that";
+    GUESTS_PER_S = "TROLI_RATE_LIMIT_GUESTS_PER_S", Some("20"), "new guests and catalogue pages a second of one address; the burst is twice that";
+    MMDB = "TROLI_MMDB", None, "country database (.mmdb) instead of the built-in table";
+}
+
+/// The configuration of one edge.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The region this edge serves.
+    pub region: RegionId,
+    /// All regions.
+    pub topology: Topology,
+    /// Address of the public API.
+    pub listen: SocketAddr,
+    /// Address of the internal listener.
+    pub internal_listen: SocketAddr,
+    /// What only the home region has, or what only the others have.
+    pub role: Role,
+    /// Proves one region to another.
+    pub region_secret: Secret,
+    /// Opens the admin routes.
+    pub admin_token: Option<Secret>,
+    /// Signs guest tokens.
+    pub guest_secret: Secret,
+    /// Verifies user tokens.
+    pub user_keys: UserKeys,
+    /// Whether anybody may have a token of any user.
+    pub dev_tokens: bool,
+    /// Where compiled rules are kept.
+    pub rules_cache_dir: Option<PathBuf>,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Requests a second of one principal.
+    pub rate_per_s: u32,
+    /// New guests and catalogue pages a second of one address.
+    pub guests_per_s: u32,
+    /// A country database.
+    pub mmdb: Option<PathBuf>,
+    /// For carts whose owner asks for no currency.
+    pub currency_default: Currency,
+}
+
+/// An edge that is not home has no primary: it cannot even be written down.
+#[derive(Clone, Debug)]
+pub enum Role {
+    /// Holds the primary.
+    Home {
+        /// The SQLite file.
+        database: PathBuf,
+        /// Rules that follow a file.
+        rules_file: Option<PathBuf>,
+    },
+    /// Forwards to the home region.
+    Edge {
+        /// Internal listener of a home edge.
+        home_url: String,
+    },
+}
+
+/// The keys that user tokens are verified by; none means that there are no users.
+#[derive(Clone, Debug, Default)]
+pub struct UserKeys {
+    /// A JSON Web Key Set.
+    pub jwks: Option<String>,
+    /// A shared secret.
+    pub hs256_secret: Option<Secret>,
+}
+
+/// A secret: it does not show itself in logs.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The secret itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Everything that is wrong with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct ConfigErrors(pub Vec<String>);
+
+/// Shorter secrets can be guessed by trying.
+const SECRET_BYTES_MIN: usize = 32;
+
+impl Config {
+    /// Reads the configuration. `lookup` finds a variable; empty counts as not set.
+    pub fn load(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
+        let mut reader = Reader {
+            lookup: &lookup,
+            errors: Vec::new(),
+        };
+        let config = reader.config();
+        match config {
+            Some(config) if reader.errors.is_empty() => Ok(config),
+            _ => Err(ConfigErrors(reader.errors)),
+        }
+    }
+
+    /// Whether this is the home region.
+    pub fn at_home(&self) -> bool {
+        matches!(self.role, Role::Home { .. })
+    }
+}
+
+struct Reader<'a> {
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+    errors: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn config(&mut self) -> Option<Config> {
+        let topology = self.topology();
+        let region = self.required(REGION).and_then(|text| {
+            let found = topology
+                .as_ref()
+                .map(|t| t.regions().iter().find(|r| r.id.as_str() == text));
+            match found {
+                Some(Some(region)) => Some(region.clone()),
+                Some(None) => self.wrong(REGION, &format!("{text} is not in the topology")),
+                None => None,
+            }
+        });
+        let at_home = match (&topology, &region) {
+            (Some(topology), Some(region)) => Some(region.id == topology.home().id),
+            _ => None,
+        };
+        let listen = self.address(LISTEN, region.as_ref().and_then(|r| r.public.first()));
+        let internal_listen = self.address(INTERNAL_LISTEN, region.as_ref().and_then(|r| r.internal.first()));
+        let role = at_home.and_then(|at_home| self.role(at_home, topology.as_ref()));
+        if self.text(CACHE_URL).as_deref() != Some("memory:") {
+            self.errors.push(format!("{CACHE_URL}: only memory: is known"));
+        }
+        let region_secret = self.secret_file(REGION_SECRET_FILE, true);
+        let admin_token = self.secret_file(ADMIN_TOKEN_FILE, false);
+        let guest_secret = self.secret_file(GUEST_SECRET_FILE, true);
+        let user_keys = self.user_keys();
+        let dev_tokens = match self.text(DEV_TOKENS).as_deref() {
+            Some("on") => true,
+            Some("off") | None => false,
+            Some(other) => self
+                .wrong(DEV_TOKENS, &format!("on or off, not {other}"))
+                .unwrap_or(false),
+        };
+        if dev_tokens && user_keys.hs256_secret.is_none() {
+            self.errors
+                .push(format!("{DEV_TOKENS}: needs {JWT_HS256_SECRET}"));
+        }
+        let currency_default = topology.as_ref().and_then(|t| {
+            let code = t.currency_default();
+            Currency::from_code(code.as_str())
+                .or_else(|| self.wrong(TOPOLOGY, &format!("unknown currency {code}")))
+        });
+        let trusted_proxies = self.list(TRUSTED_PROXIES);
+        let rate_per_s = self.number(RATE_PER_S);
+        let guests_per_s = self.number(GUESTS_PER_S);
+        Some(Config {
+            region: region?.id,
+            topology: topology?,
+            listen: listen?,
+            internal_listen: internal_listen?,
+            role: role?,
+            region_secret: region_secret?,
+            admin_token,
+            guest_secret: guest_secret?,
+            user_keys,
+            dev_tokens,
+            rules_cache_dir: self.text(RULES_CACHE_DIR).map(PathBuf::from),
+            trusted_proxies,
+            rate_per_s: rate_per_s?,
+            guests_per_s: guests_per_s?,
+            mmdb: self.text(MMDB).map(PathBuf::from),
+            currency_default: currency_default?,
+        })
+    }
+
+    fn topology(&mut self) -> Option<Topology> {
+        let path = self.text(TOPOLOGY)?;
+        let text = self.file(TOPOLOGY, Path::new(&path))?;
+        let topology = match Topology::parse(&text) {
+            Ok(topology) => topology,
+            Err(errors) => {
+                self.errors
+                    .extend(errors.to_string().lines().map(|line| format!("{path}: {line}")));
+                return None;
+            }
+        };
+        if self.text(REGIONS).is_none() {
+            return Some(topology);
+        }
+        let ids: Vec<RegionId> = self.list(REGIONS);
+        match topology.restricted_to(&ids) {
+            Ok(topology) => Some(topology),
+            Err(error) => self.wrong(REGIONS, &error.to_string()),
+        }
+    }
+
+    fn role(&mut self, at_home: bool, topology: Option<&Topology>) -> Option<Role> {
+        let database = self.text(DATABASE_URL);
+        let rules_file = self.text(RULES_FILE).map(PathBuf::from);
+        if at_home {
+            if self.text(HOME_URL).is_some() {
+                self.errors
+                    .push(format!("{HOME_URL}: the home region is its own home"));
+            }
+            let url = database.or_else(|| self.wrong(DATABASE_URL, "required in the home region"))?;
+            let path = url.strip_prefix("sqlite:");
+            let path = path.or_else(|| self.wrong(DATABASE_URL, "only sqlite:PATH is known"))?;
+            return Some(Role::Home {
+                database: PathBuf::from(path),
+                rules_file,
+            });
+        }
+        if database.is_some() {
+            self.errors
+                .push(format!("{DATABASE_URL}: only the home region has a primary"));
+        }
+        if rules_file.is_some() {
+            self.errors
+                .push(format!("{RULES_FILE}: only the home region follows a rules file"));
+        }
+        let default = topology.and_then(|topology| {
+            topology
+                .home()
+                .internal
+                .first()
+                .map(|address| format!("http://{address}"))
+        });
+        let home_url = self.text(HOME_URL).or(default);
+        let home_url = home_url.or_else(|| self.wrong(HOME_URL, "required outside the home region"))?;
+        if !home_url.starts_with("http://") {
+            return self.wrong(HOME_URL, "must start with http://");
+        }
+        Some(Role::Edge { home_url })
+    }
+
+    fn user_keys(&mut self) -> UserKeys {
+        let jwks = self
+            .text(JWKS_FILE)
+            .and_then(|path| self.file(JWKS_FILE, Path::new(&path)));
+        let hs256_secret = self
+            .text(JWT_HS256_SECRET)
+            .and_then(|text| self.secret(JWT_HS256_SECRET, text));
+        UserKeys { jwks, hs256_secret }
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        let set = (self.lookup)(name)
+            .map(|text| text.trim().to_owned())
+            .filter(|text| !text.is_empty());
+        let default = || SETTINGS.iter().find(|setting| setting.name == name)?.default;
+        set.or_else(|| default().map(ToOwned::to_owned))
+    }
+
+    fn required(&mut self, name: &str) -> Option<String> {
+        self.text(name).or_else(|| self.wrong(name, "required"))
+    }
+
+    fn address<A: ToString>(&mut self, name: &str, default: Option<&A>) -> Option<SocketAddr> {
+        let text = self.text(name).or_else(|| default.map(ToString::to_string))?;
+        text.parse()
+            .ok()
+            .or_else(|| self.wrong(name, &format!("{text} is not an address such as 127.0.0.1:8101")))
+    }
+
+    fn number(&mut self, name: &str) -> Option<u32> {
+        let text = self.text(name)?;
+        let number = text.parse().ok().filter(|number| *number > 0);
+        number.or_else(|| self.wrong(name, &format!("{text} is not a whole number above 0")))
+    }
+
+    fn list<T: FromStr>(&mut self, name: &str) -> Vec<T> {
+        let Some(text) = self.text(name) else {
+            return Vec::new();
+        };
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        parts
+            .filter_map(|part| {
+                part.parse()
+                    .ok()
+                    .or_else(|| self.wrong(name, &format!("cannot read {part}")))
+            })
+            .collect()
+    }
+
+    fn secret_file(&mut self, name: &str, required: bool) -> Option<Secret> {
+        let path = if required {
+            self.required(name)?
+        } else {
+            self.text(name)?
+        };
+        let text = self.file(name, Path::new(&path))?;
+        self.secret(name, text.trim().to_owned())
+    }
+
+    fn secret(&mut self, name: &str, text: String) -> Option<Secret> {
+        if text.len() < SECRET_BYTES_MIN {
+            return self.wrong(name, &format!("at least {SECRET_BYTES_MIN} bytes are needed"));
+        }
+        Some(Secret(text))
+    }
+
+    fn file(&mut self, name: &str, path: &Path) -> Option<String> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Some(text),
+            Err(error) => self.wrong(name, &format!("cannot read {}: {error}", path.display())),
+        }
+    }
+
+    fn wrong<T>(&mut self, name: &str, why: &str) -> Option<T> {
+        self.errors.push(format!("{name}: {why}"));
+        None
+    }
+}

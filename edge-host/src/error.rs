@@ -1,0 +1,103 @@
+//! What can go wrong with a cart, once the request itself is well formed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{CartVersion, CurrencyCode};
+
+/// Why a request about a cart was not done.
+///
+/// It crosses the wire from the home region to the region that forwarded, hence serde. It knows nothing of
+/// HTTP; `http::error` turns it into a status and a problem document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum CartError {
+    /// The rules said no.
+    #[error("the cart rules refuse")]
+    Rejected(Vec<Reason>),
+    /// The guest's cart went to a user.
+    #[error("the cart went to a user")]
+    CartMerged,
+    /// `If-Match` does not hold.
+    #[error("the cart is at version {0}")]
+    VersionMismatch(CartVersion),
+    /// The cart costs something else than the client believes.
+    #[error("the cart costs something else by now")]
+    CartChanged {
+        /// Minor units.
+        current_total: i64,
+        /// Their currency.
+        currency: CurrencyCode,
+    },
+    /// The idempotency key was used for another request.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    /// The first request with the idempotency key is still under way.
+    #[error("the first request with this idempotency key is still under way")]
+    InProgress,
+    /// No such line in the cart.
+    #[error("the cart has no line {0}")]
+    LineUnknown(String),
+    /// No such item in the catalogue.
+    #[error("there is no item {0}")]
+    ItemUnknown(String),
+    /// No such order, or somebody else's.
+    #[error("there is no order {0}")]
+    OrderUnknown(String),
+    /// The rules component failed; the code says how.
+    #[error("the cart rules failed")]
+    RulesFailed {
+        /// `rules_out_of_fuel`, `rules_trapped`, …
+        code: String,
+    },
+    /// The home region cannot be reached, and nothing nearer can answer.
+    #[error("the home region cannot be reached")]
+    HomeUnavailable,
+    /// A forwarded request came to a region that would have to forward it again.
+    #[error("the request was already forwarded once")]
+    LoopDetected,
+    /// A bug. The text is for the log only.
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+/// One reason why the rules said no.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// Stable, lower snake case.
+    pub code: String,
+    /// For the shopper.
+    pub detail: String,
+    /// The line it is about.
+    pub line_id: Option<String>,
+}
+
+impl From<cart_core::Rejection> for Reason {
+    fn from(rejection: cart_core::Rejection) -> Self {
+        Self {
+            code: rejection.code().to_owned(),
+            detail: rejection.to_string(),
+            line_id: rejection.line_id().map(ToOwned::to_owned),
+        }
+    }
+}
+
+impl From<crate::rules::RulesError> for CartError {
+    fn from(error: crate::rules::RulesError) -> Self {
+        Self::RulesFailed {
+            code: error.code().to_owned(),
+        }
+    }
+}
+
+impl From<crate::store::StoreError> for CartError {
+    fn from(error: crate::store::StoreError) -> Self {
+        use crate::store::StoreError;
+        match error {
+            StoreError::Unavailable(source) => {
+                tracing::warn!(error = %source, "store unavailable");
+                Self::HomeUnavailable
+            }
+            StoreError::Corrupt(what) => Self::Internal(what),
+        }
+    }
+}

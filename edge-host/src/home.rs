@@ -1,0 +1,52 @@
+//! The way to the home region, where every write is decided and the truth is read.
+//!
+//! In the home region itself it is a call into the primary ([`local`]); elsewhere it is one HTTP request to a
+//! home edge ([`remote`]). Which home serves a cart is decided here alone: today there is one.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::error::CartError;
+use crate::model::{
+    CartRecord, CatalogueSnapshot, FeedPage, ItemRecord, OrderRecord, Principal, WriteReply, WriteRequest,
+};
+
+pub mod local;
+pub mod remote;
+
+/// What every region asks of the home region.
+#[async_trait]
+pub trait HomeRegion: Send + Sync {
+    /// Decides and commits a write.
+    async fn write(&self, request: WriteRequest) -> Result<WriteReply, CartError>;
+
+    /// The cart as it is now; one that was never used is an empty one.
+    async fn cart(&self, principal: &Principal) -> Result<CartRecord, CartError>;
+
+    /// Orders of an owner, newest first, before an order where given.
+    async fn orders(
+        &self,
+        owner: &Principal,
+        before: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<OrderRecord>, CartError>;
+
+    /// An order of an owner.
+    async fn order(&self, owner: &Principal, order_id: &str) -> Result<OrderRecord, CartError>;
+
+    /// Items as they are now, as far as they exist.
+    async fn items(&self, item_ids: &[String]) -> Result<Vec<ItemRecord>, CartError>;
+
+    /// All that a region needs before it can follow the feed.
+    async fn catalogue(&self) -> Result<CatalogueSnapshot, CartError>;
+
+    /// What changed after a place in the feed; waits so long for something to happen.
+    async fn feed(&self, after: u64, wait: Duration) -> Result<FeedPage, CartError>;
+
+    /// The component of a revision of the rules.
+    async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, CartError>;
+
+    /// Which region answers: where an answer came from, for `Cart-Source`.
+    fn forwards(&self) -> bool;
+}

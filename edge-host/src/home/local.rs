@@ -1,0 +1,351 @@
+//! The home region at home: the primary is here, and the rules decide inside its transaction.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use cart_core::{Cart, Command, Context, Currency};
+use uuid::Uuid;
+
+use crate::catalogue::CartFacts;
+use crate::clock::now_ms;
+use crate::error::{CartError, Reason};
+use crate::home::HomeRegion;
+use crate::model::{
+    CartCommand, CartRecord, CartState, CatalogueSnapshot, FeedPage, ItemRecord, Operation, OrderRecord,
+    Principal, StoredAnswer, WriteReply, WriteRequest, WriteTiming,
+};
+use crate::rules::{Outcome, Rules, RulesError, RulesHandle};
+use crate::store::{CartWrite, Commit, Effect, Loaded, NewOrder, PrimaryStore, WriteOutcome};
+use crate::telemetry::metric;
+use crate::view::{Priced, RulesView};
+
+/// Events in one page of the feed.
+const FEED_PAGE_MAX: u32 = 500;
+
+/// The home region over a primary.
+pub struct LocalHome {
+    /// The truth.
+    pub store: Arc<dyn PrimaryStore>,
+    /// The rules that decide.
+    pub rules: Arc<RulesHandle>,
+    /// This region's id.
+    pub region: String,
+    /// For carts whose owner asks for no currency.
+    pub currency_default: Currency,
+}
+
+#[async_trait]
+impl HomeRegion for LocalHome {
+    async fn write(&self, request: WriteRequest) -> Result<WriteReply, CartError> {
+        let rules = self.active_rules()?;
+        let started = Instant::now();
+        let write = self.prepare(&request);
+        let mut refusal = None;
+        let mut rules_time = Duration::ZERO;
+        let outcome = self
+            .store
+            .write(&write, &mut |loaded| {
+                let mut decision = Decision {
+                    rules: &rules,
+                    region: &self.region,
+                    principal: &request.principal,
+                    now_ms: write.now_ms,
+                    rules_time: &mut rules_time,
+                };
+                decision
+                    .decide(&request.operation, loaded)
+                    .map_err(|error| refusal = Some(error))
+                    .ok()
+            })
+            .await?;
+        let timing = WriteTiming {
+            db_us: micros(started.elapsed().saturating_sub(rules_time)),
+            rules_us: micros(rules_time),
+        };
+        match outcome {
+            WriteOutcome::Done { answer, record } => Ok(WriteReply {
+                answer,
+                record: Some(record),
+                replayed: false,
+                timing,
+            }),
+            WriteOutcome::Replayed(answer) => {
+                metric::idempotent_replay(&self.region);
+                Ok(WriteReply {
+                    answer,
+                    record: None,
+                    replayed: true,
+                    timing,
+                })
+            }
+            WriteOutcome::Refused => {
+                Err(refusal.unwrap_or_else(|| CartError::Internal("refused without a reason".to_owned())))
+            }
+            WriteOutcome::VersionMismatch(current) => Err(CartError::VersionMismatch(current)),
+            WriteOutcome::KeyReused => Err(CartError::KeyReused),
+            WriteOutcome::InProgress => Err(CartError::InProgress),
+        }
+    }
+
+    async fn cart(&self, principal: &Principal) -> Result<CartRecord, CartError> {
+        match self.store.cart(&principal.cart_id()).await? {
+            Some(record) => Ok(record),
+            None => {
+                let epoch = self.store.epoch().await?;
+                Ok(CartRecord::unused(principal, self.currency_default, epoch))
+            }
+        }
+    }
+
+    async fn orders(
+        &self,
+        owner: &Principal,
+        before: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<OrderRecord>, CartError> {
+        Ok(self.store.orders(owner, before, limit).await?)
+    }
+
+    async fn order(&self, owner: &Principal, order_id: &str) -> Result<OrderRecord, CartError> {
+        let order = self.store.order(owner, order_id).await?;
+        order.ok_or_else(|| CartError::OrderUnknown(order_id.to_owned()))
+    }
+
+    async fn items(&self, item_ids: &[String]) -> Result<Vec<ItemRecord>, CartError> {
+        Ok(self.store.items(item_ids).await?)
+    }
+
+    async fn catalogue(&self) -> Result<CatalogueSnapshot, CartError> {
+        Ok(self.store.catalogue().await?)
+    }
+
+    async fn feed(&self, after: u64, wait: Duration) -> Result<FeedPage, CartError> {
+        let mut head = self.store.feed_head();
+        // An early look would miss nothing and find nothing; the wait ends by itself.
+        let _ = tokio::time::timeout(wait, head.wait_for(|head| *head != after)).await;
+        Ok(self.store.feed(after, FEED_PAGE_MAX).await?)
+    }
+
+    async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, CartError> {
+        Ok(self.store.rules(revision).await?)
+    }
+
+    fn forwards(&self) -> bool {
+        false
+    }
+}
+
+impl LocalHome {
+    fn active_rules(&self) -> Result<Arc<Rules>, CartError> {
+        let none = || CartError::RulesFailed {
+            code: "rules_not_loaded".to_owned(),
+        };
+        self.rules.current().ok_or_else(none)
+    }
+
+    fn prepare(&self, request: &WriteRequest) -> CartWrite {
+        // The store puts the epoch in, under its lock.
+        let unused = |principal: &Principal| CartRecord::unused(principal, self.currency_default, 0);
+        let mut write = CartWrite {
+            principal: request.principal.clone(),
+            unused: unused(&request.principal),
+            guest: None,
+            idempotency_key: request.idempotency_key.clone(),
+            fingerprint: request.fingerprint(),
+            if_match: request.if_match.clone(),
+            item_ids: Vec::new(),
+            coupon_codes: Vec::new(),
+            now_ms: now_ms(),
+        };
+        match &request.operation {
+            Operation::Commands(commands) => {
+                for command in commands {
+                    match command {
+                        CartCommand::Add { item_id, .. } => write.item_ids.push(item_id.clone()),
+                        CartCommand::ApplyCoupon { code } => write.coupon_codes.push(code.clone()),
+                        _ => {}
+                    }
+                }
+            }
+            Operation::Merge { guest, .. } => write.guest = Some((guest.clone(), unused(guest))),
+            Operation::Checkout { .. } => {}
+        }
+        write
+    }
+}
+
+/// One decision, inside the primary's transaction: pure but for the clock that was read before.
+struct Decision<'a> {
+    rules: &'a Rules,
+    region: &'a str,
+    principal: &'a Principal,
+    now_ms: i64,
+    rules_time: &'a mut Duration,
+}
+
+impl Decision<'_> {
+    fn decide(&mut self, operation: &Operation, loaded: Loaded) -> Result<Commit, CartError> {
+        if loaded.cart.state == CartState::Merged {
+            return Err(CartError::CartMerged);
+        }
+        let facts = CartFacts {
+            items: loaded.items.into_iter().map(Arc::new).collect(),
+            coupons: loaded.coupons.into_iter().map(Arc::new).collect(),
+            items_missing: Vec::new(),
+        };
+        match operation {
+            Operation::Commands(commands) => {
+                let commands: Vec<Command> = commands.iter().map(CartCommand::to_core).collect();
+                self.change(loaded.cart, &commands, &facts, Effect::Changed)
+            }
+            Operation::Merge { policy, .. } => {
+                let guest = loaded
+                    .guest
+                    .ok_or_else(|| CartError::Internal("a merge was loaded without its guest".to_owned()))?;
+                if guest.state == CartState::Merged {
+                    return Err(CartError::CartMerged);
+                }
+                let merge = Command::Merge {
+                    from: guest.cart,
+                    policy: (*policy).into(),
+                };
+                self.change(loaded.cart, &[merge], &facts, Effect::Merged)
+            }
+            Operation::Checkout {
+                expected_total,
+                currency,
+            } => self.checkout(loaded.cart, (*expected_total, currency.0), &facts),
+        }
+    }
+
+    fn change(
+        &mut self,
+        mut record: CartRecord,
+        commands: &[Command],
+        facts: &CartFacts,
+        effect: Effect,
+    ) -> Result<Commit, CartError> {
+        let before = record.cart.clone();
+        for command in commands {
+            let context = self.context(&before, facts);
+            let outcome = self.rules.apply(&record.cart, command, &context);
+            record.cart = self
+                .took(outcome)?
+                .map_err(|no| CartError::Rejected(vec![Reason::from(no)]))?;
+        }
+        // A merge always ends the guest's cart, also when it brings the user nothing.
+        let effect = match effect {
+            Effect::Changed if record.cart == before => Effect::Unchanged,
+            effect => effect,
+        };
+        if !matches!(effect, Effect::Unchanged) {
+            record.version = record.version.next();
+            record.updated_at_ms = Some(self.now_ms);
+            record.expires_at_ms = Some(self.now_ms + crate::model::CART_TTL_MS);
+        }
+        let context = self.context(&record.cart, facts);
+        let outcome = self.rules.quote(&record.cart, &context);
+        let quote = self.took(outcome)?;
+        let title = |item_id: &str| facts.title(item_id);
+        let priced = Priced {
+            record: &record,
+            quote: &quote,
+            title: &title,
+            rules: rules_view(self.rules),
+        };
+        let answer = StoredAnswer {
+            status: 200,
+            body: to_json(&priced.cart())?,
+            version: record.version,
+            location: None,
+        };
+        Ok(Commit {
+            cart: record.cart,
+            effect,
+            answer,
+        })
+    }
+
+    fn checkout(
+        &mut self,
+        record: CartRecord,
+        (expected_total, expected_currency): (i64, Currency),
+        facts: &CartFacts,
+    ) -> Result<Commit, CartError> {
+        let context = self.context(&record.cart, facts);
+        let outcome = self.rules.checkout(&record.cart, &context);
+        let quote = self
+            .took(outcome)?
+            .map_err(|reasons| CartError::Rejected(reasons.into_iter().map(Reason::from).collect()))?;
+        let (total, currency) = (quote.totals.total, record.cart.currency);
+        if (total, currency) != (expected_total, expected_currency) {
+            let currency = crate::model::CurrencyCode(currency);
+            return Err(CartError::CartChanged {
+                current_total: total,
+                currency,
+            });
+        }
+        // Version 7 grows with time, so orders sort by their names.
+        let order_id = format!("o_{}", Uuid::now_v7().simple());
+        let title = |item_id: &str| facts.title(item_id);
+        let priced = Priced {
+            record: &record,
+            quote: &quote,
+            title: &title,
+            rules: rules_view(self.rules),
+        };
+        let document = priced.order(&order_id, self.now_ms);
+        let answer = StoredAnswer {
+            status: 201,
+            body: to_json(&document)?,
+            version: record.version.next(),
+            location: Some(format!("/v1/orders/{order_id}")),
+        };
+        let document =
+            serde_json::to_value(&document).map_err(|error| CartError::Internal(error.to_string()))?;
+        let mut items = std::collections::BTreeMap::<String, u32>::new();
+        for line in &record.cart.lines {
+            *items.entry(line.item_id.clone()).or_default() += line.quantity;
+        }
+        let gave = |code: &&String| quote.discounts.iter().any(|discount| discount.code == **code);
+        let order = NewOrder {
+            order_id,
+            document,
+            items: items.into_iter().collect(),
+            coupons: record.cart.coupons.iter().filter(gave).cloned().collect(),
+        };
+        Ok(Commit {
+            cart: Cart::empty(currency),
+            effect: Effect::Ordered(order),
+            answer,
+        })
+    }
+
+    fn context(&self, cart: &Cart, facts: &CartFacts) -> Context {
+        facts.context(cart, self.principal, self.region, self.now_ms)
+    }
+
+    fn took<T>(&mut self, outcome: Result<Outcome<T>, RulesError>) -> Result<T, CartError> {
+        metric::rules_call(self.region, &outcome);
+        let outcome = outcome?;
+        *self.rules_time += outcome.duration;
+        Ok(outcome.value)
+    }
+}
+
+/// The rules as the public documents name them.
+pub fn rules_view(rules: &Rules) -> RulesView {
+    RulesView {
+        name: rules.manifest().name.clone(),
+        revision: rules.revision().to_string(),
+    }
+}
+
+fn to_json(document: &impl serde::Serialize) -> Result<String, CartError> {
+    serde_json::to_string(document).map_err(|error| CartError::Internal(error.to_string()))
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

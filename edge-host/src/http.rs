@@ -1,0 +1,301 @@
+//! The two listeners: the public API, and the internal one for health, metrics, admin and other regions.
+//!
+//! Nothing else in this crate knows of axum or of a status code. A request goes through its name
+//! ([`request_id`]), the limits, the caller ([`extract`]), a handler, and, where it fails, [`problem`].
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use region_router::proximity::Countries;
+use region_router::regions::Regions;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::field::Empty;
+use tracing::{Instrument, debug, info, info_span};
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::auth::Tokens;
+use crate::config::Config;
+use crate::error::CartError;
+use crate::feed::Feed;
+use crate::home::remote::was_forwarded;
+use crate::service::CartService;
+use crate::store::PrimaryStore;
+use crate::telemetry::{self, metric};
+
+mod extract;
+mod problem;
+
+mod carts;
+mod input;
+mod respond;
+mod shop;
+
+mod admin;
+mod internal;
+
+mod limits;
+mod request_id;
+
+pub use limits::RateLimits;
+pub use problem::ApiError;
+
+/// Requests in progress at one edge; more are turned away at once rather than made to wait.
+const REQUESTS_IN_PROGRESS_MAX: usize = 4096;
+/// From the first byte of a request to its answer; slower clients and slower answers are cut off.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(15);
+
+/// What the handlers share.
+pub struct Api {
+    /// The configuration.
+    pub config: Config,
+    /// The cart.
+    pub service: Arc<CartService>,
+    /// Who is calling.
+    pub tokens: Tokens,
+    /// How much they may ask for.
+    pub limits: RateLimits,
+    /// The primary, in the home region.
+    pub primary: Option<Arc<dyn PrimaryStore>>,
+    /// The regions and their health.
+    pub regions: Arc<Regions>,
+    /// Where addresses are.
+    pub countries: Countries,
+    /// What this region follows.
+    pub feed: Arc<Feed>,
+    /// Requests in progress.
+    pub in_progress: Semaphore,
+    /// Set when the edge is about to stop.
+    pub stopping: CancellationToken,
+}
+
+impl Api {
+    /// The limit of requests in progress.
+    pub fn in_progress_limit() -> Semaphore {
+        Semaphore::new(REQUESTS_IN_PROGRESS_MAX)
+    }
+}
+
+/// The shared state of the handlers.
+pub type Shared = Arc<Api>;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Troli", description = "A multi-region shopping cart. Every answer that is not a success is a problem document (RFC 9457) with a stable `code`."),
+    tags(
+        (name = "who", description = "Tokens"), (name = "cart", description = "The caller's cart"),
+        (name = "orders", description = "What was ordered"), (name = "items", description = "The catalogue"),
+        (name = "regions", description = "Where it is served from"),
+    ),
+    modifiers(&BearerToken),
+)]
+struct Document;
+
+struct BearerToken;
+
+impl utoipa::Modify for BearerToken {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format("JWT")
+            .build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    }
+}
+
+/// The public API.
+pub fn public_router(api: &Shared) -> Router {
+    let mut routes = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(carts::get_cart))
+        .routes(routes!(carts::count))
+        .routes(routes!(carts::add_item, carts::clear))
+        .routes(routes!(carts::get_line, carts::set_quantity, carts::remove_line))
+        .routes(routes!(carts::apply_coupon, carts::remove_coupon))
+        .routes(routes!(carts::commands))
+        .routes(routes!(carts::merge))
+        .routes(routes!(carts::checkout))
+        .routes(routes!(shop::new_guest))
+        .routes(routes!(shop::orders))
+        .routes(routes!(shop::order))
+        .routes(routes!(shop::items))
+        .routes(routes!(shop::item))
+        .routes(routes!(shop::regions));
+    if api.tokens.dev() {
+        routes = routes.routes(routes!(shop::new_dev_token));
+    }
+    let (router, document) = routes.split_for_parts();
+    let router = router.merge(SwaggerUi::new("/docs").url("/openapi.json", document));
+    finish(router, api)
+}
+
+/// The internal listener.
+pub fn internal_router(api: &Shared) -> Router {
+    let between_regions = Router::new()
+        .route("/internal/writes", post(internal::write))
+        .route("/internal/cart", post(internal::cart))
+        .route("/internal/orders", post(internal::orders))
+        .route("/internal/order", post(internal::order))
+        .route("/internal/items", post(internal::items))
+        .route("/internal/catalogue", get(internal::catalogue))
+        .route("/internal/feed", get(internal::feed))
+        .route("/internal/rules/{revision}", get(internal::rules))
+        .route_layer(middleware::from_fn_with_state(
+            Arc::clone(api),
+            internal::only_regions,
+        ));
+    let router = Router::new()
+        .merge(between_regions)
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/admin/items/{item_id}", put(admin::put_item))
+        .route("/admin/coupons/{code}", put(admin::put_coupon))
+        .route("/admin/orders/{order_id}/paid", post(admin::order_paid))
+        .route("/admin/orders/{order_id}/cancelled", post(admin::order_cancelled))
+        .route("/admin/rules", get(admin::rules));
+    finish(router, api)
+}
+
+/// What both listeners have in common, the outermost last.
+fn finish(router: Router<Shared>, api: &Shared) -> Router {
+    router
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .fallback(async || ApiError::RouteUnknown)
+        .layer(CatchPanicLayer::custom(|panic: Box<dyn std::any::Any + Send>| {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            ApiError::from(CartError::Internal(format!(
+                "panic: {}",
+                text.unwrap_or_default()
+            )))
+            .into_response()
+        }))
+        .layer(middleware::from_fn_with_state(Arc::clone(api), within_limits))
+        .layer(middleware::from_fn_with_state(Arc::clone(api), observe))
+        .with_state(Arc::clone(api))
+}
+
+/// Sheds load, and ends what takes too long.
+async fn within_limits(State(api): State<Shared>, request: Request, next: Next) -> Response {
+    let Ok(_permit) = api.in_progress.try_acquire() else {
+        return ApiError::Overloaded.into_response();
+    };
+    // A request that one of our regions has forwarded must be answered here, or not at all.
+    if api.service.home.forwards() && was_forwarded(request.headers()) {
+        return ApiError::from(CartError::LoopDetected).into_response();
+    }
+    match tokio::time::timeout(REQUEST_DEADLINE, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::Overloaded.into_response(),
+    }
+}
+
+/// Gives a request its name, its span, its log line and its metric.
+async fn observe(State(api): State<Shared>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id::take(request.headers());
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("unmatched", MatchedPath::as_str)
+        .to_owned();
+    let method = method_word(request.method());
+    let span = info_span!(
+        "request",
+        request.id = id.to_str().unwrap_or_default(),
+        trace.id = Empty,
+        cart.id = Empty,
+        region.id = api.service.region
+    );
+    if let Some(trace_id) = telemetry::continue_trace(&span, request.headers()) {
+        span.record("trace.id", trace_id);
+    }
+    let reads = request.method().is_safe();
+    let mut response = request_id::scope(id.clone(), next.run(request).instrument(span.clone())).await;
+    let (status, elapsed) = (response.status(), started.elapsed());
+    response.headers_mut().insert(request_id::X_REQUEST_ID, id);
+    span.in_scope(|| log(reads, method, &route, status, elapsed));
+    metric::http_request(&api.service.region, route, method, status.as_u16(), elapsed);
+    response
+}
+
+fn log(reads: bool, method: &'static str, route: &str, status: StatusCode, elapsed: Duration) {
+    let (status_code, duration_ms) = (status.as_u16(), elapsed.as_secs_f64() * 1000.0);
+    if reads && !status.is_server_error() {
+        debug!(
+            http.method = method,
+            http.route = route,
+            http.status = status_code,
+            duration_ms,
+            "answered"
+        );
+    } else {
+        info!(
+            http.method = method,
+            http.route = route,
+            http.status = status_code,
+            duration_ms,
+            "answered"
+        );
+    }
+}
+
+/// A closed set, so that no client can grow the metrics.
+fn method_word(method: &axum::http::Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}
+
+async fn readyz(State(api): State<Shared>) -> Response {
+    let mut reasons = Vec::new();
+    if api.stopping.is_cancelled() {
+        reasons.push("stopping");
+    }
+    if !api.feed.ready() {
+        reasons.push("no catalogue or no rules from the home region yet");
+    }
+    let status = if reasons.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (
+        status,
+        axum::Json(serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons })),
+    )
+        .into_response()
+}
+
+async fn metrics(State(api): State<Shared>) -> Response {
+    for region in api.regions.topology().regions() {
+        let (state, _) = api.regions.state(region.id);
+        let up = state == region_router::health::State::Up;
+        metric::region_health(&api.service.region, region.id.as_str(), up);
+    }
+    let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    (
+        [(axum::http::header::CONTENT_TYPE, text)],
+        telemetry::prometheus().render(),
+    )
+        .into_response()
+}

@@ -1,0 +1,350 @@
+//! The cart's endpoints.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::Response;
+use serde::Serialize;
+
+use super::Shared;
+use super::extract::{Body, Caller, Conditions, Path};
+use super::input;
+use super::problem::{ApiError, Problem};
+use super::respond::{CartAnswer, mark_replayed, set_location};
+use crate::error::CartError;
+use crate::home::local::rules_view;
+use crate::model::{CartCommand, Operation, OwnerKind, Principal};
+use crate::service::{CartRead, Source};
+use crate::view::{CartView, CountView, LineView, OrderView, Priced};
+
+/// The caller's cart with today's prices.
+#[utoipa::path(
+    get, path = "/v1/cart", tag = "cart", security(("bearer" = [])),
+    params(
+        ("Cart-Version" = Option<String>, Header, description = "The newest version the client has seen; nothing older is answered."),
+        ("If-None-Match" = Option<String>, Header, description = "304 when the cart and its prices are still the same."),
+    ),
+    responses((status = 200, body = CartView), (status = 304, description = "Not modified"), (status = "default", body = Problem)),
+)]
+pub(super) async fn get_cart(
+    State(api): State<Shared>,
+    Caller(principal): Caller,
+    conditions: Conditions,
+) -> Result<Response, ApiError> {
+    let read = api.service.cart(&principal, conditions.seen).await?;
+    // The tag names the version only, so it stands for the same bytes only as long as no price has moved.
+    let unchanged = !read.repriced && conditions.if_none_match.contains(&read.record.version);
+    let body = if unchanged {
+        String::new()
+    } else {
+        json(&priced(&read, |priced| priced.cart()))?
+    };
+    let mut response = answer(&api, &read, body);
+    if unchanged {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response.headers_mut().remove(CONTENT_TYPE);
+    }
+    Ok(response)
+}
+
+/// Lines and units, without loading the cart.
+#[utoipa::path(
+    get, path = "/v1/cart/count", tag = "cart", security(("bearer" = [])),
+    responses((status = 200, body = CountView), (status = "default", body = Problem)),
+)]
+pub(super) async fn count(
+    State(api): State<Shared>,
+    Caller(principal): Caller,
+    conditions: Conditions,
+) -> Result<Response, ApiError> {
+    let (version, count, source, timing) = api.service.count(&principal, conditions.seen).await?;
+    let body = json(&count)?;
+    let region = api.service.region.as_str();
+    Ok(CartAnswer {
+        status: StatusCode::OK,
+        body,
+        version,
+        region,
+        source,
+        timing,
+    }
+    .into_response())
+}
+
+/// One line of the cart.
+#[utoipa::path(
+    get, path = "/v1/cart/items/{line_id}", tag = "cart", security(("bearer" = [])),
+    params(("line_id" = String, Path)),
+    responses((status = 200, body = LineView), (status = "default", body = Problem)),
+)]
+pub(super) async fn get_line(
+    State(api): State<Shared>,
+    Caller(principal): Caller,
+    conditions: Conditions,
+    Path(line_id): Path<String>,
+) -> Result<Response, ApiError> {
+    let read = api.service.cart(&principal, conditions.seen).await?;
+    let at = read
+        .record
+        .cart
+        .lines
+        .iter()
+        .position(|line| line.line_id == line_id);
+    let view = at.and_then(|at| priced(&read, |priced| priced.line(at)));
+    let body = json(&view.ok_or(CartError::LineUnknown(line_id))?)?;
+    Ok(answer(&api, &read, body))
+}
+
+/// Puts so many of an item in; they join the line of the same item and variant.
+#[utoipa::path(
+    post, path = "/v1/cart/items", tag = "cart", security(("bearer" = [])), request_body = input::AddItem,
+    params(("Idempotency-Key" = String, Header), ("If-Match" = Option<String>, Header)),
+    responses((status = 200, body = CartView), (status = "default", body = Problem)),
+)]
+pub(super) async fn add_item(
+    State(api): State<Shared>,
+    Caller(principal): Caller,
+    conditions: Conditions,
+    Body(body): Body<input::AddItem>,
+) -> Result<Response, ApiError> {
+    conditions.required_key()?;
+    let command = body.command()?;
+    change(&api, principal, conditions, command).await
+}
+
+/// Makes a line so many; 0 removes it.
+#[utoipa::path(
+    patch, path = "/v1/cart/items/{line_id}", tag = "cart", security(("bearer" = [])),
+    request_body = input::SetQuantity, params(("line_id" = String, Path), ("If-Match" = Option<String>, Header)),
+    responses((status = 200, body = CartView), (status = "default", body = Problem)),
+)]
+pub(super) async fn set_quantity(
+    State(api): State<Shared>,
+    Caller(principal): Caller,
+    conditions: Conditions,
+    Path(line_id): Path<String>,
+    Body(body): Body<input::SetQuantity>,
+) -> Result<Response, ApiError> {
+    let command = body.command(line_id)?;
+    change(&api, principal, conditions, command).await
+}
+
+/// Takes a line out.
+#[utoipa::path(
+    delete, path = "/v1/cart/items/{line_id}", tag = "cart", security(("bearer" = [])),
+    params(("line_id" = String, Path), ("If-Match" = Option<String>, Header)),
+    responses((status = 200, body = CartView), (status = "default", body = Problem)),
+)]
+pub(super) async fn remove_line(
+    State(api): State<Shared>,
+    Caller(principal): Caller,
+    conditions: Conditions,
+    Path(line_id): Path<String>,
+) -> Result<Response, ApiError> {
+    change(&api, principal, conditions, CartCommand::Remove { line_id }).await
+}
+
+/// Takes every line out.
+#[utoipa::path(
+    delete, path = "/v1/cart/items", tag = "cart", security(("bearer" = [])),
+    params(("If-Match" = Option<String>, Header)),
+    responses((status = 200, body = CartView), (status = "default", body = Problem)),
+)]
+pub(super) async fn clear(
+    State(api): State<Shared>,
+    Caller(principal): Caller,
+    conditions: Conditions,
+) -> Result<Response, ApiError> {
+    change(&api, principal, conditions, CartCommand::Clear).await
+}
+
+/// Types a coupon in; a second time changes nothing.
+#[utoipa::path(
+    put, path = "/v1/cart/coupons/{code}", tag = "cart", security(("bearer" = [])),
+    params(("code" = String, Path), ("If-Match" = Option<String>, Header)),
+    responses((status = 200, body = CartView), (status = "default", body = Problem)),
+)]
+pub(super) async fn apply_coupon(
+    State(api): State<Shared>,
+    Caller(principal): Caller,
+    conditions: Conditions,
+    Path(code): Path<String>,
+) -> Result<Response, ApiError> {
+    let command = CartCommand::ApplyCoupon {
+        code: input::coupon_code(code)?,
+    };
+    change(&api, principal, conditions, command).await
+}
+
+/// Takes a coupon back; one that is not there changes nothing.
+#[utoipa::path(
+    delete, path = "/v1/cart/coupons/{code}", tag = "cart", security(("bearer" = [])),
+    params(("code" = String, Path), ("If-Match" = Option<String>, Header)),
+    responses((status = 200, body = CartView), (status = "default", body = Problem)),
+)]
+pub(super) async fn remove_coupon(
+    State(api): State<Shared>,
+    Caller(principal): Caller,
+    conditions: Conditions,
+    Path(code): Path<String>,
+) -> Result<Response, ApiError> {
+    let command = CartCommand::RemoveCoupon {
+        code: input::coupon_code(code)?,
+    };
+    change(&api, principal, conditions, command).await
+}
+
+/// Several changes, all or nothing.
+#[utoipa::path(
+    post, path = "/v1/cart/commands", tag = "cart", security(("bearer" = [])), request_body = input::Commands,
+    params(("Idempotency-Key" = String, Header), ("If-Match" = Option<String>, Header)),
+    responses((status = 200, body = CartView), (status = "default", body = Problem)),
+)]
+pub(super) async fn commands(
+    State(api): State<Shared>,
+    Caller(principal): Caller,
+    conditions: Conditions,
+    Body(body): Body<input::Commands>,
+) -> Result<Response, ApiError> {
+    conditions.required_key()?;
+    let operation = Operation::Commands(body.commands()?);
+    write(&api, principal, conditions, operation).await
+}
+
+/// Takes a guest's cart over, after signing in. The guest's cart ends.
+#[utoipa::path(
+    post, path = "/v1/cart/merge", tag = "cart", security(("bearer" = [])), request_body = input::Merge,
+    params(("Idempotency-Key" = String, Header), ("If-Match" = Option<String>, Header)),
+    responses((status = 200, body = CartView), (status = "default", body = Problem)),
+)]
+pub(super) async fn merge(
+    State(api): State<Shared>,
+    caller: Caller,
+    conditions: Conditions,
+    Body(body): Body<input::Merge>,
+) -> Result<Response, ApiError> {
+    let user = caller.user()?;
+    conditions.required_key()?;
+    let guest = api
+        .tokens
+        .verify(&body.guest_token)
+        .ok()
+        .filter(|guest| guest.kind == OwnerKind::Guest);
+    let guest = guest.ok_or_else(|| {
+        ApiError::input(
+            "guest_token_invalid",
+            "#/guest_token",
+            "this is not a valid token of a guest",
+        )
+    })?;
+    write(
+        &api,
+        user,
+        conditions,
+        Operation::Merge {
+            guest,
+            policy: body.policy,
+        },
+    )
+    .await
+}
+
+/// Orders what is in the cart, at the total that the client has shown.
+#[utoipa::path(
+    post, path = "/v1/cart/checkout", tag = "cart", security(("bearer" = [])), request_body = input::Checkout,
+    params(("Idempotency-Key" = String, Header), ("If-Match" = String, Header)),
+    responses((status = 201, body = OrderView), (status = "default", body = Problem)),
+)]
+pub(super) async fn checkout(
+    State(api): State<Shared>,
+    Caller(principal): Caller,
+    conditions: Conditions,
+    Body(body): Body<input::Checkout>,
+) -> Result<Response, ApiError> {
+    conditions.required_key()?;
+    if !conditions.if_match_given {
+        return Err(ApiError::PreconditionRequired);
+    }
+    let (expected_total, currency) = body.total()?;
+    write(
+        &api,
+        principal,
+        conditions,
+        Operation::Checkout {
+            expected_total,
+            currency,
+        },
+    )
+    .await
+}
+
+async fn change(
+    api: &Shared,
+    principal: Principal,
+    conditions: Conditions,
+    command: CartCommand,
+) -> Result<Response, ApiError> {
+    write(api, principal, conditions, Operation::Commands(vec![command])).await
+}
+
+async fn write(
+    api: &Shared,
+    principal: Principal,
+    conditions: Conditions,
+    operation: Operation,
+) -> Result<Response, ApiError> {
+    let Conditions {
+        idempotency_key,
+        if_match,
+        ..
+    } = conditions;
+    let (reply, timing) = api
+        .service
+        .write(principal, operation, idempotency_key, if_match)
+        .await?;
+    let status =
+        StatusCode::from_u16(reply.answer.status).map_err(|error| CartError::Internal(error.to_string()))?;
+    let mut response = CartAnswer {
+        status,
+        body: reply.answer.body,
+        version: reply.answer.version,
+        region: &api.service.region,
+        source: Source::Home,
+        timing,
+    }
+    .into_response();
+    if let Some(location) = &reply.answer.location {
+        set_location(&mut response, location);
+    }
+    if reply.replayed {
+        mark_replayed(&mut response);
+    }
+    Ok(response)
+}
+
+fn priced<T>(read: &CartRead, view: impl FnOnce(&Priced<'_>) -> T) -> T {
+    let title = |item_id: &str| read.facts.title(item_id);
+    let rules = rules_view(&read.rules);
+    view(&Priced {
+        record: &read.record,
+        quote: &read.quote,
+        title: &title,
+        rules,
+    })
+}
+
+fn answer(api: &Shared, read: &CartRead, body: String) -> Response {
+    CartAnswer {
+        status: StatusCode::OK,
+        body,
+        version: read.record.version,
+        region: &api.service.region,
+        source: read.source,
+        timing: read.timing,
+    }
+    .into_response()
+}
+
+fn json(document: &impl Serialize) -> Result<String, ApiError> {
+    serde_json::to_string(document).map_err(|error| CartError::Internal(error.to_string()).into())
+}

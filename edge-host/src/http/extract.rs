@@ -1,0 +1,362 @@
+//! What a request carries: who, from where, under which conditions, and a body whose mistakes have names.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, IF_MATCH, IF_NONE_MATCH};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use region_router::front_door::client_address;
+use serde::de::DeserializeOwned;
+
+use super::Shared;
+use super::problem::{ApiError, InputMistake};
+use crate::model::{CartVersion, OwnerKind, Principal};
+
+/// Bytes of a request body; the largest one, a batch of 50 lines with full variants, fits.
+pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Characters of an idempotency key.
+const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
+/// The header, and the name of the cookie.
+pub(super) const CART_VERSION: HeaderName = HeaderName::from_static("cart-version");
+/// Names a request for its client, so that it is done once.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The principal of a verified token, within its rate limit.
+pub(super) struct Caller(pub(super) Principal);
+
+impl FromRequestParts<Shared> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, ApiError> {
+        let token = bearer(&parts.headers).ok_or(ApiError::TokenMissing)?;
+        let principal = api.tokens.verify(token).map_err(|_| ApiError::TokenInvalid)?;
+        api.limits.principal(&principal)?;
+        tracing::Span::current().record("cart.id", principal.cart_id());
+        Ok(Self(principal))
+    }
+}
+
+impl Caller {
+    /// The principal, which must have signed in.
+    pub(super) fn user(self) -> Result<Principal, ApiError> {
+        match self.0.kind {
+            OwnerKind::User => Ok(self.0),
+            OwnerKind::Guest => Err(ApiError::Forbidden("only a signed-in user can do this")),
+        }
+    }
+}
+
+/// The token of `Authorization: Bearer …`.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+/// Where a request comes from: the peer, or what a trusted proxy says of it.
+pub(super) struct ClientAddress(pub(super) IpAddr);
+
+impl FromRequestParts<Shared> for ClientAddress {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, ApiError> {
+        let peer = parts
+            .extensions
+            .get::<ConnectInfo<SocketAddr>>()
+            .map(|info| info.0.ip());
+        let peer = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+        Ok(Self(client_address(
+            peer,
+            &parts.headers,
+            &api.config.trusted_proxies,
+        )))
+    }
+}
+
+/// The headers that say when a request holds.
+pub(super) struct Conditions {
+    /// The newest version of the cart that the client has seen.
+    pub(super) seen: Option<CartVersion>,
+    /// Versions at which a write may happen; `None` for any.
+    pub(super) if_match: Option<Vec<CartVersion>>,
+    /// Whether `If-Match` was there at all.
+    pub(super) if_match_given: bool,
+    /// Versions that the client has already.
+    pub(super) if_none_match: Vec<CartVersion>,
+    /// Under which key the answer is kept.
+    pub(super) idempotency_key: Option<String>,
+}
+
+impl FromRequestParts<Shared> for Conditions {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, ApiError> {
+        let headers = &parts.headers;
+        let seen = match text(headers, &CART_VERSION) {
+            Some(version) => Some(version.parse().map_err(|error| {
+                ApiError::bad_request("cart_version_malformed", format!("Cart-Version: {error}"))
+            })?),
+            // A cookie that somebody else has spoilt is not the client's mistake.
+            None => cookie(headers, CART_VERSION.as_str()).and_then(|version| version.parse().ok()),
+        };
+        let if_match_given = headers.contains_key(IF_MATCH);
+        let if_match = if_match_given
+            .then(|| entity_tags(headers, &IF_MATCH))
+            .filter(|tags| !tags.any);
+        Ok(Self {
+            seen,
+            // Strong comparison (RFC 9110 §13.1.1): a weak tag never matches.
+            if_match: if_match.map(|tags| tags.strong),
+            if_match_given,
+            if_none_match: entity_tags(headers, &IF_NONE_MATCH).all(),
+            idempotency_key: idempotency_key(headers)?,
+        })
+    }
+}
+
+impl Conditions {
+    /// The idempotency key of a request that must have one.
+    pub(super) fn required_key(&self) -> Result<String, ApiError> {
+        self.idempotency_key.clone().ok_or_else(|| {
+            ApiError::bad_request("idempotency_key_missing", "an Idempotency-Key header is needed")
+        })
+    }
+}
+
+#[derive(Default)]
+struct EntityTags {
+    any: bool,
+    strong: Vec<CartVersion>,
+    weak: Vec<CartVersion>,
+}
+
+impl EntityTags {
+    fn all(mut self) -> Vec<CartVersion> {
+        self.strong.append(&mut self.weak);
+        self.strong
+    }
+}
+
+/// The versions that the entity tags of a header name; a tag that is not one of ours names none.
+fn entity_tags(headers: &HeaderMap, name: &HeaderName) -> EntityTags {
+    let mut tags = EntityTags::default();
+    let values = headers
+        .get_all(name)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok());
+    for tag in values.flat_map(|value| value.split(',')).map(str::trim) {
+        if tag == "*" {
+            tags.any = true;
+        }
+        let (weak, tag) = tag.strip_prefix("W/").map_or((false, tag), |tag| (true, tag));
+        if let Ok(version) = tag.trim_matches('"').parse() {
+            if weak {
+                tags.weak.push(version)
+            } else {
+                tags.strong.push(version)
+            }
+        }
+    }
+    tags
+}
+
+/// The key, quoted as the draft standard has it, or bare as most clients send it.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
+        return Ok(None);
+    };
+    let malformed = || {
+        ApiError::bad_request(
+            "idempotency_key_malformed",
+            format!("Idempotency-Key has 1 to {IDEMPOTENCY_KEY_CHARS_MAX} visible ASCII characters"),
+        )
+    };
+    let text = value.to_str().map_err(|_| malformed())?;
+    let key = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'))
+        .unwrap_or(text);
+    let visible = key.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
+    if key.is_empty() || key.len() > IDEMPOTENCY_KEY_CHARS_MAX || !visible {
+        return Err(malformed());
+    }
+    Ok(Some(key.to_owned()))
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers
+        .get(name)
+        .map(|value| value.to_str().unwrap_or("\u{fffd}"))
+}
+
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let values = headers
+        .get_all(COOKIE)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok());
+    let mut pairs = values
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='));
+    pairs
+        .find(|(key, _)| key.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value)
+}
+
+/// A JSON body. A mistake in it is answered with its place.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        check_media_type(request.headers())?;
+        Ok(Self(parse(&read(request, BODY_BYTES_MAX).await?)?))
+    }
+}
+
+/// A JSON body that may be left out.
+pub(super) struct OptionalBody<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let media_type = check_media_type(request.headers());
+        let bytes = read(request, BODY_BYTES_MAX).await?;
+        if bytes.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        media_type?;
+        Ok(Self(parse(&bytes)?))
+    }
+}
+
+/// The bytes of a body, up to a limit.
+pub(super) async fn read(request: Request, bytes_max: usize) -> Result<axum::body::Bytes, ApiError> {
+    axum::body::to_bytes(request.into_body(), bytes_max)
+        .await
+        .map_err(|error| {
+            let too_large = std::error::Error::source(&error)
+                .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
+            if too_large {
+                ApiError::Input {
+                    status: StatusCode::PAYLOAD_TOO_LARGE,
+                    code: "body_too_large",
+                    detail: format!("a body has at most {bytes_max} bytes"),
+                    errors: Vec::new(),
+                }
+            } else {
+                ApiError::bad_request("body_incomplete", "the body ended before it was complete")
+            }
+        })
+}
+
+fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let media_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = media_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    if essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json")) {
+        return Ok(());
+    }
+    Err(ApiError::Input {
+        status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        code: "media_type_unsupported",
+        detail: "the body must be JSON, and Content-Type must say application/json".to_owned(),
+        errors: Vec::new(),
+    })
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = pointer(error.path());
+        let inner = error.into_inner();
+        if inner.is_data() {
+            ApiError::input("invalid_input", &path, without_place(&inner))
+        } else {
+            ApiError::bad_request("malformed_json", format!("the body is not JSON: {inner}"))
+        }
+    })?;
+    reader.end().map_err(|error| {
+        ApiError::bad_request(
+            "malformed_json",
+            format!("the body is not one JSON value: {error}"),
+        )
+    })?;
+    Ok(value)
+}
+
+/// The message without « at line 1 column 23 », which the pointer says better.
+fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" at line ")
+        .map_or(text.clone(), |(message, _)| message.to_owned())
+}
+
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut pointer = "#".to_owned();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            Segment::Map { key } | Segment::Enum { variant: key } => {
+                pointer.push('/');
+                pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+            }
+            Segment::Unknown => {}
+        }
+    }
+    pointer
+}
+
+/// A path parameter.
+pub(super) struct Path<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let path = axum::extract::Path::<T>::from_request_parts(parts, state).await;
+        path.map(|path| Self(path.0)).map_err(|error: PathRejection| {
+            ApiError::bad_request(
+                "path_malformed",
+                format!("the path cannot be read: {}", error.body_text()),
+            )
+        })
+    }
+}
+
+/// Query parameters.
+pub(super) struct Query<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
+        query.map(|query| Self(query.0)).map_err(|error: QueryRejection| {
+            ApiError::bad_request(
+                "query_malformed",
+                format!("the query cannot be read: {}", error.body_text()),
+            )
+        })
+    }
+}
+
+/// A mistake about one place.
+pub(super) fn mistake(pointer: &str, detail: impl Into<String>) -> InputMistake {
+    InputMistake {
+        pointer: pointer.to_owned(),
+        detail: detail.into(),
+    }
+}

@@ -1,0 +1,115 @@
+//! What other regions ask of the home region. Only they may: each request proves itself by the region secret.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use super::Shared;
+use super::extract::{Path, Query, bearer, read};
+use super::problem::ApiError;
+use crate::auth::same_secret;
+use crate::error::CartError;
+use crate::feed;
+use crate::home::HomeRegion;
+use crate::model::{Principal, WriteRequest};
+
+/// Bytes of a body between regions: a batch of 50 commands with full variants, and the words around them.
+const INTERNAL_BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// Lets only other regions in.
+pub(super) async fn only_regions(State(api): State<Shared>, request: Request, next: Next) -> Response {
+    match bearer(request.headers()) {
+        Some(presented) if same_secret(presented, &api.config.region_secret) => next.run(request).await,
+        Some(_) => ApiError::TokenInvalid.into_response(),
+        None => ApiError::TokenMissing.into_response(),
+    }
+}
+
+pub(super) async fn write(State(api): State<Shared>, request: Request) -> Response {
+    reply(async { home(&api)?.write(body::<WriteRequest>(request).await?).await }.await)
+}
+
+pub(super) async fn cart(State(api): State<Shared>, request: Request) -> Response {
+    reply(async { home(&api)?.cart(&body::<Principal>(request).await?).await }.await)
+}
+
+pub(super) async fn orders(State(api): State<Shared>, request: Request) -> Response {
+    let answer = async {
+        let (owner, before, limit): (Principal, Option<String>, u32) = body(request).await?;
+        home(&api)?.orders(&owner, before.as_deref(), limit).await
+    };
+    reply(answer.await)
+}
+
+pub(super) async fn order(State(api): State<Shared>, request: Request) -> Response {
+    let answer = async {
+        let (owner, order_id): (Principal, String) = body(request).await?;
+        home(&api)?.order(&owner, &order_id).await
+    };
+    reply(answer.await)
+}
+
+pub(super) async fn items(State(api): State<Shared>, request: Request) -> Response {
+    reply(async { home(&api)?.items(&body::<Vec<String>>(request).await?).await }.await)
+}
+
+pub(super) async fn catalogue(State(api): State<Shared>) -> Response {
+    reply(async { home(&api)?.catalogue().await }.await)
+}
+
+/// Where a region stands in the feed.
+#[derive(Deserialize)]
+pub(super) struct Place {
+    after: u64,
+    wait_ms: u64,
+}
+
+pub(super) async fn feed(State(api): State<Shared>, Query(place): Query<Place>) -> Response {
+    let wait = Duration::from_millis(place.wait_ms).min(feed::WAIT);
+    let answer = async { home(&api)?.feed(place.after, wait).await };
+    tokio::select! {
+        answer = answer => reply(answer),
+        // Waiting for news must not hold up the end.
+        () = api.stopping.cancelled() => reply::<()>(Err(CartError::HomeUnavailable)),
+    }
+}
+
+pub(super) async fn rules(State(api): State<Shared>, Path(revision): Path<String>) -> Response {
+    match async { home(&api)?.rules(&revision).await }.await {
+        Ok(Some(bytes)) => ([(CONTENT_TYPE, "application/wasm")], bytes).into_response(),
+        Ok(None) => ApiError::RouteUnknown.into_response(),
+        Err(error) => reply::<()>(Err(error)),
+    }
+}
+
+/// The home region, if this is it: anywhere else, the request would have to be forwarded a second time.
+fn home(api: &Shared) -> Result<&dyn HomeRegion, CartError> {
+    let home = &api.service.home;
+    if home.forwards() {
+        Err(CartError::LoopDetected)
+    } else {
+        Ok(home.as_ref())
+    }
+}
+
+async fn body<T: serde::de::DeserializeOwned>(request: Request) -> Result<T, CartError> {
+    let bytes = read(request, INTERNAL_BODY_BYTES_MAX)
+        .await
+        .map_err(|_| CartError::HomeUnavailable)?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| CartError::Internal(format!("another region sent what cannot be read: {error}")))
+}
+
+fn reply<T: Serialize>(answer: Result<T, CartError>) -> Response {
+    match answer {
+        Ok(value) => Json(value).into_response(),
+        Err(error @ CartError::LoopDetected) => ApiError::from(error).into_response(),
+        Err(error) => (StatusCode::UNPROCESSABLE_ENTITY, Json(error)).into_response(),
+    }
+}

@@ -1,0 +1,313 @@
+//! Every error that a client sees: one place turns them into `application/problem+json` (RFC 9457).
+
+use axum::Json;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use tracing::error;
+use utoipa::ToSchema;
+
+use crate::error::{CartError, Reason};
+use crate::view::MoneyView;
+
+/// The home region is asked again after so long; a failover takes a few seconds.
+const HOME_RETRY_AFTER_S: u32 = 2;
+/// An overloaded edge sheds for about so long.
+const OVERLOAD_RETRY_AFTER_S: u32 = 1;
+
+/// What a client is told when its request was not done.
+#[derive(Debug)]
+pub enum ApiError {
+    /// The request itself is at fault; each mistake names its place.
+    Input {
+        /// 400, 413 or 415.
+        status: StatusCode,
+        /// Stable, lower snake case.
+        code: &'static str,
+        /// One sentence.
+        detail: String,
+        /// What is wrong where.
+        errors: Vec<InputMistake>,
+    },
+    /// No token.
+    TokenMissing,
+    /// A token that proves nothing.
+    TokenInvalid,
+    /// A token that proves the wrong thing.
+    Forbidden(&'static str),
+    /// Nothing at this path.
+    RouteUnknown,
+    /// Something at this path, but not with this method.
+    MethodNotAllowed,
+    /// A header that the method requires is missing.
+    PreconditionRequired,
+    /// Too many requests of one caller.
+    RateLimited {
+        /// Whole seconds until the next one is welcome.
+        retry_after_s: u32,
+        /// Requests a second, for `RateLimit-Policy`.
+        per_s: u32,
+    },
+    /// Too many requests of all callers.
+    Overloaded,
+    /// The request was well formed, and was not done.
+    Cart(CartError),
+}
+
+/// An input mistake and its place in the body.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct InputMistake {
+    /// JSON Pointer (RFC 6901) as a URI fragment, such as `#/quantity`.
+    pub pointer: String,
+    /// What is wrong there.
+    pub detail: String,
+}
+
+/// A problem document (RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(title = "Problem")]
+pub(super) struct Problem {
+    /// `urn:troli:problem:` and the code.
+    r#type: String,
+    /// The status in words.
+    title: String,
+    /// The HTTP status again.
+    status: u16,
+    /// One sentence for people.
+    detail: String,
+    /// Stable, lower snake case.
+    code: String,
+    /// Names this request in the logs.
+    request_id: String,
+    /// Input mistakes, or the reasons of the rules.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<InputMistake>,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    more: Map<String, Value>,
+}
+
+impl ApiError {
+    /// A 400 about one place in the body.
+    pub fn input(code: &'static str, pointer: &str, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        let mistake = InputMistake {
+            pointer: pointer.to_owned(),
+            detail: detail.clone(),
+        };
+        Self::Input {
+            status: StatusCode::BAD_REQUEST,
+            code,
+            detail,
+            errors: vec![mistake],
+        }
+    }
+
+    /// A 400 that is not about the body.
+    pub fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::Input {
+            status: StatusCode::BAD_REQUEST,
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+        }
+    }
+}
+
+impl From<CartError> for ApiError {
+    fn from(error: CartError) -> Self {
+        Self::Cart(error)
+    }
+}
+
+/// The parts of a problem, before they become a response.
+struct Parts {
+    status: StatusCode,
+    code: String,
+    detail: String,
+    errors: Vec<InputMistake>,
+    more: Map<String, Value>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Parts {
+    fn new(status: StatusCode, code: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            code: code.into(),
+            detail: detail.into(),
+            errors: Vec::new(),
+            more: Map::new(),
+            headers: Vec::new(),
+        }
+    }
+
+    fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.more.insert(name.to_owned(), value.into());
+        self
+    }
+
+    fn header(mut self, name: HeaderName, value: impl TryInto<HeaderValue>) -> Self {
+        if let Ok(value) = value.try_into() {
+            self.headers.push((name, value));
+        }
+        self
+    }
+
+    fn retry_after(self, seconds: u32) -> Self {
+        self.header(RETRY_AFTER, seconds.to_string())
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let parts = parts(self);
+        let problem = Problem {
+            r#type: format!("urn:troli:problem:{}", parts.code),
+            title: parts.status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: parts.status.as_u16(),
+            detail: parts.detail,
+            code: parts.code,
+            request_id: super::request_id::current(),
+            errors: parts.errors,
+            more: parts.more,
+        };
+        let mut response = (parts.status, Json(problem)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.extend(parts.headers);
+        response
+    }
+}
+
+fn parts(error: ApiError) -> Parts {
+    use StatusCode as S;
+    match error {
+        ApiError::Input {
+            status,
+            code,
+            detail,
+            errors,
+        } => Parts {
+            errors,
+            ..Parts::new(status, code, detail)
+        },
+        ApiError::TokenMissing => Parts::new(
+            S::UNAUTHORIZED,
+            "token_missing",
+            "an Authorization: Bearer token is needed",
+        )
+        .header(WWW_AUTHENTICATE, "Bearer realm=\"troli\""),
+        ApiError::TokenInvalid => Parts::new(S::UNAUTHORIZED, "token_invalid", "the token is not valid")
+            .header(
+                WWW_AUTHENTICATE,
+                "Bearer realm=\"troli\", error=\"invalid_token\"",
+            ),
+        ApiError::Forbidden(detail) => Parts::new(S::FORBIDDEN, "forbidden", detail),
+        ApiError::RouteUnknown => Parts::new(S::NOT_FOUND, "route_unknown", "there is nothing at this path"),
+        ApiError::MethodNotAllowed => Parts::new(
+            S::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "this path does not take this method; see Allow",
+        ),
+        ApiError::PreconditionRequired => Parts::new(
+            S::PRECONDITION_REQUIRED,
+            "precondition_required",
+            "If-Match with the cart's version is needed",
+        ),
+        ApiError::RateLimited { retry_after_s, per_s } => Parts::new(
+            S::TOO_MANY_REQUESTS,
+            "rate_limited",
+            "too many requests, slow down",
+        )
+        .retry_after(retry_after_s)
+        .header(
+            HeaderName::from_static("ratelimit-policy"),
+            format!("\"caller\";q={per_s};w=1"),
+        )
+        .header(
+            HeaderName::from_static("ratelimit"),
+            format!("\"caller\";r=0;t={retry_after_s}"),
+        ),
+        ApiError::Overloaded => Parts::new(
+            S::SERVICE_UNAVAILABLE,
+            "overloaded",
+            "too many requests are under way",
+        )
+        .retry_after(OVERLOAD_RETRY_AFTER_S),
+        ApiError::Cart(error) => cart_parts(error),
+    }
+}
+
+fn cart_parts(error: CartError) -> Parts {
+    use StatusCode as S;
+    let detail = error.to_string();
+    match error {
+        CartError::Rejected(reasons) => rejection_parts(reasons),
+        CartError::CartMerged => Parts::new(
+            S::GONE,
+            "cart_merged",
+            "this guest's cart went to a user; go on as that user",
+        ),
+        CartError::VersionMismatch(current) => Parts::new(S::PRECONDITION_FAILED, "version_mismatch", detail)
+            .with("current_version", current.to_string()),
+        CartError::CartChanged {
+            current_total,
+            currency,
+        } => Parts::new(S::CONFLICT, "cart_changed", detail)
+            .with("current_total", json!(MoneyView::new(current_total, currency.0))),
+        CartError::KeyReused => Parts::new(S::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail),
+        CartError::InProgress => {
+            Parts::new(S::CONFLICT, "request_in_progress", detail).retry_after(OVERLOAD_RETRY_AFTER_S)
+        }
+        CartError::LineUnknown(_) => Parts::new(S::NOT_FOUND, "line_unknown", detail),
+        CartError::ItemUnknown(_) => Parts::new(S::NOT_FOUND, "item_unknown", detail),
+        CartError::OrderUnknown(_) => Parts::new(S::NOT_FOUND, "order_unknown", detail),
+        CartError::RulesFailed { code } => Parts::new(
+            S::SERVICE_UNAVAILABLE,
+            code,
+            "the cart rules failed on this cart; nothing was changed",
+        )
+        .retry_after(HOME_RETRY_AFTER_S),
+        CartError::HomeUnavailable => {
+            Parts::new(S::SERVICE_UNAVAILABLE, "home_unavailable", detail).retry_after(HOME_RETRY_AFTER_S)
+        }
+        CartError::LoopDetected => Parts::new(S::LOOP_DETECTED, "loop_detected", detail),
+        CartError::Internal(what) => {
+            error!(error = what, "internal error");
+            Parts::new(
+                S::INTERNAL_SERVER_ERROR,
+                "internal",
+                "something went wrong on our side",
+            )
+        }
+    }
+}
+
+/// The first reason speaks for all, a shortage before the others; all are listed.
+fn rejection_parts(mut reasons: Vec<Reason>) -> Parts {
+    reasons.sort_by_key(|reason| reason.code != "out_of_stock");
+    let Some(first) = reasons.first().cloned() else {
+        return cart_parts(CartError::Internal("a rejection without a reason".to_owned()));
+    };
+    let status = match first.code.as_str() {
+        "item_unknown" | "line_unknown" => StatusCode::NOT_FOUND,
+        "quantity_out_of_range" | "variant_too_large" => StatusCode::BAD_REQUEST,
+        "out_of_stock" => StatusCode::CONFLICT,
+        _ => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    let mut parts = Parts::new(status, first.code, first.detail);
+    if let Some(line_id) = first.line_id {
+        parts = parts.with("line_id", line_id);
+    }
+    let errors = reasons.into_iter().map(|reason| InputMistake {
+        pointer: reason
+            .line_id
+            .map_or_else(|| "#".to_owned(), |line_id| format!("#/lines/{line_id}")),
+        detail: format!("{}: {}", reason.code, reason.detail),
+    });
+    parts.errors = errors.collect();
+    parts
+}

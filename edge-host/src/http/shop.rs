@@ -1,0 +1,272 @@
+//! Everything that clients ask for beside the cart: tokens, orders, items, regions.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use region_router::decision::ClientHint;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::Shared;
+use super::extract::{Body, Caller, ClientAddress, OptionalBody, Path, Query};
+use super::input;
+use super::problem::{ApiError, Problem};
+use crate::clock::now_ms;
+use crate::error::CartError;
+use crate::view::{self, ItemView, OrderView, rfc3339};
+
+/// Orders and items in one page, where the client does not say.
+const PAGE_DEFAULT: usize = 20;
+/// Orders and items in one page at most.
+const PAGE_MAX: usize = 100;
+
+/// A new guest's token.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Guest {
+    guest_id: String,
+    /// To be sent as `Authorization: Bearer …`.
+    token: String,
+    expires_at: String,
+}
+
+/// A token of the local fleet.
+#[derive(Serialize, ToSchema)]
+pub(super) struct DevToken {
+    /// To be sent as `Authorization: Bearer …`.
+    token: String,
+}
+
+/// Which page is wanted.
+#[derive(Deserialize)]
+pub(super) struct Page {
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// A page of orders, newest first.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Orders {
+    #[schema(value_type = Vec<OrderView>)]
+    orders: Vec<Value>,
+    /// For the next page; null on the last one.
+    next_cursor: Option<String>,
+}
+
+/// A page of items, ordered by name.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Items {
+    items: Vec<ItemView>,
+    /// For the next page; null on the last one.
+    next_cursor: Option<String>,
+}
+
+/// The regions, as this one sees them.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Regions {
+    /// In the order in which they should be tried by this caller.
+    regions: Vec<RegionView>,
+    /// The first healthy one for this caller.
+    nearest: String,
+    /// The region that answered.
+    answered_by: String,
+}
+
+/// A region.
+#[derive(Serialize, ToSchema)]
+#[schema(title = "Region")]
+pub(super) struct RegionView {
+    id: String,
+    name: String,
+    country: String,
+    currency: String,
+    /// Whether writes are decided here.
+    home: bool,
+    /// `up`, `down` or `unknown`.
+    health: String,
+}
+
+/// Makes a guest: the token is the only proof there will ever be.
+#[utoipa::path(
+    post, path = "/v1/guests", tag = "who", request_body(content = Option<input::NewGuest>),
+    responses((status = 201, body = Guest), (status = "default", body = Problem)),
+)]
+pub(super) async fn new_guest(
+    State(api): State<Shared>,
+    ClientAddress(address): ClientAddress,
+    OptionalBody(body): OptionalBody<input::NewGuest>,
+) -> Result<(StatusCode, Json<Guest>), ApiError> {
+    api.limits.address(address)?;
+    let guest = api.tokens.issue_guest(body.currency, now_ms());
+    let guest = guest.ok_or_else(|| CartError::Internal("a guest token could not be signed".to_owned()))?;
+    let expires_at = rfc3339(guest.expires_at_ms);
+    Ok((
+        StatusCode::CREATED,
+        Json(Guest {
+            guest_id: guest.principal.id,
+            token: guest.token,
+            expires_at,
+        }),
+    ))
+}
+
+/// Makes a token of any user: only in a local fleet.
+#[utoipa::path(
+    post, path = "/v1/dev/tokens", tag = "who", request_body = input::NewDevToken,
+    responses((status = 201, body = DevToken), (status = "default", body = Problem)),
+)]
+pub(super) async fn new_dev_token(
+    State(api): State<Shared>,
+    Body(body): Body<input::NewDevToken>,
+) -> Result<(StatusCode, Json<DevToken>), ApiError> {
+    input::user_id(&body.user_id)?;
+    let token = api.tokens.issue_dev(&body.user_id, body.currency, now_ms());
+    let token = token.ok_or(ApiError::RouteUnknown)?;
+    Ok((StatusCode::CREATED, Json(DevToken { token })))
+}
+
+/// The caller's orders, newest first.
+#[utoipa::path(
+    get, path = "/v1/orders", tag = "orders", security(("bearer" = [])),
+    params(("limit" = Option<usize>, Query), ("cursor" = Option<String>, Query)),
+    responses((status = 200, body = Orders), (status = "default", body = Problem)),
+)]
+pub(super) async fn orders(
+    State(api): State<Shared>,
+    Caller(principal): Caller,
+    Query(page): Query<Page>,
+) -> Result<Json<Orders>, ApiError> {
+    let limit = page.limit()?;
+    let more = u32::try_from(limit + 1).unwrap_or(u32::MAX);
+    let mut orders = api
+        .service
+        .home
+        .orders(&principal, page.cursor.as_deref(), more)
+        .await?;
+    let full = orders.len() > limit;
+    orders.truncate(limit);
+    let next_cursor = if full {
+        orders.last().map(|order| order.order_id.clone())
+    } else {
+        None
+    };
+    Ok(Json(Orders {
+        orders: orders.into_iter().map(view::order).collect(),
+        next_cursor,
+    }))
+}
+
+/// One order of the caller.
+#[utoipa::path(
+    get, path = "/v1/orders/{order_id}", tag = "orders", security(("bearer" = [])),
+    params(("order_id" = String, Path)),
+    responses((status = 200, body = OrderView), (status = "default", body = Problem)),
+)]
+pub(super) async fn order(
+    State(api): State<Shared>,
+    Caller(principal): Caller,
+    Path(order_id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    Ok(Json(view::order(
+        api.service.home.order(&principal, &order_id).await?,
+    )))
+}
+
+/// The catalogue with current prices.
+#[utoipa::path(
+    get, path = "/v1/items", tag = "items",
+    params(("limit" = Option<usize>, Query), ("cursor" = Option<String>, Query)),
+    responses((status = 200, body = Items), (status = "default", body = Problem)),
+)]
+pub(super) async fn items(
+    State(api): State<Shared>,
+    ClientAddress(address): ClientAddress,
+    Query(page): Query<Page>,
+) -> Result<Json<Items>, ApiError> {
+    api.limits.address(address)?;
+    let limit = page.limit()?;
+    let mut items = api.service.catalogue.items(page.cursor.as_deref(), limit + 1);
+    let full = items.len() > limit;
+    items.truncate(limit);
+    let next_cursor = if full {
+        items.last().map(|item| item.item_id.clone())
+    } else {
+        None
+    };
+    Ok(Json(Items {
+        items: items.iter().map(|item| view::item(item)).collect(),
+        next_cursor,
+    }))
+}
+
+/// One item with its current prices.
+#[utoipa::path(
+    get, path = "/v1/items/{item_id}", tag = "items", params(("item_id" = String, Path)),
+    responses((status = 200, body = ItemView), (status = "default", body = Problem)),
+)]
+pub(super) async fn item(
+    State(api): State<Shared>,
+    ClientAddress(address): ClientAddress,
+    Path(item_id): Path<String>,
+) -> Result<Json<ItemView>, ApiError> {
+    api.limits.address(address)?;
+    let item = api
+        .service
+        .catalogue
+        .item(&item_id)
+        .ok_or(CartError::ItemUnknown(item_id))?;
+    Ok(Json(view::item(&item)))
+}
+
+/// The regions, their health, and which one is nearest to the caller.
+#[utoipa::path(
+    get, path = "/v1/regions", tag = "regions",
+    responses((status = 200, body = Regions), (status = "default", body = Problem)),
+)]
+pub(super) async fn regions(
+    State(api): State<Shared>,
+    ClientAddress(address): ClientAddress,
+) -> Result<Json<Regions>, ApiError> {
+    api.limits.address(address)?;
+    let hint = ClientHint {
+        region: None,
+        country: api.countries.country_of(address),
+    };
+    let order = api
+        .regions
+        .decide(&hint)
+        .map_err(|error| CartError::Internal(error.to_string()))?;
+    let topology = api.regions.topology();
+    let view = |region: &region_router::topology::Region| RegionView {
+        id: region.id.to_string(),
+        name: region.name.clone(),
+        country: region.country.to_string(),
+        currency: region.currency.to_string(),
+        home: region.id == topology.home().id,
+        health: api.regions.state(region.id).0.as_str().to_owned(),
+    };
+    let nearest = order
+        .first()
+        .map_or(api.config.region, |candidate| candidate.region);
+    Ok(Json(Regions {
+        regions: order
+            .iter()
+            .filter_map(|next| topology.region(next.region))
+            .map(view)
+            .collect(),
+        nearest: nearest.to_string(),
+        answered_by: api.service.region.clone(),
+    }))
+}
+
+impl Page {
+    fn limit(&self) -> Result<usize, ApiError> {
+        match self.limit.unwrap_or(PAGE_DEFAULT) {
+            limit @ 1..=PAGE_MAX => Ok(limit),
+            _ => Err(ApiError::bad_request(
+                "limit_out_of_range",
+                format!("limit is between 1 and {PAGE_MAX}"),
+            )),
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Where carts live: the ports to the regional cache and to the home region's primary.
+//!
+//! Each port has adapters beneath; a driver's name appears in its own adapter only.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use cart_core::Cart;
+use tokio::sync::watch;
+
+use crate::model::{
+    CartRecord, CartVersion, CatalogueSnapshot, CouponRecord, FeedPage, ItemRecord, Millis, OrderRecord,
+    OrderState, Principal, StoredAnswer,
+};
+
+pub mod memory;
+pub mod sqlite;
+
+/// The region's copy of carts. It may forget, but it never goes back: no entry is replaced by an older one.
+#[async_trait]
+pub trait CartCache: Send + Sync {
+    /// What the cache knows of a cart.
+    async fn get(&self, cart_id: &str) -> Result<Option<CacheEntry>, StoreError>;
+
+    /// Lines and units, without loading the cart; `None` when the cache has no full entry.
+    async fn count(&self, cart_id: &str) -> Result<Option<CartCount>, StoreError>;
+
+    /// Puts an entry in unless there is a newer one. Of two entries of one version, the full one stays.
+    async fn put_if_newer(&self, cart_id: &str, entry: CacheEntry) -> Result<(), StoreError>;
+
+    /// Forgets everything, after the region has lost track of the feed.
+    async fn forget_all(&self) -> Result<(), StoreError>;
+}
+
+/// What the cache knows of a cart.
+#[derive(Clone, Debug)]
+pub enum CacheEntry {
+    /// All of it.
+    Full(Arc<CartRecord>),
+    /// Only that there is something as new as this: older data must not come in.
+    Floor(CartVersion),
+}
+
+impl CacheEntry {
+    /// The version it is of, or at least.
+    pub fn version(&self) -> CartVersion {
+        match self {
+            Self::Full(record) => record.version,
+            Self::Floor(version) => *version,
+        }
+    }
+}
+
+/// Lines and units of a cart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CartCount {
+    /// The version that was counted.
+    pub version: CartVersion,
+    /// Lines.
+    pub lines: usize,
+    /// Units.
+    pub quantity: u64,
+    /// Whether the cart went to a user.
+    pub merged: bool,
+}
+
+/// The home region's database: the truth.
+#[async_trait]
+pub trait PrimaryStore: Send + Sync {
+    /// A cart, if it was ever written.
+    async fn cart(&self, cart_id: &str) -> Result<Option<CartRecord>, StoreError>;
+
+    /// The database's epoch.
+    async fn epoch(&self) -> Result<u32, StoreError>;
+
+    /// Items by name, as far as they exist.
+    async fn items(&self, item_ids: &[String]) -> Result<Vec<ItemRecord>, StoreError>;
+
+    /// Changes a cart in one transaction: replay check, `If-Match`, the facts loaded under a lock, `decide`,
+    /// then the changed rows, the outbox row and the answer under its idempotency key, or nothing at all.
+    ///
+    /// `decide` returns `None` to change nothing; it keeps its own reason. It is called at most once for each
+    /// attempt, and an attempt is repeated only after the database has undone the one before.
+    async fn write(&self, write: &CartWrite, decide: &mut Decide<'_>) -> Result<WriteOutcome, StoreError>;
+
+    /// Orders of an owner, newest first, before `before` (an order id) where given.
+    async fn orders(
+        &self,
+        owner: &Principal,
+        before: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<OrderRecord>, StoreError>;
+
+    /// An order of an owner.
+    async fn order(&self, owner: &Principal, order_id: &str) -> Result<Option<OrderRecord>, StoreError>;
+
+    /// The payment service's word. Cancelling gives the stock back. An order that has left
+    /// `pending_payment` stays as it is and is returned so.
+    async fn settle_order(
+        &self,
+        order_id: &str,
+        to: OrderState,
+        now_ms: Millis,
+    ) -> Result<Option<OrderRecord>, StoreError>;
+
+    /// Creates or replaces an item.
+    async fn put_item(&self, item: ItemRecord) -> Result<(), StoreError>;
+
+    /// Creates or replaces a coupon; its redemptions stay counted.
+    async fn put_coupon(&self, coupon: CouponRecord) -> Result<CouponRecord, StoreError>;
+
+    /// The whole catalogue and the place in the feed that it stands for.
+    async fn catalogue(&self) -> Result<CatalogueSnapshot, StoreError>;
+
+    /// Events after a place in the feed, at most `limit`.
+    async fn feed(&self, after: u64, limit: u32) -> Result<FeedPage, StoreError>;
+
+    /// Tells when the feed grows.
+    fn feed_head(&self) -> watch::Receiver<u64>;
+
+    /// Makes these rules the active ones, and tells every region through the feed.
+    async fn activate_rules(&self, revision: &str, bytes: &[u8], now_ms: Millis) -> Result<(), StoreError>;
+
+    /// The component of a revision.
+    async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Sweeps away what has had its time, a small batch of each kind; returns how many rows that was.
+    async fn sweep(&self, now_ms: Millis) -> Result<u64, StoreError>;
+}
+
+/// What a write needs before anything is decided.
+#[derive(Clone, Debug)]
+pub struct CartWrite {
+    /// Whose cart.
+    pub principal: Principal,
+    /// The cart as it is for somebody who never had one.
+    pub unused: CartRecord,
+    /// A guest whose cart is to be merged in, and that cart as it is when it was never used.
+    pub guest: Option<(Principal, CartRecord)>,
+    /// Under which key the answer is kept.
+    pub idempotency_key: String,
+    /// Tells one request from another under the same key.
+    pub fingerprint: [u8; 32],
+    /// Write only if the cart is still at one of these versions.
+    pub if_match: Option<Vec<CartVersion>>,
+    /// Items whose facts are needed, beside those of the cart.
+    pub item_ids: Vec<String>,
+    /// Coupons whose facts are needed, beside those of the cart.
+    pub coupon_codes: Vec<String>,
+    /// The time of the write.
+    pub now_ms: Millis,
+}
+
+/// What was loaded under the lock.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The cart.
+    pub cart: CartRecord,
+    /// The guest's cart, for a merge.
+    pub guest: Option<CartRecord>,
+    /// Every item that the carts and the request mention, as far as it exists.
+    pub items: Vec<ItemRecord>,
+    /// Every coupon likewise.
+    pub coupons: Vec<CouponRecord>,
+}
+
+/// Decides what to commit, from what was loaded under the lock.
+pub type Decide<'a> = dyn FnMut(Loaded) -> Option<Commit> + Send + 'a;
+
+/// What to commit.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// The cart afterwards.
+    pub cart: Cart,
+    /// What else happens.
+    pub effect: Effect,
+    /// The answer to keep under the idempotency key. Its version is the cart's after the commit.
+    pub answer: StoredAnswer,
+}
+
+/// What else happens with a write.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// The cart is what it was: only the answer is kept.
+    Unchanged,
+    /// The cart changes.
+    Changed,
+    /// The cart changes, and the guest's cart ends as merged.
+    Merged,
+    /// The cart ends empty, and this order is placed.
+    Ordered(NewOrder),
+}
+
+/// An order to be placed.
+#[derive(Clone, Debug)]
+pub struct NewOrder {
+    /// Unique, and growing with time.
+    pub order_id: String,
+    /// The public document without the state.
+    pub document: serde_json::Value,
+    /// What to take from stock.
+    pub items: Vec<(String, u32)>,
+    /// Coupons that were redeemed.
+    pub coupons: Vec<String>,
+}
+
+/// How a write ended.
+#[derive(Clone, Debug)]
+pub enum WriteOutcome {
+    /// Committed.
+    Done {
+        /// What was kept under the key.
+        answer: StoredAnswer,
+        /// The cart afterwards.
+        record: CartRecord,
+    },
+    /// Committed earlier, under the same key.
+    Replayed(StoredAnswer),
+    /// `decide` said no, and has the reason.
+    Refused,
+    /// The cart is not at the version of `If-Match`.
+    VersionMismatch(CartVersion),
+    /// The key was used for another request.
+    KeyReused,
+    /// The first request with this key is still under way.
+    InProgress,
+}
+
+/// Something broke in a store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The store cannot be reached or is too slow; another try may help.
+    #[error("the store is unavailable")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The store answered something that cannot be: a bug, or data that someone else wrote.
+    #[error("the store holds what it cannot hold: {0}")]
+    Corrupt(String),
+}

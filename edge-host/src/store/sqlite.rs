@@ -1,0 +1,609 @@
+//! The primary in one SQLite file, for one machine without MySQL.
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cart_core::Cart;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Sqlite, SqliteConnection, Transaction};
+use tokio::sync::watch;
+
+use crate::model::{
+    CART_TTL_MS, CartRecord, CartState, CatalogueSnapshot, Change, CouponRecord, FeedEvent, FeedPage,
+    IDEMPOTENCY_TTL_MS, ItemRecord, Millis, OrderRecord, OrderState, PAYMENT_TTL_MS, Principal,
+};
+use crate::store::{CartWrite, Decide, Effect, Loaded, PrimaryStore, StoreError, WriteOutcome};
+
+mod rows;
+
+/// Readers beside the one writer: more than the cores of the one machine this is for.
+const READERS_MAX: u32 = 4;
+/// Waiting longer than this for the database's one writer is an outage, not a queue.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Rows of one kind that one sweep takes, so that a sweep never holds the writer for long.
+const SWEEP_ROWS_MAX: i64 = 200;
+/// Events stay in the outbox so long; a region that was away longer starts from a snapshot.
+const OUTBOX_TTL_MS: Millis = 3600 * 1000;
+
+/// Carts in SQLite.
+pub struct SqliteStore {
+    /// SQLite has one writer at a time; one connection makes the queue ours, and fair.
+    writer: SqlitePool,
+    readers: SqlitePool,
+    /// Keys whose first request is under way in this process, which is the only one to write the file.
+    in_flight: Arc<Mutex<HashSet<(String, String)>>>,
+    head: watch::Sender<u64>,
+}
+
+impl SqliteStore {
+    /// Opens the file, creates it where it is missing, and brings its schema up to date.
+    pub async fn open(path: &Path) -> Result<Arc<Self>, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // An acknowledged write survives a power cut, not only a crash.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(ACQUIRE_TIMEOUT);
+        let pool = SqlitePoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT);
+        let writer = pool
+            .clone()
+            .max_connections(1)
+            .connect_with(options.clone())
+            .await?;
+        sqlx::migrate!("../migrations/sqlite")
+            .run(&writer)
+            .await
+            .map_err(unavailable)?;
+        let readers = pool
+            .max_connections(READERS_MAX)
+            .connect_with(options.read_only(true))
+            .await?;
+        let head: Option<i64> = sqlx::query_scalar("SELECT MAX(seq) FROM outbox")
+            .fetch_one(&readers)
+            .await?;
+        let store = Self {
+            writer,
+            readers,
+            in_flight: Arc::default(),
+            head: watch::Sender::new(unsigned(head.unwrap_or(0))?),
+        };
+        Ok(Arc::new(store))
+    }
+
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        // IMMEDIATE takes the write lock at once: a later upgrade could fail half-way.
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    /// Commits, and tells those who follow the feed.
+    async fn commit(&self, tx: Transaction<'static, Sqlite>, seq: Option<u64>) -> Result<(), StoreError> {
+        tx.commit().await?;
+        if let Some(seq) = seq {
+            self.head.send_if_modified(|head| {
+                let grown = seq > *head;
+                *head = seq.max(*head);
+                grown
+            });
+        }
+        Ok(())
+    }
+
+    /// Claims a key for the time of one request.
+    fn claim(&self, write: &CartWrite) -> Option<Claim> {
+        let key = (write.unused.cart_id.clone(), write.idempotency_key.clone());
+        let mut in_flight = self.in_flight.lock().expect("no holder of the lock can panic");
+        in_flight.insert(key.clone()).then(|| Claim {
+            in_flight: Arc::clone(&self.in_flight),
+            key,
+        })
+    }
+}
+
+/// A key whose request is under way.
+struct Claim {
+    in_flight: Arc<Mutex<HashSet<(String, String)>>>,
+    key: (String, String),
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.in_flight
+            .lock()
+            .expect("no holder of the lock can panic")
+            .remove(&self.key);
+    }
+}
+
+#[async_trait]
+impl PrimaryStore for SqliteStore {
+    async fn cart(&self, cart_id: &str) -> Result<Option<CartRecord>, StoreError> {
+        // One transaction, so that header and lines are of one version.
+        let mut tx = self.readers.begin().await?;
+        rows::cart(&mut tx, cart_id).await
+    }
+
+    async fn epoch(&self) -> Result<u32, StoreError> {
+        Ok(sqlx::query_scalar("SELECT epoch FROM cluster")
+            .fetch_one(&self.readers)
+            .await?)
+    }
+
+    async fn items(&self, item_ids: &[String]) -> Result<Vec<ItemRecord>, StoreError> {
+        let mut reader = self.readers.acquire().await?;
+        rows::items(&mut reader, Some(&item_ids.iter().collect())).await
+    }
+
+    async fn write(&self, write: &CartWrite, decide: &mut Decide<'_>) -> Result<WriteOutcome, StoreError> {
+        let Some(_claim) = self.claim(write) else {
+            return Ok(WriteOutcome::InProgress);
+        };
+        let mut tx = self.begin().await?;
+        let cart_id = &write.unused.cart_id;
+        if let Some((fingerprint, answer)) = rows::answer(&mut tx, cart_id, &write.idempotency_key).await? {
+            return Ok(if fingerprint == write.fingerprint {
+                WriteOutcome::Replayed(answer)
+            } else {
+                WriteOutcome::KeyReused
+            });
+        }
+        let loaded = load(&mut tx, write).await?;
+        let before = loaded.cart.clone();
+        let guest = loaded.guest.clone();
+        if write
+            .if_match
+            .as_ref()
+            .is_some_and(|versions| !versions.contains(&before.version))
+        {
+            return Ok(WriteOutcome::VersionMismatch(before.version));
+        }
+        let Some(commit) = decide(loaded) else {
+            return Ok(WriteOutcome::Refused);
+        };
+
+        rows::insert_answer(&mut tx, write, &commit.answer).await?;
+        let mut record = before.clone();
+        let mut seq = None;
+        if !matches!(commit.effect, Effect::Unchanged) {
+            record.cart = commit.cart;
+            record.version = before.version.next();
+            record.updated_at_ms = Some(write.now_ms);
+            record.expires_at_ms = Some(write.now_ms + CART_TTL_MS);
+            rows::save_cart(&mut tx, &write.principal, &before, &record).await?;
+            seq = Some(publish_cart(&mut tx, &record, write.now_ms).await?);
+        }
+        match (&commit.effect, guest.zip(write.guest.as_ref())) {
+            (Effect::Merged, Some((guest, (owner, _)))) => {
+                seq = Some(end_guest_cart(&mut tx, owner, &guest, write.now_ms).await?);
+            }
+            (Effect::Ordered(order), _) => {
+                rows::insert_order(&mut tx, cart_id, order, write.now_ms).await?;
+                if let Some(last) = take_stock(&mut tx, order, write.now_ms).await? {
+                    seq = Some(last);
+                }
+            }
+            _ => {}
+        }
+        self.commit(tx, seq).await?;
+        Ok(WriteOutcome::Done {
+            answer: commit.answer,
+            record,
+        })
+    }
+
+    async fn orders(
+        &self,
+        owner: &Principal,
+        before: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<OrderRecord>, StoreError> {
+        let rows: Vec<(String, String, String)> = sqlx::query_as(
+            "SELECT order_id, state, document FROM orders
+             WHERE cart_id = ?1 AND (?2 IS NULL OR order_id < ?2) ORDER BY order_id DESC LIMIT ?3",
+        )
+        .bind(owner.cart_id())
+        .bind(before)
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await?;
+        rows.into_iter().map(rows::order).collect()
+    }
+
+    async fn order(&self, owner: &Principal, order_id: &str) -> Result<Option<OrderRecord>, StoreError> {
+        let row: Option<(String, String, String)> = sqlx::query_as(
+            "SELECT order_id, state, document FROM orders WHERE cart_id = ?1 AND order_id = ?2",
+        )
+        .bind(owner.cart_id())
+        .bind(order_id)
+        .fetch_optional(&self.readers)
+        .await?;
+        row.map(rows::order).transpose()
+    }
+
+    async fn settle_order(
+        &self,
+        order_id: &str,
+        to: OrderState,
+        now_ms: Millis,
+    ) -> Result<Option<OrderRecord>, StoreError> {
+        let mut tx = self.begin().await?;
+        let seq = settle(&mut tx, order_id, to, now_ms).await?;
+        let row: Option<(String, String, String)> =
+            sqlx::query_as("SELECT order_id, state, document FROM orders WHERE order_id = ?1")
+                .bind(order_id)
+                .fetch_optional(&mut *tx)
+                .await?;
+        self.commit(tx, seq).await?;
+        row.map(rows::order).transpose()
+    }
+
+    async fn put_item(&self, item: ItemRecord) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        sqlx::query(
+            "INSERT INTO items (item_id, title, prices, stock, quantity_max, tax_zero, tags, changed_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+             ON CONFLICT (item_id) DO UPDATE SET title = excluded.title, prices = excluded.prices,
+                 stock = excluded.stock, quantity_max = excluded.quantity_max,
+                 tax_zero = excluded.tax_zero, tags = excluded.tags, changed_at = excluded.changed_at",
+        )
+        .bind(&item.item_id)
+        .bind(&item.title)
+        .bind(to_json(&item.prices)?)
+        .bind(item.stock)
+        .bind(item.quantity_max)
+        .bind(item.tax_zero)
+        .bind(to_json(&item.tags)?)
+        .bind(item.changed_at_ms)
+        .execute(&mut *tx)
+        .await?;
+        let at_ms = item.changed_at_ms;
+        let seq = publish(&mut tx, &Change::Item(item), at_ms).await?;
+        self.commit(tx, Some(seq)).await
+    }
+
+    async fn put_coupon(&self, mut coupon: CouponRecord) -> Result<CouponRecord, StoreError> {
+        let mut tx = self.begin().await?;
+        coupon.redemptions = sqlx::query_scalar(
+            "INSERT INTO coupons (code, value, starts_at, ends_at, redemptions_max, redemptions, changed_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6)
+             ON CONFLICT (code) DO UPDATE SET value = excluded.value, starts_at = excluded.starts_at,
+                 ends_at = excluded.ends_at, redemptions_max = excluded.redemptions_max,
+                 changed_at = excluded.changed_at
+             RETURNING redemptions",
+        )
+        .bind(&coupon.code)
+        .bind(to_json(&coupon.value)?)
+        .bind(coupon.starts_at_ms)
+        .bind(coupon.ends_at_ms)
+        .bind(coupon.redemptions_max)
+        .bind(coupon.changed_at_ms)
+        .fetch_one(&mut *tx)
+        .await?;
+        let seq = publish(&mut tx, &Change::Coupon(coupon.clone()), coupon.changed_at_ms).await?;
+        self.commit(tx, Some(seq)).await?;
+        Ok(coupon)
+    }
+
+    async fn catalogue(&self) -> Result<CatalogueSnapshot, StoreError> {
+        let mut tx = self.readers.begin().await?;
+        let (epoch, rules): (u32, Option<String>) = sqlx::query_as("SELECT epoch, active_rules FROM cluster")
+            .fetch_one(&mut *tx)
+            .await?;
+        Ok(CatalogueSnapshot {
+            seq: feed_head(&mut tx).await?,
+            epoch,
+            items: rows::items(&mut tx, None).await?,
+            coupons: rows::coupons(&mut tx, None).await?,
+            rules,
+        })
+    }
+
+    async fn feed(&self, after: u64, limit: u32) -> Result<FeedPage, StoreError> {
+        let mut tx = self.readers.begin().await?;
+        let head = feed_head(&mut tx).await?;
+        let rows: Vec<(i64, Millis, String)> =
+            sqlx::query_as("SELECT seq, at, change FROM outbox WHERE seq > ?1 ORDER BY seq LIMIT ?2")
+                .bind(signed(after)?)
+                .bind(limit)
+                .fetch_all(&mut *tx)
+                .await?;
+        let event = |(seq, at_ms, change): (i64, Millis, String)| {
+            Ok(FeedEvent {
+                seq: unsigned(seq)?,
+                at_ms,
+                change: from_json(&change)?,
+            })
+        };
+        let events: Vec<FeedEvent> = rows.into_iter().map(event).collect::<Result<_, StoreError>>()?;
+        // One writer, so places become visible in order and a hole means swept rows, or another database.
+        let next = events.first().map_or(head + 1, |event| event.seq);
+        let lost = after > head || (next != after + 1);
+        Ok(FeedPage { events, head, lost })
+    }
+
+    fn feed_head(&self) -> watch::Receiver<u64> {
+        self.head.subscribe()
+    }
+
+    async fn activate_rules(&self, revision: &str, bytes: &[u8], now_ms: Millis) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        sqlx::query(
+            "INSERT INTO rule_revisions (revision, component, activated_at) VALUES (?1, ?2, ?3)
+             ON CONFLICT (revision) DO UPDATE SET activated_at = excluded.activated_at",
+        )
+        .bind(revision)
+        .bind(bytes)
+        .bind(now_ms)
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query("UPDATE cluster SET active_rules = ?1")
+            .bind(revision)
+            .execute(&mut *tx)
+            .await?;
+        let seq = publish(
+            &mut tx,
+            &Change::Rules {
+                revision: revision.to_owned(),
+            },
+            now_ms,
+        )
+        .await?;
+        self.commit(tx, Some(seq)).await
+    }
+
+    async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let query = sqlx::query_scalar("SELECT component FROM rule_revisions WHERE revision = ?1");
+        Ok(query.bind(revision).fetch_optional(&self.readers).await?)
+    }
+
+    async fn sweep(&self, now_ms: Millis) -> Result<u64, StoreError> {
+        let mut tx = self.begin().await?;
+        let mut swept = 0;
+        let mut seq = None;
+        let unpaid: Vec<String> = sqlx::query_scalar(
+            "SELECT order_id FROM orders WHERE state = 'pending_payment' AND placed_at <= ?1 LIMIT ?2",
+        )
+        .bind(now_ms - PAYMENT_TTL_MS)
+        .bind(SWEEP_ROWS_MAX)
+        .fetch_all(&mut *tx)
+        .await?;
+        for order_id in unpaid {
+            seq = settle(&mut tx, &order_id, OrderState::Cancelled, now_ms)
+                .await?
+                .or(seq);
+            swept += 1;
+        }
+        let expired: Vec<String> = sqlx::query_scalar(
+            "SELECT cart_id FROM carts WHERE expires_at <= ?1 AND state = 'active' LIMIT ?2",
+        )
+        .bind(now_ms)
+        .bind(SWEEP_ROWS_MAX)
+        .fetch_all(&mut *tx)
+        .await?;
+        for cart_id in expired {
+            if let Some(record) = rows::cart(&mut tx, &cart_id).await? {
+                seq = Some(empty_cart(&mut tx, record, now_ms).await?);
+                swept += 1;
+            }
+        }
+        swept += rows::delete_old_answers(&mut tx, now_ms - IDEMPOTENCY_TTL_MS, SWEEP_ROWS_MAX).await?;
+        swept += rows::delete_old_events(&mut tx, now_ms - OUTBOX_TTL_MS, SWEEP_ROWS_MAX).await?;
+        self.commit(tx, seq).await?;
+        Ok(swept)
+    }
+}
+
+async fn load(tx: &mut SqliteConnection, write: &CartWrite) -> Result<Loaded, StoreError> {
+    let epoch: u32 = sqlx::query_scalar("SELECT epoch FROM cluster")
+        .fetch_one(&mut *tx)
+        .await?;
+    let mut carts = Vec::new();
+    for unused in std::iter::once(&write.unused).chain(write.guest.iter().map(|(_, unused)| unused)) {
+        let mut record = rows::cart(tx, &unused.cart_id)
+            .await?
+            .unwrap_or_else(|| unused.clone());
+        record.version.epoch = epoch;
+        carts.push(record);
+    }
+    let lines = carts
+        .iter()
+        .flat_map(|record| &record.cart.lines)
+        .map(|line| &line.item_id);
+    let item_ids: BTreeSet<&String> = lines.chain(&write.item_ids).collect();
+    let applied = carts.iter().flat_map(|record| &record.cart.coupons);
+    let codes: BTreeSet<&String> = applied.chain(&write.coupon_codes).collect();
+    let items = rows::items(tx, Some(&item_ids)).await?;
+    let coupons = rows::coupons(tx, Some(&codes)).await?;
+    let mut carts = carts.into_iter();
+    let cart = carts.next().expect("the cart is loaded first");
+    Ok(Loaded {
+        cart,
+        guest: carts.next(),
+        items,
+        coupons,
+    })
+}
+
+async fn end_guest_cart(
+    tx: &mut SqliteConnection,
+    owner: &Principal,
+    guest: &CartRecord,
+    now_ms: Millis,
+) -> Result<u64, StoreError> {
+    let ended = CartRecord {
+        cart_id: guest.cart_id.clone(),
+        state: CartState::Merged,
+        version: guest.version.next(),
+        cart: Cart::empty(guest.cart.currency),
+        updated_at_ms: Some(now_ms),
+        expires_at_ms: Some(now_ms + CART_TTL_MS),
+    };
+    rows::save_cart(tx, owner, guest, &ended).await?;
+    publish_cart(tx, &ended, now_ms).await
+}
+
+async fn empty_cart(
+    tx: &mut SqliteConnection,
+    record: CartRecord,
+    now_ms: Millis,
+) -> Result<u64, StoreError> {
+    let mut emptied = record.clone();
+    emptied.cart = Cart::empty(record.cart.currency);
+    emptied.version = record.version.next();
+    emptied.updated_at_ms = Some(now_ms);
+    rows::save_expired_cart(tx, &emptied).await?;
+    publish_cart(tx, &emptied, now_ms).await
+}
+
+/// Takes an order's items from stock and counts its coupons. The transaction has the write lock and the
+/// rules have seen the stock under it, so a shortage here is a bug; the schema's checks refuse it.
+async fn take_stock(
+    tx: &mut SqliteConnection,
+    order: &super::NewOrder,
+    now_ms: Millis,
+) -> Result<Option<u64>, StoreError> {
+    for (item_id, quantity) in &order.items {
+        sqlx::query("UPDATE items SET stock = stock - ?2, changed_at = ?3 WHERE item_id = ?1")
+            .bind(item_id)
+            .bind(quantity)
+            .bind(now_ms)
+            .execute(&mut *tx)
+            .await?;
+    }
+    for code in &order.coupons {
+        sqlx::query("UPDATE coupons SET redemptions = redemptions + 1, changed_at = ?2 WHERE code = ?1")
+            .bind(code)
+            .bind(now_ms)
+            .execute(&mut *tx)
+            .await?;
+    }
+    let item_ids = order.items.iter().map(|(item_id, _)| item_id.clone()).collect();
+    publish_facts(tx, &item_ids, &order.coupons.iter().cloned().collect(), now_ms).await
+}
+
+/// Moves an unsettled order to a state; a cancelled one gives its stock and its coupons back.
+async fn settle(
+    tx: &mut SqliteConnection,
+    order_id: &str,
+    to: OrderState,
+    now_ms: Millis,
+) -> Result<Option<u64>, StoreError> {
+    let moved = sqlx::query(
+        "UPDATE orders SET state = ?2, settled_at = ?3 WHERE order_id = ?1 AND state = 'pending_payment'",
+    )
+    .bind(order_id)
+    .bind(to.as_str())
+    .bind(now_ms)
+    .execute(&mut *tx)
+    .await?;
+    if moved.rows_affected() == 0 || to != OrderState::Cancelled {
+        return Ok(None);
+    }
+    let items: Vec<String> = sqlx::query_scalar(
+        "UPDATE items SET stock = stock + o.quantity, changed_at = ?2 FROM order_items o
+         WHERE o.order_id = ?1 AND o.item_id = items.item_id RETURNING items.item_id",
+    )
+    .bind(order_id)
+    .bind(now_ms)
+    .fetch_all(&mut *tx)
+    .await?;
+    let coupons: Vec<String> = sqlx::query_scalar(
+        "UPDATE coupons SET redemptions = redemptions - 1, changed_at = ?2 FROM order_coupons o
+         WHERE o.order_id = ?1 AND o.code = coupons.code RETURNING coupons.code",
+    )
+    .bind(order_id)
+    .bind(now_ms)
+    .fetch_all(&mut *tx)
+    .await?;
+    publish_facts(
+        tx,
+        &items.into_iter().collect(),
+        &coupons.into_iter().collect(),
+        now_ms,
+    )
+    .await
+}
+
+async fn publish_facts(
+    tx: &mut SqliteConnection,
+    item_ids: &BTreeSet<String>,
+    codes: &BTreeSet<String>,
+    now_ms: Millis,
+) -> Result<Option<u64>, StoreError> {
+    let mut seq = None;
+    for item in rows::items(tx, Some(&item_ids.iter().collect())).await? {
+        seq = Some(publish(tx, &Change::Item(item), now_ms).await?);
+    }
+    for coupon in rows::coupons(tx, Some(&codes.iter().collect())).await? {
+        seq = Some(publish(tx, &Change::Coupon(coupon), now_ms).await?);
+    }
+    Ok(seq)
+}
+
+async fn publish_cart(
+    tx: &mut SqliteConnection,
+    record: &CartRecord,
+    now_ms: Millis,
+) -> Result<u64, StoreError> {
+    let change = Change::Cart {
+        cart_id: record.cart_id.clone(),
+        version: record.version,
+    };
+    publish(tx, &change, now_ms).await
+}
+
+async fn publish(tx: &mut SqliteConnection, change: &Change, now_ms: Millis) -> Result<u64, StoreError> {
+    let seq: i64 = sqlx::query_scalar("INSERT INTO outbox (at, change) VALUES (?1, ?2) RETURNING seq")
+        .bind(now_ms)
+        .bind(to_json(change)?)
+        .fetch_one(tx)
+        .await?;
+    unsigned(seq)
+}
+
+/// The newest place that was ever given out, also when its row has been swept away.
+async fn feed_head(tx: &mut SqliteConnection) -> Result<u64, StoreError> {
+    let seq: Option<i64> = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'")
+        .fetch_optional(tx)
+        .await?;
+    unsigned(seq.unwrap_or(0))
+}
+
+fn to_json(value: &impl Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Corrupt(error.to_string()))
+}
+
+fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|error| StoreError::Corrupt(error.to_string()))
+}
+
+fn unsigned<T: TryFrom<i64>>(value: i64) -> Result<T, StoreError> {
+    T::try_from(value).map_err(|_| StoreError::Corrupt(format!("{value} is out of range")))
+}
+
+fn signed(value: u64) -> Result<i64, StoreError> {
+    i64::try_from(value).map_err(|_| StoreError::Corrupt(format!("{value} is out of range")))
+}
+
+fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+    StoreError::Unavailable(Box::new(error))
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnNotFound(_) => {
+                Self::Corrupt(error.to_string())
+            }
+            error => unavailable(error),
+        }
+    }
+}

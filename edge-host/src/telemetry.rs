@@ -1,0 +1,239 @@
+//! What is seen while it runs: logs, traces, metrics. Every metric and its name is here.
+
+use std::io::IsTerminal;
+use std::sync::OnceLock;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
+use opentelemetry::trace::{TraceContextExt, TracerProvider};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+/// Which log lines are written: `tracing-subscriber`'s filter syntax.
+pub const ENV_LOG_FILTER: &str = "TROLI_LOG";
+/// Requests that only read are logged at `debug`: at thousands a second a line each would cost more than the
+/// request.
+const DEFAULT_LOG_FILTER: &str = "info";
+
+/// Starts logging: JSON, or text for people when standard error is a terminal.
+pub fn init() {
+    let filter = std::env::var(ENV_LOG_FILTER).unwrap_or_else(|_| DEFAULT_LOG_FILTER.to_owned());
+    let filter = EnvFilter::try_new(&filter).unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG_FILTER));
+    let format = if std::io::stderr().is_terminal() {
+        tracing_subscriber::fmt::layer()
+            .with_target(false)
+            .with_writer(std::io::stderr)
+            .boxed()
+    } else {
+        tracing_subscriber::fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .with_span_list(false)
+            .with_target(false)
+            .with_writer(std::io::stderr)
+            .boxed()
+    };
+    // Gives every request a trace, taken over from the caller where there is one; nothing is exported.
+    let tracer = SdkTracerProvider::builder().build().tracer("troli");
+    let traces = tracing_opentelemetry::layer().with_tracer(tracer);
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(traces)
+        .with(format)
+        .init();
+}
+
+/// Makes the caller's trace the parent of a span, and returns the trace's id for the log.
+pub fn continue_trace(span: &Span, headers: &HeaderMap) -> Option<String> {
+    let parent = TraceContextPropagator::new().extract(&Headers(headers));
+    // Fails only where no subscriber keeps traces, as in tests.
+    let _ = span.set_parent(parent);
+    let context = span.context();
+    let trace_id = context.span().span_context().trace_id();
+    (trace_id != opentelemetry::TraceId::INVALID).then(|| trace_id.to_string())
+}
+
+/// The headers that carry the current trace to the home region.
+pub fn outgoing_trace_headers() -> HeaderMap {
+    let mut headers = HeadersMut(HeaderMap::new());
+    TraceContextPropagator::new().inject_context(&Span::current().context(), &mut headers);
+    headers.0
+}
+
+struct Headers<'a>(&'a HeaderMap);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(HeaderName::as_str).collect()
+    }
+}
+
+struct HeadersMut(HeaderMap);
+
+impl Injector for HeadersMut {
+    fn set(&mut self, key: &str, value: String) {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(key), HeaderValue::try_from(value)) {
+            self.0.insert(name, value);
+        }
+    }
+}
+
+/// The recorder of this process. Several edges in one process share it; their regions tell them apart.
+pub fn prometheus() -> &'static PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE.get_or_init(|| {
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_duration_seconds".to_owned()), &BUCKETS_SECONDS)
+            .and_then(|builder| {
+                builder.set_buckets_for_metric(Matcher::Full(metric::RULES_FUEL.to_owned()), &BUCKETS_FUEL)
+            })
+            .expect("the buckets are not empty")
+            .build_recorder();
+        let handle = recorder.handle();
+        // Somebody else's recorder stays; then ours shows nothing, and the edge works all the same.
+        let _ = metrics::set_global_recorder(recorder);
+        metric::describe();
+        handle
+    })
+}
+
+/// From a rules call (microseconds) to a forward at the end of its patience (seconds).
+const BUCKETS_SECONDS: [f64; 16] = [
+    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1,
+    0.2, 1.0, 5.0,
+];
+/// From an empty cart to the budget of a full one.
+const BUCKETS_FUEL: [f64; 8] = [1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7, 1e8];
+
+/// The metrics of the public contract.
+pub mod metric {
+    use std::time::Duration;
+
+    use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+
+    use crate::model::Millis;
+    use crate::rules::{Outcome, RulesError};
+
+    const HTTP_REQUEST_DURATION: &str = "troli_http_request_duration_seconds";
+    const CACHE_REQUESTS: &str = "troli_cache_requests_total";
+    const FEED_LAG: &str = "troli_feed_lag_seconds";
+    const FORWARD_DURATION: &str = "troli_forward_duration_seconds";
+    const RULES_DURATION: &str = "troli_rules_duration_seconds";
+    pub(super) const RULES_FUEL: &str = "troli_rules_fuel";
+    const RULES_FAILURES: &str = "troli_rules_failures_total";
+    const RULES_REVISION: &str = "troli_rules_revision_info";
+    const WRITES: &str = "troli_writes_total";
+    const IDEMPOTENT_REPLAYS: &str = "troli_idempotent_replays_total";
+    const REGION_HEALTH: &str = "troli_region_health";
+
+    pub(super) fn describe() {
+        describe_histogram!(
+            HTTP_REQUEST_DURATION,
+            Unit::Seconds,
+            "Time from request to response."
+        );
+        describe_counter!(CACHE_REQUESTS, "Look-ups in the regional cache by outcome.");
+        describe_gauge!(
+            FEED_LAG,
+            Unit::Seconds,
+            "Age of the newest change when this region applied it."
+        );
+        describe_histogram!(
+            FORWARD_DURATION,
+            Unit::Seconds,
+            "Time of a request to the home region."
+        );
+        describe_histogram!(RULES_DURATION, Unit::Seconds, "Time of a call of the cart rules.");
+        describe_histogram!(RULES_FUEL, "Fuel used by a call of the cart rules.");
+        describe_counter!(RULES_FAILURES, "Calls of the cart rules that failed, by reason.");
+        describe_gauge!(RULES_REVISION, "1 for the active revision of the cart rules.");
+        describe_counter!(WRITES, "Writes by operation and outcome.");
+        describe_counter!(
+            IDEMPOTENT_REPLAYS,
+            "Answers given again under an idempotency key."
+        );
+        describe_gauge!(
+            REGION_HEALTH,
+            "1 where a region answers its probes, 0 where it does not."
+        );
+    }
+
+    /// A request was answered.
+    pub fn http_request(region: &str, route: String, method: &'static str, status: u16, time: Duration) {
+        let status = status.to_string();
+        histogram!(
+            HTTP_REQUEST_DURATION, "region" => region.to_owned(), "route" => route, "method" => method,
+            "status" => status
+        )
+        .record(time.as_secs_f64());
+    }
+
+    /// The cache was asked: `hit`, `miss`, `stale` or `error`.
+    pub fn cache_request(region: &str, outcome: &'static str) {
+        counter!(CACHE_REQUESTS, "region" => region.to_owned(), "outcome" => outcome).increment(1);
+    }
+
+    /// A change was applied so long after it was committed.
+    pub fn feed_lag(region: &str, lag_ms: Millis) {
+        #[expect(clippy::cast_precision_loss, reason = "a lag is far below 2^53 ms")]
+        gauge!(FEED_LAG, "region" => region.to_owned()).set(lag_ms.max(0) as f64 / 1000.0);
+    }
+
+    /// The home region answered, or not.
+    pub fn forward(region: &str, time: Duration) {
+        histogram!(FORWARD_DURATION, "region" => region.to_owned()).record(time.as_secs_f64());
+    }
+
+    /// The rules were called.
+    pub fn rules_call<T>(region: &str, outcome: &Result<Outcome<T>, RulesError>) {
+        match outcome {
+            Ok(outcome) => {
+                #[expect(clippy::cast_precision_loss, reason = "fuel is far below 2^53")]
+                histogram!(RULES_FUEL, "region" => region.to_owned()).record(outcome.fuel as f64);
+                histogram!(RULES_DURATION, "region" => region.to_owned())
+                    .record(outcome.duration.as_secs_f64());
+            }
+            Err(error) => {
+                tracing::warn!(error.code = error.code(), error = %error, "cart rules failed");
+                counter!(RULES_FAILURES, "region" => region.to_owned(), "reason" => error.code())
+                    .increment(1);
+            }
+        }
+    }
+
+    /// This revision is active now, and that one is not any more.
+    pub fn rules_revision(region: &str, active: &str, before: Option<&str>) {
+        let gauge_of = |revision: &str| gauge!(RULES_REVISION, "region" => region.to_owned(), "revision" => revision.to_owned());
+        if let Some(before) = before {
+            gauge_of(before).set(0.0);
+        }
+        gauge_of(active).set(1.0);
+    }
+
+    /// A write ended: `ok`, `replayed`, or the code of what stood in its way.
+    pub fn write(region: &str, op: &'static str, outcome: &'static str) {
+        counter!(WRITES, "region" => region.to_owned(), "op" => op, "outcome" => outcome).increment(1);
+    }
+
+    /// An old answer was given again.
+    pub fn idempotent_replay(region: &str) {
+        counter!(IDEMPOTENT_REPLAYS, "region" => region.to_owned()).increment(1);
+    }
+
+    /// A region answers its probes, or not.
+    pub fn region_health(region: &str, of: &str, up: bool) {
+        gauge!(REGION_HEALTH, "region" => region.to_owned(), "of" => of.to_owned())
+            .set(f64::from(u8::from(up)));
+    }
+}

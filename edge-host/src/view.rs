@@ -1,0 +1,362 @@
+//! The public documents: what a client sees of carts, orders and items.
+//!
+//! Made by the region that reads, and by the home region for the answers it keeps.
+
+use cart_core::{Cart, Currency, Money, Quote};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::model::{CartRecord, CartVersion, CurrencyCode, ItemRecord, Millis, OrderRecord, OrderState};
+
+/// An amount as a decimal text with the currency's own digits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"amount": "19.90", "currency": "SGD"}))]
+pub struct MoneyView {
+    /// Decimal, with exactly the currency's digits.
+    pub amount: String,
+    /// ISO 4217.
+    #[schema(value_type = String)]
+    pub currency: CurrencyCode,
+}
+
+impl MoneyView {
+    /// So many minor units of a currency.
+    pub fn new(minor: i64, currency: Currency) -> Self {
+        Self {
+            amount: Money::new(minor, currency).amount(),
+            currency: CurrencyCode(currency),
+        }
+    }
+}
+
+/// A cart with today's prices.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(title = "Cart")]
+pub struct CartView {
+    id: String,
+    /// `epoch.version`, as in the `Cart-Version` header.
+    #[schema(value_type = String, example = "1.17")]
+    version: CartVersion,
+    #[schema(value_type = String, example = "SGD")]
+    currency: CurrencyCode,
+    lines: Vec<LineView>,
+    coupons: Vec<String>,
+    discounts: Vec<DiscountView>,
+    totals: TotalsView,
+    warnings: Vec<WarningView>,
+    count: CountView,
+    rules: RulesView,
+    /// RFC 3339; null for a cart that was never used.
+    updated_at: Option<String>,
+    /// RFC 3339; null for a cart that was never used.
+    expires_at: Option<String>,
+}
+
+/// A line with the price when it was added beside the price now.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(title = "LineItem")]
+pub struct LineView {
+    line_id: String,
+    item_id: String,
+    title: String,
+    quantity: u32,
+    /// As it was given; null for none.
+    #[schema(value_type = Option<Object>)]
+    variant: Option<Value>,
+    /// The price of one when the line was added.
+    unit_price: MoneyView,
+    /// The price of one now; null when it is no longer sold.
+    current_price: Option<MoneyView>,
+    /// How far the price has moved since; null when it has not.
+    price_change: Option<PriceChangeView>,
+    /// Quantity × current price.
+    line_total: MoneyView,
+    /// Whether the whole quantity could be bought now.
+    available: bool,
+    added_at: String,
+    updated_at: String,
+}
+
+/// How far a price has moved.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(title = "PriceChange")]
+pub struct PriceChangeView {
+    amount: MoneyView,
+    #[schema(value_type = String, example = "up")]
+    direction: &'static str,
+}
+
+/// An amount taken off, and by what.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(title = "Discount")]
+pub struct DiscountView {
+    code: String,
+    title: String,
+    amount: MoneyView,
+}
+
+/// What there is to pay.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(title = "Totals")]
+pub struct TotalsView {
+    subtotal: MoneyView,
+    discount: MoneyView,
+    tax: MoneyView,
+    /// Whether the prices contain the tax; where they do not, it is added to the total.
+    tax_included: bool,
+    total: MoneyView,
+}
+
+/// Something to look at before paying.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(title = "Warning")]
+pub struct WarningView {
+    code: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line_id: Option<String>,
+    detail: String,
+}
+
+/// Lines and units of a cart.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[schema(title = "Count")]
+pub struct CountView {
+    /// Lines.
+    pub lines: usize,
+    /// Units in all lines together.
+    pub quantity: u64,
+}
+
+/// The rules that reckoned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(title = "Rules")]
+pub struct RulesView {
+    /// Their name.
+    pub name: String,
+    /// The first 12 hex digits of the component's SHA-256.
+    pub revision: String,
+}
+
+/// What was ordered.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(title = "Order")]
+pub struct OrderView {
+    id: String,
+    state: OrderState,
+    lines: Vec<OrderLineView>,
+    discounts: Vec<DiscountView>,
+    totals: TotalsView,
+    rules: RulesView,
+    placed_at: String,
+}
+
+/// A line as it was ordered.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(title = "OrderLine")]
+pub struct OrderLineView {
+    line_id: String,
+    item_id: String,
+    title: String,
+    quantity: u32,
+    #[schema(value_type = Option<Object>)]
+    variant: Option<Value>,
+    /// The price of one that was charged.
+    unit_price: MoneyView,
+    line_total: MoneyView,
+    /// The line's share of all discounts.
+    discount: MoneyView,
+    tax: MoneyView,
+}
+
+/// An item of the catalogue.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(title = "Item")]
+pub struct ItemView {
+    item_id: String,
+    title: String,
+    /// One price in each currency that it is sold in.
+    prices: Vec<MoneyView>,
+    /// Units left.
+    stock: u32,
+    available: bool,
+    quantity_max: Option<u32>,
+    tax_class: &'static str,
+    tags: Vec<String>,
+    updated_at: String,
+}
+
+/// A priced cart, and the titles that go with it.
+pub struct Priced<'a> {
+    /// The cart.
+    pub record: &'a CartRecord,
+    /// Its prices.
+    pub quote: &'a Quote,
+    /// Finds an item's title.
+    pub title: &'a dyn Fn(&str) -> Option<String>,
+    /// The rules that reckoned.
+    pub rules: RulesView,
+}
+
+impl Priced<'_> {
+    /// The public cart.
+    pub fn cart(&self) -> CartView {
+        let record = self.record;
+        CartView {
+            id: record.cart_id.clone(),
+            version: record.version,
+            currency: CurrencyCode(record.cart.currency),
+            lines: (0..record.cart.lines.len())
+                .filter_map(|at| self.line(at))
+                .collect(),
+            coupons: record.cart.coupons.clone(),
+            discounts: discounts(self.quote, record.cart.currency),
+            totals: totals(self.quote, record.cart.currency),
+            warnings: warnings(self.quote),
+            count: CountView::of(&record.cart),
+            rules: self.rules.clone(),
+            updated_at: record.updated_at_ms.map(rfc3339),
+            expires_at: record.expires_at_ms.map(rfc3339),
+        }
+    }
+
+    /// One line of the public cart, by its place.
+    pub fn line(&self, at: usize) -> Option<LineView> {
+        let currency = self.record.cart.currency;
+        let money = |minor| MoneyView::new(minor, currency);
+        let (line, quoted) = (self.record.cart.lines.get(at)?, self.quote.lines.get(at)?);
+        let moved = quoted.current_price.map_or(0, |now| now - line.unit_price);
+        Some(LineView {
+            line_id: line.line_id.clone(),
+            item_id: line.item_id.clone(),
+            title: (self.title)(&line.item_id).unwrap_or_else(|| line.item_id.clone()),
+            quantity: line.quantity,
+            variant: variant(&line.variant),
+            unit_price: money(line.unit_price),
+            current_price: quoted.current_price.map(money),
+            price_change: (moved != 0).then(|| PriceChangeView {
+                amount: money(moved.abs()),
+                direction: if moved > 0 { "up" } else { "down" },
+            }),
+            line_total: money(quoted.line_total),
+            available: quoted.available,
+            added_at: rfc3339(line.added_at_ms),
+            updated_at: rfc3339(line.updated_at_ms),
+        })
+    }
+
+    /// The public order of this cart.
+    pub fn order(&self, order_id: &str, placed_at_ms: Millis) -> OrderView {
+        let currency = self.record.cart.currency;
+        let money = |minor| MoneyView::new(minor, currency);
+        let lines = self
+            .record
+            .cart
+            .lines
+            .iter()
+            .zip(&self.quote.lines)
+            .map(|(line, quoted)| OrderLineView {
+                line_id: line.line_id.clone(),
+                item_id: line.item_id.clone(),
+                title: (self.title)(&line.item_id).unwrap_or_else(|| line.item_id.clone()),
+                quantity: line.quantity,
+                variant: variant(&line.variant),
+                unit_price: money(quoted.current_price.unwrap_or(0)),
+                line_total: money(quoted.line_total),
+                discount: money(quoted.discount),
+                tax: money(quoted.tax),
+            });
+        OrderView {
+            id: order_id.to_owned(),
+            state: OrderState::PendingPayment,
+            lines: lines.collect(),
+            discounts: discounts(self.quote, currency),
+            totals: totals(self.quote, currency),
+            rules: self.rules.clone(),
+            placed_at: rfc3339(placed_at_ms),
+        }
+    }
+}
+
+impl CountView {
+    /// The count of a cart.
+    pub fn of(cart: &Cart) -> Self {
+        Self {
+            lines: cart.lines.len(),
+            quantity: cart.quantity(),
+        }
+    }
+}
+
+/// The public order as it stands now.
+pub fn order(record: OrderRecord) -> Value {
+    let mut document = record.document;
+    if let Some(fields) = document.as_object_mut() {
+        fields.insert("state".to_owned(), Value::from(record.state.as_str()));
+    }
+    document
+}
+
+/// The public item.
+pub fn item(record: &ItemRecord) -> ItemView {
+    ItemView {
+        item_id: record.item_id.clone(),
+        title: record.title.clone(),
+        prices: record
+            .prices
+            .iter()
+            .map(|(of, minor)| MoneyView::new(*minor, of.0))
+            .collect(),
+        stock: record.stock,
+        available: record.stock > 0,
+        quantity_max: record.quantity_max,
+        tax_class: if record.tax_zero { "zero" } else { "standard" },
+        tags: record.tags.clone(),
+        updated_at: rfc3339(record.changed_at_ms),
+    }
+}
+
+/// A time as RFC 3339 in UTC.
+pub fn rfc3339(at_ms: Millis) -> String {
+    jiff::Timestamp::from_millisecond(at_ms)
+        .unwrap_or(jiff::Timestamp::MAX)
+        .to_string()
+}
+
+fn variant(canonical: &str) -> Option<Value> {
+    if canonical.is_empty() {
+        None
+    } else {
+        serde_json::from_str(canonical).ok()
+    }
+}
+
+fn discounts(quote: &Quote, currency: Currency) -> Vec<DiscountView> {
+    let discounts = quote.discounts.iter().map(|discount| DiscountView {
+        code: discount.code.clone(),
+        title: discount.title.clone(),
+        amount: MoneyView::new(discount.amount, currency),
+    });
+    discounts.collect()
+}
+
+fn totals(quote: &Quote, currency: Currency) -> TotalsView {
+    let money = |minor| MoneyView::new(minor, currency);
+    TotalsView {
+        subtotal: money(quote.totals.subtotal),
+        discount: money(quote.totals.discount),
+        tax: money(quote.totals.tax),
+        tax_included: quote.totals.tax_included,
+        total: money(quote.totals.total),
+    }
+}
+
+fn warnings(quote: &Quote) -> Vec<WarningView> {
+    let warnings = quote.warnings.iter().map(|warning| WarningView {
+        code: warning.code.clone(),
+        line_id: warning.line_id.clone(),
+        detail: warning.detail.clone(),
+    });
+    warnings.collect()
+}

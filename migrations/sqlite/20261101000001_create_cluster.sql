@@ -1,0 +1,4 @@
+CREATE TABLE cluster (
+    id    INTEGER PRIMARY KEY CHECK (id = 1),
+    epoch INTEGER NOT NULL
+) STRICT;

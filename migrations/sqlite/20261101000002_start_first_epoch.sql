@@ -1,0 +1,1 @@
+INSERT INTO cluster (id, epoch) VALUES (1, 1);

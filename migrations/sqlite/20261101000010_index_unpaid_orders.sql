@@ -1,0 +1,1 @@
+CREATE INDEX orders_unpaid ON orders (placed_at) WHERE state = 'pending_payment';

@@ -1,0 +1,8 @@
+CREATE TABLE idempotency_keys (
+    cart_id     TEXT NOT NULL,
+    key         TEXT NOT NULL,
+    fingerprint BLOB NOT NULL,
+    answer      TEXT NOT NULL,
+    created_at  INTEGER NOT NULL,
+    PRIMARY KEY (cart_id, key)
+) STRICT, WITHOUT ROWID;
