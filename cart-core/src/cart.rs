@@ -42,11 +42,7 @@ pub struct Line {
 /// Crockford's base 32, lower case.
 pub fn line_id(item_id: &str, variant: &str) -> String {
     const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-    let digest = Sha256::new()
-        .chain_update(item_id)
-        .chain_update([0])
-        .chain_update(variant)
-        .finalize();
+    let digest = Sha256::new().chain_update(item_id).chain_update([0]).chain_update(variant).finalize();
     let mut id = String::with_capacity(22);
     id.push_str("l_");
     let mut bits = 0_u32;
@@ -89,11 +85,7 @@ pub enum CartFault {
 impl Cart {
     /// A cart with nothing in it.
     pub const fn empty(currency: Currency) -> Self {
-        Self {
-            currency,
-            lines: Vec::new(),
-            coupons: Vec::new(),
-        }
+        Self { currency, lines: Vec::new(), coupons: Vec::new() }
     }
 
     /// Units in all lines together.
@@ -127,11 +119,7 @@ impl Cart {
         }
         let lines_unique = all_distinct(self.lines.iter().map(|line| line.line_id.as_str()));
         let coupons_unique = all_distinct(self.coupons.iter().map(String::as_str));
-        if lines_unique && coupons_unique {
-            Ok(())
-        } else {
-            Err(CartFault::Duplicate)
-        }
+        if lines_unique && coupons_unique { Ok(()) } else { Err(CartFault::Duplicate) }
     }
 }
 

@@ -1,4 +1,3 @@
-use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -14,35 +13,28 @@ pub fn checkout(cart: &Cart, context: &Context, quote: Quote) -> Result<Quote, V
         return Err(vec![Rejection::CartEmpty]);
     }
     // Two lines can hold one item in two variants: the stock is one.
-    let mut wanted: BTreeMap<&str, u32> = BTreeMap::new();
-    for line in &cart.lines {
-        *wanted.entry(&line.item_id).or_default() += line.quantity;
+    let mut wanted = vec![0_u32; context.items().len()];
+    let places: Vec<Option<usize>> =
+        cart.lines.iter().map(|line| context.item_position(&line.item_id)).collect();
+    for (line, place) in cart.lines.iter().zip(&places) {
+        if let Some(at) = place {
+            wanted[*at] += line.quantity;
+        }
     }
     let mut rejections = Vec::new();
-    for line in &cart.lines {
+    for (line, place) in cart.lines.iter().zip(&places) {
         let (line_id, item_id) = (line.line_id.clone(), line.item_id.clone());
-        let Some(item) = context.item(&line.item_id).filter(|item| item.price.is_some()) else {
+        let for_sale = place.map(|at| (&context.items()[at], wanted[at]));
+        let Some((item, wanted)) = for_sale.filter(|(item, _)| item.price.is_some()) else {
             rejections.push(Rejection::ItemGone { line_id, item_id });
             continue;
         };
         let line_id = Some(line_id);
-        if wanted[line.item_id.as_str()] > item.stock {
-            rejections.push(Rejection::OutOfStock {
-                line_id,
-                item_id,
-                stock: item.stock,
-            });
+        if wanted > item.stock {
+            rejections.push(Rejection::OutOfStock { line_id, item_id, stock: item.stock });
         } else if let Some(quantity_max) = item.quantity_max.filter(|max| line.quantity > *max) {
-            rejections.push(Rejection::QuantityAboveItemMax {
-                line_id,
-                item_id,
-                quantity_max,
-            });
+            rejections.push(Rejection::QuantityAboveItemMax { line_id, item_id, quantity_max });
         }
     }
-    if rejections.is_empty() {
-        Ok(quote)
-    } else {
-        Err(rejections)
-    }
+    if rejections.is_empty() { Ok(quote) } else { Err(rejections) }
 }

@@ -1,3 +1,4 @@
+use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -66,24 +67,13 @@ pub enum MergePolicy {
 /// The standard answer to a command: the cart as it is afterwards, or why not.
 pub fn apply(cart: Cart, command: &Command, context: &Context) -> Result<Cart, Rejection> {
     match command {
-        Command::Add {
-            item_id,
-            quantity,
-            variant,
-        } => add(cart, item_id, *quantity, variant, context),
+        Command::Add { item_id, quantity, variant } => add(cart, item_id, *quantity, variant, context),
         Command::SetQuantity { line_id, quantity: 0 } | Command::Remove { line_id } => remove(cart, line_id),
         Command::SetQuantity { line_id, quantity } => set_quantity(cart, line_id, *quantity, context),
-        Command::Clear => Ok(Cart {
-            lines: Vec::new(),
-            ..cart
-        }),
+        Command::Clear => Ok(Cart { lines: Vec::new(), ..cart }),
         Command::ApplyCoupon { code } => apply_coupon(cart, code, context),
         Command::RemoveCoupon { code } => {
-            let coupons = cart
-                .coupons
-                .into_iter()
-                .filter(|applied| applied != code)
-                .collect();
+            let coupons = cart.coupons.into_iter().filter(|applied| applied != code).collect();
             Ok(Cart { coupons, ..cart })
         }
         Command::Merge { from, policy } => merge(cart, from, *policy, context),
@@ -103,19 +93,13 @@ fn add(
     if variant.len() > limits::VARIANT_BYTES_MAX {
         return Err(Rejection::VariantTooLarge);
     }
-    let item = context.item(item_id).ok_or_else(|| Rejection::ItemUnknown {
-        item_id: item_id.to_string(),
-    })?;
-    let price = item.price.ok_or_else(|| Rejection::ItemNotSold {
-        item_id: item_id.to_string(),
-        currency: cart.currency,
-    })?;
+    let item =
+        context.item(item_id).ok_or_else(|| Rejection::ItemUnknown { item_id: item_id.to_string() })?;
+    let price = item
+        .price
+        .ok_or_else(|| Rejection::ItemNotSold { item_id: item_id.to_string(), currency: cart.currency })?;
     if item.stock == 0 {
-        return Err(Rejection::OutOfStock {
-            line_id: None,
-            item_id: item_id.to_string(),
-            stock: 0,
-        });
+        return Err(Rejection::OutOfStock { line_id: None, item_id: item_id.to_string(), stock: 0 });
     }
     let line_id = line_id(item_id, variant);
     if let Some(line) = cart.lines.iter_mut().find(|line| line.line_id == line_id) {
@@ -128,10 +112,8 @@ fn add(
     }
     let quantity = checked_quantity(quantity, item, None)?;
     // Strictly growing, so that the order of lines needs no column of its own.
-    let added_at_ms = cart
-        .lines
-        .last()
-        .map_or(context.now_ms, |last| context.now_ms.max(last.added_at_ms + 1));
+    let added_at_ms =
+        cart.lines.last().map_or(context.now_ms, |last| context.now_ms.max(last.added_at_ms + 1));
     cart.lines.push(Line {
         line_id,
         item_id: item_id.to_string(),
@@ -152,10 +134,7 @@ fn set_quantity(mut cart: Cart, line_id: &str, quantity: u32, context: &Context)
         // Taking units out is always allowed, also of an item that has left the catalogue.
         _ if fewer => quantity,
         _ => {
-            return Err(Rejection::ItemGone {
-                line_id: line_id.to_string(),
-                item_id: line.item_id.clone(),
-            });
+            return Err(Rejection::ItemGone { line_id: line_id.to_string(), item_id: line.item_id.clone() });
         }
     };
     line.updated_at_ms = context.now_ms;
@@ -173,9 +152,7 @@ fn apply_coupon(mut cart: Cart, code: &str, context: &Context) -> Result<Cart, R
         return Ok(cart);
     }
     let named = || code.to_string();
-    let coupon = context
-        .coupon(code)
-        .ok_or_else(|| Rejection::CouponUnknown { code: named() })?;
+    let coupon = context.coupon(code).ok_or_else(|| Rejection::CouponUnknown { code: named() })?;
     match coupon.lapse(context.now_ms) {
         Some(CouponLapse::NotStarted) => return Err(Rejection::CouponNotStarted { code: named() }),
         Some(CouponLapse::Expired) => return Err(Rejection::CouponExpired { code: named() }),
@@ -195,46 +172,26 @@ fn apply_coupon(mut cart: Cart, code: &str, context: &Context) -> Result<Cart, R
 fn merge(mut cart: Cart, from: &Cart, policy: MergePolicy, context: &Context) -> Result<Cart, Rejection> {
     if cart.currency != from.currency {
         if !cart.lines.is_empty() && !from.lines.is_empty() {
-            return Err(Rejection::CurrencyMismatch {
-                from: from.currency,
-                into: cart.currency,
-            });
+            return Err(Rejection::CurrencyMismatch { from: from.currency, into: cart.currency });
         }
         if cart.lines.is_empty() {
             cart.currency = from.currency;
         }
     }
+    // By name, because two full carts would otherwise compare a quarter of a million pairs.
+    let ours: BTreeMap<String, usize> =
+        cart.lines.iter().enumerate().map(|(at, line)| (line.line_id.clone(), at)).collect();
     for theirs in &from.lines {
-        if let Some(ours) = cart.lines.iter_mut().find(|line| line.line_id == theirs.line_id) {
-            let quantity = match policy {
-                MergePolicy::Max => ours.quantity.max(theirs.quantity),
-                MergePolicy::Sum => (ours.quantity + theirs.quantity).min(limits::QUANTITY_MAX),
-                MergePolicy::Replace => theirs.quantity,
-            };
-            if quantity != ours.quantity {
-                ours.quantity = quantity;
-                ours.updated_at_ms = context.now_ms;
-            }
-            // The older promise of a price stands, whichever cart it was made in.
-            if (theirs.added_at_ms, theirs.unit_price) < (ours.added_at_ms, ours.unit_price) {
-                ours.added_at_ms = theirs.added_at_ms;
-                ours.unit_price = theirs.unit_price;
-            }
-        } else {
-            cart.lines.push(theirs.clone());
+        match ours.get(&theirs.line_id).and_then(|at| cart.lines.get_mut(*at)) {
+            Some(ours) => merge_line(ours, theirs, policy, context.now_ms),
+            None => cart.lines.push(theirs.clone()),
         }
     }
     if cart.lines.len() > limits::LINES_MAX {
         return Err(Rejection::TooManyLines);
     }
-    cart.lines
-        .sort_by(|a, b| (a.added_at_ms, &a.line_id).cmp(&(b.added_at_ms, &b.line_id)));
-    let fresh: Vec<_> = from
-        .coupons
-        .iter()
-        .filter(|code| !cart.coupons.contains(code))
-        .cloned()
-        .collect();
+    cart.lines.sort_by(|a, b| (a.added_at_ms, &a.line_id).cmp(&(b.added_at_ms, &b.line_id)));
+    let fresh: Vec<_> = from.coupons.iter().filter(|code| !cart.coupons.contains(code)).cloned().collect();
     cart.coupons.extend(fresh);
     if cart.coupons.len() > limits::COUPONS_MAX {
         return Err(Rejection::TooManyCoupons);
@@ -242,11 +199,26 @@ fn merge(mut cart: Cart, from: &Cart, policy: MergePolicy, context: &Context) ->
     Ok(cart)
 }
 
+fn merge_line(ours: &mut Line, theirs: &Line, policy: MergePolicy, now_ms: i64) {
+    let quantity = match policy {
+        MergePolicy::Max => ours.quantity.max(theirs.quantity),
+        MergePolicy::Sum => (ours.quantity + theirs.quantity).min(limits::QUANTITY_MAX),
+        MergePolicy::Replace => theirs.quantity,
+    };
+    if quantity != ours.quantity {
+        ours.quantity = quantity;
+        ours.updated_at_ms = now_ms;
+    }
+    // The older promise of a price stands, whichever cart it was made in.
+    if (theirs.added_at_ms, theirs.unit_price) < (ours.added_at_ms, ours.unit_price) {
+        ours.added_at_ms = theirs.added_at_ms;
+        ours.unit_price = theirs.unit_price;
+    }
+}
+
 fn line_mut<'a>(cart: &'a mut Cart, line_id: &str) -> Result<&'a mut Line, Rejection> {
     let found = cart.lines.iter_mut().find(|line| line.line_id == line_id);
-    found.ok_or_else(|| Rejection::LineUnknown {
-        line_id: line_id.to_string(),
-    })
+    found.ok_or_else(|| Rejection::LineUnknown { line_id: line_id.to_string() })
 }
 
 fn checked_quantity(quantity: u32, item: &Item, line_id: Option<&str>) -> Result<u32, Rejection> {

@@ -80,30 +80,22 @@ impl Context {
         // Sorted once, because a cart of 500 lines looks up 500 items.
         items.sort_unstable_by(|a, b| a.item_id.cmp(&b.item_id));
         coupons.sort_unstable_by(|a, b| a.code.cmp(&b.code));
-        Self {
-            now_ms,
-            region,
-            principal,
-            items,
-            coupons,
-        }
+        Self { now_ms, region, principal, items, coupons }
     }
 
     /// The item of that name, if the catalogue has it.
     pub fn item(&self, item_id: &str) -> Option<&Item> {
-        let at = self
-            .items
-            .binary_search_by(|item| item.item_id.as_str().cmp(item_id))
-            .ok()?;
-        self.items.get(at)
+        self.items.get(self.item_position(item_id)?)
+    }
+
+    /// Where [`items`](Self::items) has the item of that name.
+    pub(crate) fn item_position(&self, item_id: &str) -> Option<usize> {
+        self.items.binary_search_by(|item| item.item_id.as_str().cmp(item_id)).ok()
     }
 
     /// The coupon of that code, if there is one.
     pub fn coupon(&self, code: &str) -> Option<&Coupon> {
-        let at = self
-            .coupons
-            .binary_search_by(|coupon| coupon.code.as_str().cmp(code))
-            .ok()?;
+        let at = self.coupons.binary_search_by(|coupon| coupon.code.as_str().cmp(code)).ok()?;
         self.coupons.get(at)
     }
 

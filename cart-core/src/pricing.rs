@@ -105,10 +105,7 @@ pub fn quote(cart: &Cart, context: &Context, promotions: &[Promotion]) -> Quote 
     discounts.extend(take_off_coupons(&mut sheet, cart, context, &mut warnings));
 
     let rule = tax_rule(cart.currency);
-    let mut totals = Totals {
-        tax_included: rule.included,
-        ..Totals::default()
-    };
+    let mut totals = Totals { tax_included: rule.included, ..Totals::default() };
     let lines = cart.lines.iter().enumerate().map(|(at, line)| {
         let item = sheet.items[at];
         let tax = rule.tax(sheet.left[at], item.map_or(TaxClass::Zero, |item| item.tax_class));
@@ -127,23 +124,14 @@ pub fn quote(cart: &Cart, context: &Context, promotions: &[Promotion]) -> Quote 
     });
     let lines = lines.collect();
     totals.total = totals.subtotal - totals.discount + if rule.included { 0 } else { totals.tax };
-    Quote {
-        lines,
-        discounts,
-        totals,
-        warnings,
-    }
+    Quote { lines, discounts, totals, warnings }
 }
 
 impl Quote {
     /// Checks that the quote is one of this cart and adds up, whoever made it.
     pub fn verify(&self, cart: &Cart) -> Result<(), QuoteFault> {
         let same_lines = self.lines.len() == cart.lines.len()
-            && self
-                .lines
-                .iter()
-                .zip(&cart.lines)
-                .all(|(quoted, line)| quoted.line_id == line.line_id);
+            && self.lines.iter().zip(&cart.lines).all(|(quoted, line)| quoted.line_id == line.line_id);
         if !same_lines {
             return Err(QuoteFault::Lines);
         }
@@ -163,17 +151,9 @@ impl Quote {
         if self.discounts.iter().any(|discount| discount.amount <= 0) {
             return Err(QuoteFault::Range);
         }
-        sums.discounts = self
-            .discounts
-            .iter()
-            .map(|discount| i128::from(discount.amount))
-            .sum();
+        sums.discounts = self.discounts.iter().map(|discount| i128::from(discount.amount)).sum();
         let totals = &self.totals;
-        let on_top = if totals.tax_included {
-            0
-        } else {
-            i128::from(totals.tax)
-        };
+        let on_top = if totals.tax_included { 0 } else { i128::from(totals.tax) };
         let adds_up = i128::from(totals.subtotal) == sums.line_totals
             && i128::from(totals.discount) == sums.line_discounts
             && i128::from(totals.discount) == sums.discounts
@@ -202,11 +182,7 @@ fn worksheet<'a>(cart: &Cart, context: &'a Context, warnings: &mut Vec<Warning>)
     };
     for line in &cart.lines {
         let mut warn = |code: &str, detail: String| {
-            warnings.push(Warning {
-                code: code.to_string(),
-                line_id: Some(line.line_id.clone()),
-                detail,
-            });
+            warnings.push(Warning { code: code.to_string(), line_id: Some(line.line_id.clone()), detail });
         };
         let item = context.item(&line.item_id).filter(|item| item.price.is_some());
         let price = item.and_then(|item| item.price).unwrap_or(0);
@@ -214,16 +190,10 @@ fn worksheet<'a>(cart: &Cart, context: &'a Context, warnings: &mut Vec<Warning>)
             None => warn("item_gone", format!("{} is no longer for sale", line.item_id)),
             Some(item) => {
                 if price != line.unit_price {
-                    warn(
-                        "price_changed",
-                        price_changed(line.unit_price, price, cart.currency),
-                    );
+                    warn("price_changed", price_changed(line.unit_price, price, cart.currency));
                 }
                 if item.stock < line.quantity {
-                    warn(
-                        "stock_short",
-                        format!("only {} of {} are left", item.stock, line.item_id),
-                    );
+                    warn("stock_short", format!("only {} of {} are left", item.stock, line.item_id));
                 }
             }
         }
@@ -236,10 +206,7 @@ fn worksheet<'a>(cart: &Cart, context: &'a Context, warnings: &mut Vec<Warning>)
 }
 
 fn price_changed(from: i64, to: i64, currency: Currency) -> String {
-    let (from, to) = (
-        Money::new(from, currency).amount(),
-        Money::new(to, currency).amount(),
-    );
+    let (from, to) = (Money::new(from, currency).amount(), Money::new(to, currency).amount());
     format!("the price went from {from} to {to} {currency} since it was added")
 }
 
@@ -250,11 +217,7 @@ fn take_off_promotions(sheet: &mut Worksheet<'_>, promotions: &[Promotion]) -> V
     for promotion in ordered {
         let amount = promotion.take_off(sheet);
         if amount > 0 {
-            discounts.push(Discount {
-                code: promotion.code.clone(),
-                title: promotion.title.clone(),
-                amount,
-            });
+            discounts.push(Discount { code: promotion.code.clone(), title: promotion.title.clone(), amount });
         }
     }
     discounts
@@ -289,22 +252,14 @@ fn take_off_coupons(
             Some(Some(CouponLapse::OtherCurrency)) => ("coupon_currency", "is for another currency"),
         };
         let detail = format!("coupon {code} {why}");
-        warnings.push(Warning {
-            code: code_of_warning.to_string(),
-            line_id: None,
-            detail,
-        });
+        warnings.push(Warning { code: code_of_warning.to_string(), line_id: None, detail });
     }
     let mut discounts = Vec::new();
     let mut give = |code: &String, title: String, amount: i64, sheet: &mut Worksheet<'_>| {
         let parts = allocate(amount, &sheet.left);
         let amount = sheet.take_off(&parts);
         if amount > 0 {
-            discounts.push(Discount {
-                code: code.clone(),
-                title,
-                amount,
-            });
+            discounts.push(Discount { code: code.clone(), title, amount });
         }
     };
     for (code, basis_points) in percents {

@@ -70,14 +70,12 @@ impl Promotion {
                 _ => return 0,
             },
             PromotionKind::BuyXGetY { tag, buy, free } => buy_x_get_y(sheet, tag, *buy, *free),
-            PromotionKind::PercentOverThreshold {
-                tag,
-                threshold,
-                basis_points,
-            } => match amount_in(threshold, sheet.currency) {
-                Some(threshold) => percent_over(sheet, tag.as_deref(), threshold, *basis_points),
-                None => return 0,
-            },
+            PromotionKind::PercentOverThreshold { tag, threshold, basis_points } => {
+                match amount_in(threshold, sheet.currency) {
+                    Some(threshold) => percent_over(sheet, tag.as_deref(), threshold, *basis_points),
+                    None => return 0,
+                }
+            }
         };
         sheet.take_off(&parts)
     }
@@ -118,40 +116,44 @@ impl Worksheet<'_> {
 
 fn bundle(sheet: &mut Worksheet<'_>, tags: &[String], price: i64) -> Vec<i64> {
     let mut parts = vec![0; sheet.left.len()];
+    // For each tag its lines, the dearest first, and the earlier of equally dear ones.
+    let mut pools: Vec<Vec<usize>> = tags.iter().map(|tag| sheet.tagged(tag).collect()).collect();
+    for pool in &mut pools {
+        pool.sort_by(|a, b| sheet.prices[*b].cmp(&sheet.prices[*a]).then(a.cmp(b)));
+    }
     // Every round uses up at least one line, so there are at most as many rounds as lines.
-    loop {
-        let mut needed = vec![0_u32; sheet.left.len()];
-        for tag in tags {
-            let spare = sheet.tagged(tag).filter(|at| sheet.units[*at] > needed[*at]);
-            // The first of equally dear lines, so that the order of lines decides and nothing else.
-            let Some(at) = spare.max_by(|a, b| sheet.prices[*a].cmp(&sheet.prices[*b]).then(b.cmp(a))) else {
-                return parts;
-            };
-            needed[at] += 1;
-        }
-        let shelf: Vec<i64> = needed
-            .iter()
-            .zip(&sheet.prices)
-            .map(|(n, p)| i64::from(*n) * p)
-            .collect();
+    while let Some(chosen) = choose(&pools, &sheet.units) {
+        let shelf: Vec<i64> =
+            chosen.iter().map(|(at, needed)| i64::from(*needed) * sheet.prices[*at]).collect();
         let saved = shelf.iter().sum::<i64>() - price;
         if saved <= 0 {
-            return parts;
+            break;
         }
-        let times = needed
-            .iter()
-            .zip(&sheet.units)
-            .filter(|(n, _)| **n > 0)
-            .map(|(n, u)| u / n)
-            .min();
-        let times = times.unwrap_or(0);
-        for (part, share) in parts.iter_mut().zip(allocate(saved * i64::from(times), &shelf)) {
-            *part += share;
+        let times = chosen.iter().map(|(at, needed)| sheet.units[*at] / needed).min().unwrap_or(0);
+        for ((at, needed), share) in chosen.iter().zip(allocate(saved * i64::from(times), &shelf)) {
+            parts[*at] += share;
+            sheet.units[*at] -= needed * times;
         }
-        for (units, needed) in sheet.units.iter_mut().zip(&needed) {
-            *units -= needed * times;
+        for pool in &mut pools {
+            let used_up = pool.iter().take_while(|at| sheet.units[**at] == 0).count();
+            pool.drain(..used_up);
         }
     }
+    parts
+}
+
+/// One unit from each pool: which lines, and how many units of each. `None` when a pool has nothing left.
+fn choose(pools: &[Vec<usize>], units: &[u32]) -> Option<Vec<(usize, u32)>> {
+    let mut chosen: Vec<(usize, u32)> = Vec::with_capacity(pools.len());
+    for pool in pools {
+        let taken = |at: usize| chosen.iter().find(|(line, _)| *line == at).map_or(0, |(_, needed)| *needed);
+        let at = pool.iter().copied().find(|at| units[*at] > taken(*at))?;
+        match chosen.iter_mut().find(|(line, _)| *line == at) {
+            Some((_, needed)) => *needed += 1,
+            None => chosen.push((at, 1)),
+        }
+    }
+    Some(chosen)
 }
 
 fn buy_x_get_y(sheet: &mut Worksheet<'_>, tag: &str, buy: u32, free: u32) -> Vec<i64> {
@@ -193,8 +195,5 @@ fn percent_over(sheet: &Worksheet<'_>, tag: Option<&str>, threshold: i64, basis_
 }
 
 fn amount_in(table: &PriceTable, currency: Currency) -> Option<i64> {
-    table
-        .iter()
-        .find(|(of, _)| *of == currency)
-        .map(|(_, amount)| *amount)
+    table.iter().find(|(of, _)| *of == currency).map(|(_, amount)| *amount)
 }

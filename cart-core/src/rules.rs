@@ -90,11 +90,7 @@ fn standard_promotions() -> Vec<Promotion> {
         Promotion {
             code: "b2g1".to_string(),
             title: "Buy two, get one free".to_string(),
-            kind: PromotionKind::BuyXGetY {
-                tag: tag("b2g1"),
-                buy: 2,
-                free: 1,
-            },
+            kind: PromotionKind::BuyXGetY { tag: tag("b2g1"), buy: 2, free: 1 },
         },
         Promotion {
             code: "spend-save".to_string(),

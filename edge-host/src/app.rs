@@ -91,10 +91,8 @@ impl App {
         telemetry::prometheus();
         let tokens = Tokens::new(&config.guest_secret, &config.user_keys, config.dev_tokens)?;
         let countries = countries(&config)?;
-        let options = RulesOptions {
-            cache_dir: config.rules_cache_dir.clone(),
-            limits: RulesLimits::default(),
-        };
+        let options =
+            RulesOptions { cache_dir: config.rules_cache_dir.clone(), limits: RulesLimits::default() };
         let engine = RulesEngine::new(&options)?;
         let rules = Arc::new(RulesHandle::empty());
         let region = config.region.to_string();
@@ -143,13 +141,7 @@ impl App {
         servers.spawn(serve(internal, http::internal_router(&api), stopping.clone()));
         info!(region.id = %api.config.region, http.public = %public_addr, http.internal = %internal_addr, "listening");
         let background = background(&api, source);
-        Ok(Self {
-            public_addr,
-            internal_addr,
-            stopping,
-            servers,
-            _background: background,
-        })
+        Ok(Self { public_addr, internal_addr, stopping, servers, _background: background })
     }
 
     /// Where the public API listens.
@@ -179,11 +171,7 @@ fn background(api: &Arc<Api>, source: Arc<RulesSource>) -> JoinSet<()> {
     tasks.spawn(async move { feed.run().await });
     if let Some(store) = &api.primary {
         tasks.spawn(sweep(Arc::clone(store)));
-        if let Role::Home {
-            rules_file: Some(path),
-            ..
-        } = &api.config.role
-        {
+        if let Role::Home { rules_file: Some(path), .. } = &api.config.role {
             let (path, store) = (path.clone(), Arc::clone(store));
             tasks.spawn(async move { source.watch(&path, store.as_ref()).await });
         }
@@ -237,17 +225,12 @@ fn countries(config: &Config) -> Result<Countries, StartError> {
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| StartError::Bind { address, source })
+    TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, source })
 }
 
 fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
     let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-    listener.local_addr().map_err(|source| StartError::Bind {
-        address: unknown,
-        source,
-    })
+    listener.local_addr().map_err(|source| StartError::Bind { address: unknown, source })
 }
 
 async fn serve(listener: TcpListener, router: Router, stopping: CancellationToken) -> io::Result<()> {
@@ -257,10 +240,7 @@ async fn serve(listener: TcpListener, router: Router, stopping: CancellationToke
             debug!(error = %error, "TCP_NODELAY not set");
         }
     });
-    axum::serve(
-        listener,
-        router.into_make_service_with_connect_info::<SocketAddr>(),
-    )
-    .with_graceful_shutdown(stopping.cancelled_owned())
-    .await
+    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
+        .with_graceful_shutdown(stopping.cancelled_owned())
+        .await
 }

@@ -89,11 +89,7 @@ impl Tokens {
         if let Some(secret) = &user_keys.hs256_secret {
             let bytes = secret.expose().as_bytes();
             let key = DecodingKey::from_secret(bytes);
-            users.push(UserKey {
-                kid: None,
-                algorithms: vec![Algorithm::HS256],
-                key,
-            });
+            users.push(UserKey { kid: None, algorithms: vec![Algorithm::HS256], key });
             dev_signing = dev.then(|| EncodingKey::from_secret(bytes));
         }
         let guest = guest_secret.expose().as_bytes();
@@ -109,22 +105,11 @@ impl Tokens {
     pub fn issue_guest(&self, currency: Option<CurrencyCode>, now_ms: Millis) -> Option<GuestToken> {
         let id = format!("g_{}", Uuid::new_v4().simple());
         let expires_at_ms = now_ms + CART_TTL_MS;
-        let claims = Claims {
-            sub: id.clone(),
-            exp: expires_at_ms / 1000,
-            currency,
-        };
-        let header = Header {
-            typ: Some(GUEST_TOKEN_TYPE.to_owned()),
-            ..Header::new(Algorithm::HS256)
-        };
+        let claims = Claims { sub: id.clone(), exp: expires_at_ms / 1000, currency };
+        let header = Header { typ: Some(GUEST_TOKEN_TYPE.to_owned()), ..Header::new(Algorithm::HS256) };
         let token = jsonwebtoken::encode(&header, &claims, &self.guest_signing).ok()?;
         Some(GuestToken {
-            principal: Principal {
-                kind: OwnerKind::Guest,
-                id,
-                currency,
-            },
+            principal: Principal { kind: OwnerKind::Guest, id, currency },
             token,
             expires_at_ms,
         })
@@ -133,11 +118,7 @@ impl Tokens {
     /// A token of any user, where the configuration allows it.
     pub fn issue_dev(&self, user_id: &str, currency: Option<CurrencyCode>, now_ms: Millis) -> Option<String> {
         let key = self.dev_signing.as_ref()?;
-        let claims = Claims {
-            sub: user_id.to_owned(),
-            exp: now_ms / 1000 + DEV_TOKEN_TTL_S,
-            currency,
-        };
+        let claims = Claims { sub: user_id.to_owned(), exp: now_ms / 1000 + DEV_TOKEN_TTL_S, currency };
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, key).ok()
     }
 
@@ -154,21 +135,13 @@ impl Tokens {
         let header = jsonwebtoken::decode_header(token).map_err(|_| InvalidToken)?;
         if header.typ.as_deref() == Some(GUEST_TOKEN_TYPE) {
             let claims = check(token, &self.guest, &[Algorithm::HS256])?;
-            return Ok(Principal {
-                kind: OwnerKind::Guest,
-                id: claims.sub,
-                currency: claims.currency,
-            });
+            return Ok(Principal { kind: OwnerKind::Guest, id: claims.sub, currency: claims.currency });
         }
         let named = |key: &&UserKey| key.kid.is_none() || header.kid.is_none() || key.kid == header.kid;
         let fits = |key: &&UserKey| key.algorithms.contains(&header.alg) && named(key);
         for key in self.users.iter().filter(fits) {
             if let Ok(claims) = check(token, &key.key, &key.algorithms) {
-                return Ok(Principal {
-                    kind: OwnerKind::User,
-                    id: claims.sub,
-                    currency: claims.currency,
-                });
+                return Ok(Principal { kind: OwnerKind::User, id: claims.sub, currency: claims.currency });
             }
         }
         Err(InvalidToken)
@@ -183,9 +156,7 @@ fn check(token: &str, key: &DecodingKey, algorithms: &[Algorithm]) -> Result<Cla
     // The audience belongs to whoever issues the tokens; `exp` and `sub` we insist on.
     validation.validate_aud = false;
     validation.set_required_spec_claims(&["exp", "sub"]);
-    let claims: Claims = jsonwebtoken::decode(token, key, &validation)
-        .map_err(|_| InvalidToken)?
-        .claims;
+    let claims: Claims = jsonwebtoken::decode(token, key, &validation).map_err(|_| InvalidToken)?.claims;
     if claims.sub.is_empty() || claims.sub.len() > USER_ID_BYTES_MAX {
         return Err(InvalidToken);
     }
@@ -213,7 +184,5 @@ fn public_algorithms(jwk: &Jwk) -> Option<Vec<Algorithm>> {
 /// Compares a presented secret with the right one, in constant time.
 pub fn same_secret(presented: &str, right: &Secret) -> bool {
     // Hashing first makes both sides equally long.
-    Sha256::digest(presented)
-        .ct_eq(&Sha256::digest(right.expose()))
-        .into()
+    Sha256::digest(presented).ct_eq(&Sha256::digest(right.expose())).into()
 }

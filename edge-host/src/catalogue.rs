@@ -38,14 +38,8 @@ pub struct CartFacts {
 impl Catalogue {
     /// Replaces everything.
     pub fn replace(&self, items: Vec<ItemRecord>, coupons: Vec<CouponRecord>) {
-        let items = items
-            .into_iter()
-            .map(|item| (item.item_id.clone(), Arc::new(item)))
-            .collect();
-        let coupons = coupons
-            .into_iter()
-            .map(|coupon| (coupon.code.clone(), Arc::new(coupon)))
-            .collect();
+        let items = items.into_iter().map(|item| (item.item_id.clone(), Arc::new(item))).collect();
+        let coupons = coupons.into_iter().map(|coupon| (coupon.code.clone(), Arc::new(coupon))).collect();
         *self.tables.write().expect("no holder of the lock can panic") = Tables { items, coupons };
     }
 
@@ -63,33 +57,19 @@ impl Catalogue {
 
     /// The item of that name.
     pub fn item(&self, item_id: &str) -> Option<Arc<ItemRecord>> {
-        self.tables
-            .read()
-            .expect("no holder of the lock can panic")
-            .items
-            .get(item_id)
-            .cloned()
+        self.tables.read().expect("no holder of the lock can panic").items.get(item_id).cloned()
     }
 
     /// Items ordered by name, after a name where given.
     pub fn items(&self, after: Option<&str>, limit: usize) -> Vec<Arc<ItemRecord>> {
         let tables = self.tables.read().expect("no holder of the lock can panic");
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        tables
-            .items
-            .range::<str, _>((from, Bound::Unbounded))
-            .take(limit)
-            .map(|(_, i)| i.clone())
-            .collect()
+        tables.items.range::<str, _>((from, Bound::Unbounded)).take(limit).map(|(_, i)| i.clone()).collect()
     }
 
     /// How many items there are.
     pub fn len(&self) -> usize {
-        self.tables
-            .read()
-            .expect("no holder of the lock can panic")
-            .items
-            .len()
+        self.tables.read().expect("no holder of the lock can panic").items.len()
     }
 
     /// Whether there is no item at all.
@@ -100,11 +80,7 @@ impl Catalogue {
     /// What one cart needs.
     pub fn facts(&self, cart: &Cart) -> CartFacts {
         let tables = self.tables.read().expect("no holder of the lock can panic");
-        let mut facts = CartFacts {
-            items: Vec::new(),
-            coupons: Vec::new(),
-            items_missing: Vec::new(),
-        };
+        let mut facts = CartFacts { items: Vec::new(), coupons: Vec::new(), items_missing: Vec::new() };
         facts.items.reserve(cart.lines.len());
         for line in &cart.lines {
             match tables.items.get(&line.item_id) {
@@ -112,11 +88,7 @@ impl Catalogue {
                 None => facts.items_missing.push(line.item_id.clone()),
             }
         }
-        facts.coupons.extend(
-            cart.coupons
-                .iter()
-                .filter_map(|code| tables.coupons.get(code).cloned()),
-        );
+        facts.coupons.extend(cart.coupons.iter().filter_map(|code| tables.coupons.get(code).cloned()));
         facts
     }
 }
@@ -127,11 +99,7 @@ impl CartFacts {
         let mut items: Vec<_> = self.items.iter().map(|item| item.facts(cart.currency)).collect();
         items.sort_unstable_by(|a, b| a.item_id.cmp(&b.item_id));
         items.dedup_by(|a, b| a.item_id == b.item_id);
-        let coupons = self
-            .coupons
-            .iter()
-            .map(|coupon| coupon.facts(cart.currency))
-            .collect();
+        let coupons = self.coupons.iter().map(|coupon| coupon.facts(cart.currency)).collect();
         Context::new(now_ms, region.to_owned(), principal.rules_kind(), items, coupons)
     }
 
@@ -147,9 +115,6 @@ impl CartFacts {
 
     /// The title of an item.
     pub fn title(&self, item_id: &str) -> Option<String> {
-        self.items
-            .iter()
-            .find(|item| item.item_id == item_id)
-            .map(|item| item.title.clone())
+        self.items.iter().find(|item| item.item_id == item_id).map(|item| item.title.clone())
     }
 }

@@ -141,10 +141,7 @@ const SECRET_BYTES_MIN: usize = 32;
 impl Config {
     /// Reads the configuration. `lookup` finds a variable; empty counts as not set.
     pub fn load(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
-        let mut reader = Reader {
-            lookup: &lookup,
-            errors: Vec::new(),
-        };
+        let mut reader = Reader { lookup: &lookup, errors: Vec::new() };
         let config = reader.config();
         match config {
             Some(config) if reader.errors.is_empty() => Ok(config),
@@ -167,9 +164,7 @@ impl Reader<'_> {
     fn config(&mut self) -> Option<Config> {
         let topology = self.topology();
         let region = self.required(REGION).and_then(|text| {
-            let found = topology
-                .as_ref()
-                .map(|t| t.regions().iter().find(|r| r.id.as_str() == text));
+            let found = topology.as_ref().map(|t| t.regions().iter().find(|r| r.id.as_str() == text));
             match found {
                 Some(Some(region)) => Some(region.clone()),
                 Some(None) => self.wrong(REGION, &format!("{text} is not in the topology")),
@@ -193,13 +188,10 @@ impl Reader<'_> {
         let dev_tokens = match self.text(DEV_TOKENS).as_deref() {
             Some("on") => true,
             Some("off") | None => false,
-            Some(other) => self
-                .wrong(DEV_TOKENS, &format!("on or off, not {other}"))
-                .unwrap_or(false),
+            Some(other) => self.wrong(DEV_TOKENS, &format!("on or off, not {other}")).unwrap_or(false),
         };
         if dev_tokens && user_keys.hs256_secret.is_none() {
-            self.errors
-                .push(format!("{DEV_TOKENS}: needs {JWT_HS256_SECRET}"));
+            self.errors.push(format!("{DEV_TOKENS}: needs {JWT_HS256_SECRET}"));
         }
         let currency_default = topology.as_ref().and_then(|t| {
             let code = t.currency_default();
@@ -235,8 +227,7 @@ impl Reader<'_> {
         let topology = match Topology::parse(&text) {
             Ok(topology) => topology,
             Err(errors) => {
-                self.errors
-                    .extend(errors.to_string().lines().map(|line| format!("{path}: {line}")));
+                self.errors.extend(errors.to_string().lines().map(|line| format!("{path}: {line}")));
                 return None;
             }
         };
@@ -255,32 +246,21 @@ impl Reader<'_> {
         let rules_file = self.text(RULES_FILE).map(PathBuf::from);
         if at_home {
             if self.text(HOME_URL).is_some() {
-                self.errors
-                    .push(format!("{HOME_URL}: the home region is its own home"));
+                self.errors.push(format!("{HOME_URL}: the home region is its own home"));
             }
             let url = database.or_else(|| self.wrong(DATABASE_URL, "required in the home region"))?;
             let path = url.strip_prefix("sqlite:");
             let path = path.or_else(|| self.wrong(DATABASE_URL, "only sqlite:PATH is known"))?;
-            return Some(Role::Home {
-                database: PathBuf::from(path),
-                rules_file,
-            });
+            return Some(Role::Home { database: PathBuf::from(path), rules_file });
         }
         if database.is_some() {
-            self.errors
-                .push(format!("{DATABASE_URL}: only the home region has a primary"));
+            self.errors.push(format!("{DATABASE_URL}: only the home region has a primary"));
         }
         if rules_file.is_some() {
-            self.errors
-                .push(format!("{RULES_FILE}: only the home region follows a rules file"));
+            self.errors.push(format!("{RULES_FILE}: only the home region follows a rules file"));
         }
-        let default = topology.and_then(|topology| {
-            topology
-                .home()
-                .internal
-                .first()
-                .map(|address| format!("http://{address}"))
-        });
+        let default = topology
+            .and_then(|topology| topology.home().internal.first().map(|address| format!("http://{address}")));
         let home_url = self.text(HOME_URL).or(default);
         let home_url = home_url.or_else(|| self.wrong(HOME_URL, "required outside the home region"))?;
         if !home_url.starts_with("http://") {
@@ -290,19 +270,13 @@ impl Reader<'_> {
     }
 
     fn user_keys(&mut self) -> UserKeys {
-        let jwks = self
-            .text(JWKS_FILE)
-            .and_then(|path| self.file(JWKS_FILE, Path::new(&path)));
-        let hs256_secret = self
-            .text(JWT_HS256_SECRET)
-            .and_then(|text| self.secret(JWT_HS256_SECRET, text));
+        let jwks = self.text(JWKS_FILE).and_then(|path| self.file(JWKS_FILE, Path::new(&path)));
+        let hs256_secret = self.text(JWT_HS256_SECRET).and_then(|text| self.secret(JWT_HS256_SECRET, text));
         UserKeys { jwks, hs256_secret }
     }
 
     fn text(&self, name: &str) -> Option<String> {
-        let set = (self.lookup)(name)
-            .map(|text| text.trim().to_owned())
-            .filter(|text| !text.is_empty());
+        let set = (self.lookup)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
         let default = || SETTINGS.iter().find(|setting| setting.name == name)?.default;
         set.or_else(|| default().map(ToOwned::to_owned))
     }
@@ -330,20 +304,12 @@ impl Reader<'_> {
         };
         let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
         parts
-            .filter_map(|part| {
-                part.parse()
-                    .ok()
-                    .or_else(|| self.wrong(name, &format!("cannot read {part}")))
-            })
+            .filter_map(|part| part.parse().ok().or_else(|| self.wrong(name, &format!("cannot read {part}"))))
             .collect()
     }
 
     fn secret_file(&mut self, name: &str, required: bool) -> Option<Secret> {
-        let path = if required {
-            self.required(name)?
-        } else {
-            self.text(name)?
-        };
+        let path = if required { self.required(name)? } else { self.text(name)? };
         let text = self.file(name, Path::new(&path))?;
         self.secret(name, text.trim().to_owned())
     }

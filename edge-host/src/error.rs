@@ -83,9 +83,7 @@ impl From<cart_core::Rejection> for Reason {
 
 impl From<crate::rules::RulesError> for CartError {
     fn from(error: crate::rules::RulesError) -> Self {
-        Self::RulesFailed {
-            code: error.code().to_owned(),
-        }
+        Self::RulesFailed { code: error.code().to_owned() }
     }
 }
 

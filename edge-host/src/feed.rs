@@ -30,11 +30,7 @@ pub struct Feed {
 impl Feed {
     /// A feed that has not begun.
     pub fn new(service: Arc<CartService>, rules: Arc<RulesSource>) -> Self {
-        Self {
-            service,
-            rules,
-            ready: AtomicBool::new(false),
-        }
+        Self { service, rules, ready: AtomicBool::new(false) }
     }
 
     /// Whether this region has the catalogue and the rules it needs to serve.

@@ -53,13 +53,8 @@ impl Import {
             .with_context(|| format!("{} cannot be read", self.token_file.display()))?;
         let client = Client::builder().no_proxy().timeout(TIMEOUT).build()?;
         let count = items.len();
-        let puts = items
-            .into_iter()
-            .map(|item| put(&client, &self.admin, token.trim(), item));
-        stream::iter(puts)
-            .buffer_unordered(IN_FLIGHT)
-            .try_collect::<()>()
-            .await?;
+        let puts = items.into_iter().map(|item| put(&client, &self.admin, token.trim(), item));
+        stream::iter(puts).buffer_unordered(IN_FLIGHT).try_collect::<()>().await?;
         eprintln!("{count} items imported from {}", self.file.display());
         Ok(())
     }
@@ -78,17 +73,9 @@ impl Import {
 }
 
 fn item(mut record: BTreeMap<String, String>) -> anyhow::Result<Item> {
-    let mut take = |name: &str| {
-        record
-            .remove(name)
-            .map(|text| text.trim().to_owned())
-            .unwrap_or_default()
-    };
+    let mut take = |name: &str| record.remove(name).map(|text| text.trim().to_owned()).unwrap_or_default();
     let (item_id, title) = (take("item_id"), take("title"));
-    ensure!(
-        !item_id.is_empty() && !title.is_empty(),
-        "item_id and title are needed"
-    );
+    ensure!(!item_id.is_empty() && !title.is_empty(), "item_id and title are needed");
     let number = |name: &str, text: &str| -> anyhow::Result<Option<u32>> {
         if text.is_empty() {
             Ok(None)
@@ -111,15 +98,7 @@ fn item(mut record: BTreeMap<String, String>) -> anyhow::Result<Item> {
         }
     }
     let tax_class = tax_class.unwrap_or_else(|| "standard".to_owned());
-    Ok(Item {
-        item_id,
-        title,
-        prices,
-        stock,
-        quantity_max,
-        tax_class,
-        tags,
-    })
+    Ok(Item { item_id, title, prices, stock, quantity_max, tax_class, tags })
 }
 
 async fn put(client: &Client, admin: &str, token: &str, item: Item) -> anyhow::Result<()> {
@@ -131,11 +110,7 @@ async fn put(client: &Client, admin: &str, token: &str, item: Item) -> anyhow::R
     let response = client.put(url).bearer_auth(token).json(&item).send().await?;
     let status = response.status();
     if !status.is_success() {
-        bail!(
-            "item {}: {status} {}",
-            item.item_id,
-            response.text().await.unwrap_or_default()
-        );
+        bail!("item {}: {status} {}", item.item_id, response.text().await.unwrap_or_default());
     }
     Ok(())
 }

@@ -64,11 +64,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            return if error.use_stderr() {
-                ExitCode::from(EXIT_USAGE)
-            } else {
-                ExitCode::SUCCESS
-            };
+            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
     match cli.role {
@@ -135,10 +131,7 @@ fn finish(result: anyhow::Result<()>) -> ExitCode {
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("the runtime cannot be started")
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime cannot be started")
 }
 
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
@@ -156,14 +149,8 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 fn settings_help() -> String {
     let mut help = "Configuration, from the environment:\n".to_owned();
     for setting in SETTINGS {
-        let default = setting
-            .default
-            .map(|default| format!(" [default: {default}]"))
-            .unwrap_or_default();
-        help.push_str(&format!(
-            "  {}\n          {}{default}\n",
-            setting.name, setting.help
-        ));
+        let default = setting.default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
+        help.push_str(&format!("  {}\n          {}{default}\n", setting.name, setting.help));
     }
     let log = telemetry::ENV_LOG_FILTER;
     help.push_str(&format!(

@@ -112,10 +112,7 @@ pub struct CartVersion {
 impl CartVersion {
     /// The version that the next write makes.
     pub const fn next(self) -> Self {
-        Self {
-            version: self.version + 1,
-            ..self
-        }
+        Self { version: self.version + 1, ..self }
     }
 }
 
@@ -154,9 +151,7 @@ impl Serialize for CartVersion {
 
 impl<'de> Deserialize<'de> for CartVersion {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -264,11 +259,7 @@ mod cart_wire {
             added_at_ms: line.added_at_ms,
             updated_at_ms: line.updated_at_ms,
         });
-        Ok(Cart {
-            currency: wire.currency.0,
-            lines: lines.collect(),
-            coupons: wire.coupons,
-        })
+        Ok(Cart { currency: wire.currency.0, lines: lines.collect(), coupons: wire.coupons })
     }
 }
 
@@ -330,11 +321,7 @@ impl ItemRecord {
             price: self.prices.get(&CurrencyCode(currency)).copied(),
             stock: self.stock,
             quantity_max: self.quantity_max,
-            tax_class: if self.tax_zero {
-                cart_core::TaxClass::Zero
-            } else {
-                cart_core::TaxClass::Standard
-            },
+            tax_class: if self.tax_zero { cart_core::TaxClass::Zero } else { cart_core::TaxClass::Standard },
             tags: self.tags.clone(),
         }
     }
@@ -352,9 +339,7 @@ impl CouponRecord {
             },
             starts_at_ms: self.starts_at_ms,
             ends_at_ms: self.ends_at_ms,
-            redemptions_left: self
-                .redemptions_max
-                .map(|max| max.saturating_sub(self.redemptions)),
+            redemptions_left: self.redemptions_max.map(|max| max.saturating_sub(self.redemptions)),
         }
     }
 }
@@ -394,9 +379,7 @@ impl OrderState {
 
     /// The state of that word.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::PendingPayment, Self::Paid, Self::Cancelled]
-            .into_iter()
-            .find(|state| state.as_str() == word)
+        [Self::PendingPayment, Self::Paid, Self::Cancelled].into_iter().find(|state| state.as_str() == word)
     }
 }
 
@@ -446,25 +429,12 @@ impl Operation {
 #[serde(rename_all = "snake_case", tag = "op")]
 #[expect(missing_docs, reason = "the words of the public contract")]
 pub enum CartCommand {
-    Add {
-        item_id: String,
-        quantity: u32,
-        variant: String,
-    },
-    SetQuantity {
-        line_id: String,
-        quantity: u32,
-    },
-    Remove {
-        line_id: String,
-    },
+    Add { item_id: String, quantity: u32, variant: String },
+    SetQuantity { line_id: String, quantity: u32 },
+    Remove { line_id: String },
     Clear,
-    ApplyCoupon {
-        code: String,
-    },
-    RemoveCoupon {
-        code: String,
-    },
+    ApplyCoupon { code: String },
+    RemoveCoupon { code: String },
 }
 
 impl CartCommand {
@@ -472,15 +442,7 @@ impl CartCommand {
     pub fn to_core(&self) -> cart_core::Command {
         use cart_core::Command;
         match self.clone() {
-            Self::Add {
-                item_id,
-                quantity,
-                variant,
-            } => Command::Add {
-                item_id,
-                quantity,
-                variant,
-            },
+            Self::Add { item_id, quantity, variant } => Command::Add { item_id, quantity, variant },
             Self::SetQuantity { line_id, quantity } => Command::SetQuantity { line_id, quantity },
             Self::Remove { line_id } => Command::Remove { line_id },
             Self::Clear => Command::Clear,
@@ -639,31 +601,14 @@ mod tests {
         assert!(version("1.17") < version("1.18"));
         assert!(version("1.99") < version("2.0"));
         assert_eq!(version("3.4").to_string(), "3.4");
-        for wrong in [
-            "",
-            "1",
-            "1.",
-            ".1",
-            "a.b",
-            "1.2.3",
-            "-1.2",
-            "+1.2",
-            "99999999999999999999.1",
-        ] {
+        for wrong in ["", "1", "1.", ".1", "a.b", "1.2.3", "-1.2", "+1.2", "99999999999999999999.1"] {
             assert!(wrong.parse::<CartVersion>().is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn guests_and_users_of_one_name_have_two_carts() {
-        let of = |kind| {
-            Principal {
-                kind,
-                id: "7".to_owned(),
-                currency: None,
-            }
-            .cart_id()
-        };
+        let of = |kind| Principal { kind, id: "7".to_owned(), currency: None }.cart_id();
         assert_ne!(of(OwnerKind::Guest), of(OwnerKind::User));
         assert_eq!(of(OwnerKind::User), of(OwnerKind::User));
     }

@@ -41,13 +41,7 @@ impl RulesSource {
         home: Arc<dyn HomeRegion>,
         region: String,
     ) -> Self {
-        Self {
-            engine,
-            handle,
-            home,
-            region,
-            staged: Mutex::default(),
-        }
+        Self { engine, handle, home, region, staged: Mutex::default() }
     }
 
     /// Runs a revision from now on. Fails only where another try can help; a component that is refused stays
@@ -57,12 +51,7 @@ impl RulesSource {
         if self.handle.current().as_ref().is_some_and(is_it) {
             return Ok(());
         }
-        let staged = self
-            .staged
-            .lock()
-            .expect("no holder of the lock can panic")
-            .take()
-            .filter(is_it);
+        let staged = self.staged.lock().expect("no holder of the lock can panic").take().filter(is_it);
         let rules = match staged.or_else(|| self.handle.previous().filter(is_it)) {
             Some(rules) => rules,
             None => {
@@ -93,10 +82,7 @@ impl RulesSource {
             }
             // Whichever comes first: the system's word, or the time to look without it.
             let _ = tokio::time::timeout(LOOK_AGAIN, changes.recv()).await;
-            while tokio::time::timeout(SETTLE, changes.recv())
-                .await
-                .is_ok_and(|change| change.is_some())
-            {}
+            while tokio::time::timeout(SETTLE, changes.recv()).await.is_ok_and(|change| change.is_some()) {}
         }
     }
 
@@ -111,11 +97,7 @@ impl RulesSource {
         let Ok(rules) = self.load(bytes).await else { return };
         let rules = Arc::new(rules);
         let revision = rules.revision().full();
-        if self
-            .handle
-            .current()
-            .is_some_and(|current| current.revision() == rules.revision())
-        {
+        if self.handle.current().is_some_and(|current| current.revision() == rules.revision()) {
             return;
         }
         *self.staged.lock().expect("no holder of the lock can panic") = Some(Arc::clone(&rules));
@@ -130,9 +112,7 @@ impl RulesSource {
         let revision = Revision::of(&bytes);
         let started = Instant::now();
         let checked = tokio::task::spawn_blocking(move || {
-            engine
-                .load(&bytes)
-                .map_err(|error| (Refusal::new(now_ms(), &bytes, &error), error))
+            engine.load(&bytes).map_err(|error| (Refusal::new(now_ms(), &bytes, &error), error))
         });
         let loaded = checked.await;
         match loaded {
@@ -163,12 +143,7 @@ impl RulesSource {
         let before = self.handle.current().map(|rules| rules.revision().to_string());
         self.handle.activate(rules, now_ms());
         metric::rules_revision(&self.region, &revision, before.as_deref());
-        info!(
-            rules.revision = revision,
-            rules.name = name,
-            rules.before = before,
-            "rules active"
-        );
+        info!(rules.revision = revision, rules.name = name, rules.before = before, "rules active");
     }
 }
 

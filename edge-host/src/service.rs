@@ -99,18 +99,8 @@ impl CartService {
         catalogue: Arc<Catalogue>,
         rules: Arc<RulesHandle>,
     ) -> Self {
-        let flights = Cache::builder()
-            .max_capacity(FLIGHTS_MAX)
-            .time_to_live(FLIGHT_TTL)
-            .build();
-        Self {
-            region,
-            cache,
-            home,
-            catalogue,
-            rules,
-            flights,
-        }
+        let flights = Cache::builder().max_capacity(FLIGHTS_MAX).time_to_live(FLIGHT_TTL).build();
+        Self { region, cache, home, catalogue, rules, flights }
     }
 
     /// The principal's cart with today's prices, no older than `seen`.
@@ -125,9 +115,7 @@ impl CartService {
             return Err(CartError::CartMerged);
         }
         let facts = self.facts(&record).await;
-        let none = || CartError::RulesFailed {
-            code: "rules_not_loaded".to_owned(),
-        };
+        let none = || CartError::RulesFailed { code: "rules_not_loaded".to_owned() };
         let rules = self.rules.current().ok_or_else(none)?;
         let now_ms = now_ms();
         let context = facts.context(&record.cart, principal, &self.region, now_ms);
@@ -137,15 +125,7 @@ impl CartService {
         timing.rules = Some(outcome.duration);
         let written_at = record.updated_at_ms.unwrap_or(0);
         let repriced = self.rules.activated_at_ms() >= written_at || facts.changed_since(written_at, now_ms);
-        Ok(CartRead {
-            record,
-            quote: outcome.value,
-            facts,
-            rules,
-            source,
-            timing,
-            repriced,
-        })
+        Ok(CartRead { record, quote: outcome.value, facts, rules, source, timing, repriced })
     }
 
     /// Lines and units of the principal's cart, without loading it where the cache can count.
@@ -163,10 +143,7 @@ impl CartService {
             if count.merged {
                 return Err(CartError::CartMerged);
             }
-            let view = CountView {
-                lines: count.lines,
-                quantity: count.quantity,
-            };
+            let view = CountView { lines: count.lines, quantity: count.quantity };
             return Ok((count.version, view, Source::Cache, timing));
         }
         let (record, source) = self.record(principal, seen, &mut timing).await?;
@@ -191,12 +168,7 @@ impl CartService {
         };
         // A key of our own makes it safe to send the request home a second time.
         let idempotency_key = idempotency_key.unwrap_or_else(|| format!("edge:{}", Uuid::new_v4()));
-        let request = WriteRequest {
-            principal,
-            operation,
-            idempotency_key,
-            if_match,
-        };
+        let request = WriteRequest { principal, operation, idempotency_key, if_match };
         let started = Instant::now();
         let reply = self.home.write(request).await;
         let elapsed = started.elapsed();
@@ -278,8 +250,7 @@ impl CartService {
         let started = Instant::now();
         let fetch = async {
             let record = Arc::new(self.home.cart(principal).await?);
-            self.put(&record.cart_id, CacheEntry::Full(Arc::clone(&record)))
-                .await;
+            self.put(&record.cart_id, CacheEntry::Full(Arc::clone(&record))).await;
             Ok::<_, CartError>(record)
         };
         let record = self.flights.try_get_with_by_ref(&flight, fetch).await;
@@ -291,10 +262,7 @@ impl CartService {
         } else {
             timing.db = Some(elapsed);
         }
-        Ok((
-            record.map_err(|error: Arc<CartError>| CartError::clone(&error))?,
-            Source::Home,
-        ))
+        Ok((record.map_err(|error: Arc<CartError>| CartError::clone(&error))?, Source::Home))
     }
 
     /// The facts of a cart. What this region has not heard of yet, it asks home for.

@@ -26,10 +26,7 @@ pub fn init() {
     let filter = std::env::var(ENV_LOG_FILTER).unwrap_or_else(|_| DEFAULT_LOG_FILTER.to_owned());
     let filter = EnvFilter::try_new(&filter).unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG_FILTER));
     let format = if std::io::stderr().is_terminal() {
-        tracing_subscriber::fmt::layer()
-            .with_target(false)
-            .with_writer(std::io::stderr)
-            .boxed()
+        tracing_subscriber::fmt::layer().with_target(false).with_writer(std::io::stderr).boxed()
     } else {
         tracing_subscriber::fmt::layer()
             .json()
@@ -43,11 +40,7 @@ pub fn init() {
     // Gives every request a trace, taken over from the caller where there is one; nothing is exported.
     let tracer = SdkTracerProvider::builder().build().tracer("troli");
     let traces = tracing_opentelemetry::layer().with_tracer(tracer);
-    tracing_subscriber::registry()
-        .with(filter)
-        .with(traces)
-        .with(format)
-        .init();
+    tracing_subscriber::registry().with(filter).with(traces).with(format).init();
 }
 
 /// Makes the caller's trace the parent of a span, and returns the trace's id for the log.
@@ -138,35 +131,17 @@ pub mod metric {
     const REGION_HEALTH: &str = "troli_region_health";
 
     pub(super) fn describe() {
-        describe_histogram!(
-            HTTP_REQUEST_DURATION,
-            Unit::Seconds,
-            "Time from request to response."
-        );
+        describe_histogram!(HTTP_REQUEST_DURATION, Unit::Seconds, "Time from request to response.");
         describe_counter!(CACHE_REQUESTS, "Look-ups in the regional cache by outcome.");
-        describe_gauge!(
-            FEED_LAG,
-            Unit::Seconds,
-            "Age of the newest change when this region applied it."
-        );
-        describe_histogram!(
-            FORWARD_DURATION,
-            Unit::Seconds,
-            "Time of a request to the home region."
-        );
+        describe_gauge!(FEED_LAG, Unit::Seconds, "Age of the newest change when this region applied it.");
+        describe_histogram!(FORWARD_DURATION, Unit::Seconds, "Time of a request to the home region.");
         describe_histogram!(RULES_DURATION, Unit::Seconds, "Time of a call of the cart rules.");
         describe_histogram!(RULES_FUEL, "Fuel used by a call of the cart rules.");
         describe_counter!(RULES_FAILURES, "Calls of the cart rules that failed, by reason.");
         describe_gauge!(RULES_REVISION, "1 for the active revision of the cart rules.");
         describe_counter!(WRITES, "Writes by operation and outcome.");
-        describe_counter!(
-            IDEMPOTENT_REPLAYS,
-            "Answers given again under an idempotency key."
-        );
-        describe_gauge!(
-            REGION_HEALTH,
-            "1 where a region answers its probes, 0 where it does not."
-        );
+        describe_counter!(IDEMPOTENT_REPLAYS, "Answers given again under an idempotency key.");
+        describe_gauge!(REGION_HEALTH, "1 where a region answers its probes, 0 where it does not.");
     }
 
     /// A request was answered.

@@ -24,10 +24,7 @@ pub struct MoneyView {
 impl MoneyView {
     /// So many minor units of a currency.
     pub fn new(minor: i64, currency: Currency) -> Self {
-        Self {
-            amount: Money::new(minor, currency).amount(),
-            currency: CurrencyCode(currency),
-        }
+        Self { amount: Money::new(minor, currency).amount(), currency: CurrencyCode(currency) }
     }
 }
 
@@ -207,9 +204,7 @@ impl Priced<'_> {
             id: record.cart_id.clone(),
             version: record.version,
             currency: CurrencyCode(record.cart.currency),
-            lines: (0..record.cart.lines.len())
-                .filter_map(|at| self.line(at))
-                .collect(),
+            lines: (0..record.cart.lines.len()).filter_map(|at| self.line(at)).collect(),
             coupons: record.cart.coupons.clone(),
             discounts: discounts(self.quote, record.cart.currency),
             totals: totals(self.quote, record.cart.currency),
@@ -250,13 +245,8 @@ impl Priced<'_> {
     pub fn order(&self, order_id: &str, placed_at_ms: Millis) -> OrderView {
         let currency = self.record.cart.currency;
         let money = |minor| MoneyView::new(minor, currency);
-        let lines = self
-            .record
-            .cart
-            .lines
-            .iter()
-            .zip(&self.quote.lines)
-            .map(|(line, quoted)| OrderLineView {
+        let lines =
+            self.record.cart.lines.iter().zip(&self.quote.lines).map(|(line, quoted)| OrderLineView {
                 line_id: line.line_id.clone(),
                 item_id: line.item_id.clone(),
                 title: (self.title)(&line.item_id).unwrap_or_else(|| line.item_id.clone()),
@@ -282,10 +272,7 @@ impl Priced<'_> {
 impl CountView {
     /// The count of a cart.
     pub fn of(cart: &Cart) -> Self {
-        Self {
-            lines: cart.lines.len(),
-            quantity: cart.quantity(),
-        }
+        Self { lines: cart.lines.len(), quantity: cart.quantity() }
     }
 }
 
@@ -303,11 +290,7 @@ pub fn item(record: &ItemRecord) -> ItemView {
     ItemView {
         item_id: record.item_id.clone(),
         title: record.title.clone(),
-        prices: record
-            .prices
-            .iter()
-            .map(|(of, minor)| MoneyView::new(*minor, of.0))
-            .collect(),
+        prices: record.prices.iter().map(|(of, minor)| MoneyView::new(*minor, of.0)).collect(),
         stock: record.stock,
         available: record.stock > 0,
         quantity_max: record.quantity_max,
@@ -319,17 +302,11 @@ pub fn item(record: &ItemRecord) -> ItemView {
 
 /// A time as RFC 3339 in UTC.
 pub fn rfc3339(at_ms: Millis) -> String {
-    jiff::Timestamp::from_millisecond(at_ms)
-        .unwrap_or(jiff::Timestamp::MAX)
-        .to_string()
+    jiff::Timestamp::from_millisecond(at_ms).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
 fn variant(canonical: &str) -> Option<Value> {
-    if canonical.is_empty() {
-        None
-    } else {
-        serde_json::from_str(canonical).ok()
-    }
+    if canonical.is_empty() { None } else { serde_json::from_str(canonical).ok() }
 }
 
 fn discounts(quote: &Quote, currency: Currency) -> Vec<DiscountView> {

@@ -58,12 +58,7 @@ pub(crate) struct ServeArgs {
     /// The file that names the regions, their addresses and their distances.
     ///
     /// Example: /etc/troli/topology.toml
-    #[arg(
-        long,
-        env = "TROLI_TOPOLOGY",
-        value_name = "FILE",
-        default_value = "deploy/topology.toml"
-    )]
+    #[arg(long, env = "TROLI_TOPOLOGY", value_name = "FILE", default_value = "deploy/topology.toml")]
     topology: PathBuf,
 
     /// Only these regions of the file; home has to be among them. All of them when not given.
@@ -76,12 +71,7 @@ pub(crate) struct ServeArgs {
     /// not given.
     ///
     /// Example: 10.0.0.0/8,fd00::/8
-    #[arg(
-        long,
-        env = "TROLI_TRUSTED_PROXIES",
-        value_name = "CIDR,…",
-        value_delimiter = ','
-    )]
+    #[arg(long, env = "TROLI_TRUSTED_PROXIES", value_name = "CIDR,…", value_delimiter = ',')]
     trusted_proxies: Vec<String>,
 
     /// A country or city database in MaxMind's format for the callers' addresses. When not given, a
@@ -118,23 +108,13 @@ struct LogArgs {
     /// How log lines are written: json, text, or auto, which is text on a terminal and json otherwise.
     ///
     /// Example: json
-    #[arg(
-        long = "log",
-        env = "TROLI_LOG",
-        value_name = "FORMAT",
-        default_value = "auto"
-    )]
+    #[arg(long = "log", env = "TROLI_LOG", value_name = "FORMAT", default_value = "auto")]
     format: String,
 
     /// Which log lines are written: a level, or levels by module.
     ///
     /// Example: info,region_router=debug
-    #[arg(
-        long = "log-level",
-        env = "TROLI_LOG_LEVEL",
-        value_name = "FILTER",
-        default_value = "info"
-    )]
+    #[arg(long = "log-level", env = "TROLI_LOG_LEVEL", value_name = "FILTER", default_value = "info")]
     filter: String,
 }
 
@@ -178,17 +158,8 @@ impl ServeArgs {
         match (listen, topology, trusted_proxies, countries, log) {
             (Some(listen), Some(topology), Some(trusted_proxies), Some(countries), Some(log)) => {
                 let limits = front_door::Limits::default();
-                let front_door = front_door::Config {
-                    topology,
-                    countries,
-                    trusted_proxies,
-                    limits,
-                };
-                Ok(ServeConfig {
-                    listen,
-                    front_door,
-                    log,
-                })
+                let front_door = front_door::Config { topology, countries, trusted_proxies, limits };
+                Ok(ServeConfig { listen, front_door, log })
             }
             _ => Err(Mistakes(mistakes)),
         }
@@ -201,10 +172,7 @@ impl ServeArgs {
             .ok()?;
         let topology = Topology::parse(&text)
             .map_err(|wrong| {
-                let lines = wrong
-                    .mistakes()
-                    .iter()
-                    .map(|mistake| format!("--topology: {file}: {mistake}"));
+                let lines = wrong.mistakes().iter().map(|mistake| format!("--topology: {file}: {mistake}"));
                 mistakes.extend(lines);
             })
             .ok()?;
@@ -215,12 +183,7 @@ impl ServeArgs {
         topology
             .restricted_to(&regions)
             .map_err(|wrong| {
-                mistakes.extend(
-                    wrong
-                        .mistakes()
-                        .iter()
-                        .map(|mistake| format!("--regions: {mistake}")),
-                );
+                mistakes.extend(wrong.mistakes().iter().map(|mistake| format!("--regions: {mistake}")));
             })
             .ok()
     }
@@ -232,20 +195,15 @@ impl ServeArgs {
         let bytes = std::fs::read(file)
             .map_err(|error| mistakes.push(format!("--mmdb: cannot read {file}: {error}")))
             .ok()?;
-        Countries::from_mmdb(bytes)
-            .map_err(|wrong| mistakes.push(format!("--mmdb: {file}: {wrong}")))
-            .ok()
+        Countries::from_mmdb(bytes).map_err(|wrong| mistakes.push(format!("--mmdb: {file}: {wrong}"))).ok()
     }
 }
 
 impl LinkArgs {
     pub(crate) fn parse(self) -> Result<LinkConfig, Mistakes> {
         let mut mistakes = Vec::new();
-        let relays: Vec<Relay> = self
-            .relays
-            .iter()
-            .filter_map(|text| parse_relay(text, &mut mistakes))
-            .collect();
+        let relays: Vec<Relay> =
+            self.relays.iter().filter_map(|text| parse_relay(text, &mut mistakes)).collect();
         let log = self.log.parse(&mut mistakes);
         match log {
             Some(log) if mistakes.is_empty() => Ok(LinkConfig { relays, log }),
@@ -268,49 +226,28 @@ impl LogArgs {
         let filter = EnvFilter::try_new(&self.filter)
             .map_err(|error| mistakes.push(format!("--log-level: `{}`: {error}", self.filter)))
             .ok();
-        Some(LogConfig {
-            format: format?,
-            filter: filter?,
-        })
+        Some(LogConfig { format: format?, filter: filter? })
     }
 }
 
 fn parse_relay(text: &str, mistakes: &mut Vec<String>) -> Option<Relay> {
-    let parts = text
-        .split_once('=')
-        .and_then(|(listen, rest)| Some((listen, rest.rsplit_once('@')?)));
+    let parts = text.split_once('=').and_then(|(listen, rest)| Some((listen, rest.rsplit_once('@')?)));
     let Some((listen, (target, rtt_ms))) = parts else {
         mistakes.push(format!("--relay: `{text}` is not LISTEN=TARGET@RTT_MS"));
         return None;
     };
     let listen = socket_address("--relay", listen, mistakes);
-    let target = target
-        .parse()
-        .map_err(|wrong| mistakes.push(format!("--relay: {wrong}")))
-        .ok();
-    let rtt = rtt_ms
-        .parse()
-        .ok()
-        .filter(|ms| *ms <= RTT_MS_MAX)
-        .map(Duration::from_millis);
+    let target = target.parse().map_err(|wrong| mistakes.push(format!("--relay: {wrong}"))).ok();
+    let rtt = rtt_ms.parse().ok().filter(|ms| *ms <= RTT_MS_MAX).map(Duration::from_millis);
     if rtt.is_none() {
-        mistakes.push(format!(
-            "--relay: `{rtt_ms}` is not a number of milliseconds from 0 to {RTT_MS_MAX}"
-        ));
+        mistakes.push(format!("--relay: `{rtt_ms}` is not a number of milliseconds from 0 to {RTT_MS_MAX}"));
     }
-    Some(Relay {
-        listen: listen?,
-        target: target?,
-        rtt: rtt?,
-    })
+    Some(Relay { listen: listen?, target: target?, rtt: rtt? })
 }
 
 fn socket_address(option: &str, text: &str, mistakes: &mut Vec<String>) -> Option<SocketAddr> {
-    let wrong = |_| {
-        mistakes.push(format!(
-            "{option}: `{text}` is not address:port, for example 127.0.0.1:8080"
-        ))
-    };
+    let wrong =
+        |_| mistakes.push(format!("{option}: `{text}` is not address:port, for example 127.0.0.1:8080"));
     text.parse().map_err(wrong).ok()
 }
 
@@ -322,11 +259,7 @@ where
 {
     let before = mistakes.len();
     let mut parsed = Vec::with_capacity(texts.len());
-    for text in texts
-        .iter()
-        .map(|text| text.trim())
-        .filter(|text| !text.is_empty())
-    {
+    for text in texts.iter().map(|text| text.trim()).filter(|text| !text.is_empty()) {
         match text.parse() {
             Ok(value) => parsed.push(value),
             Err(wrong) => mistakes.push(format!("{option}: `{text}`: {wrong}")),

@@ -92,11 +92,7 @@ pub fn decide(
         .into_iter()
         .map(|region| Candidate {
             region,
-            reason: if region == preferred {
-                reason
-            } else {
-                Reason::Failover
-            },
+            reason: if region == preferred { reason } else { Reason::Failover },
             up: health.up(region),
         })
         .collect();
@@ -111,9 +107,7 @@ fn preference(topology: &Topology, hint: &ClientHint<'_>) -> Result<(RegionId, R
         let region = named.parse().ok().and_then(|id| topology.region(id));
         return match region {
             Some(region) => Ok((region.id, Reason::Explicit)),
-            None => Err(RegionUnknown {
-                named: named.to_owned(),
-            }),
+            None => Err(RegionUnknown { named: named.to_owned() }),
         };
     }
     match hint.country.and_then(|country| topology.region_of(country)) {

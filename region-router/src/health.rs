@@ -80,17 +80,9 @@ impl Health {
     pub fn unknown(regions: impl IntoIterator<Item = RegionId>, now: Instant) -> Self {
         let unknown = |id| {
             let (state, changed_at) = (State::Unknown, now);
-            RegionHealth {
-                id,
-                state,
-                changed_at,
-                seen_up: false,
-                against: 0,
-            }
+            RegionHealth { id, state, changed_at, seen_up: false, against: 0 }
         };
-        Self {
-            regions: regions.into_iter().map(unknown).collect(),
-        }
+        Self { regions: regions.into_iter().map(unknown).collect() }
     }
 
     /// Takes note of one probe; returns the change when it made one. A region which is not of this
@@ -151,9 +143,7 @@ mod tests {
     }
 
     fn record_all(health: &mut Health, probe: Probe, times: u32, now: Instant) -> Vec<Transition> {
-        (0..times)
-            .filter_map(|_| health.record(sin(), probe, now))
-            .collect()
+        (0..times).filter_map(|_| health.record(sin(), probe, now)).collect()
     }
 
     #[test]
@@ -164,14 +154,7 @@ mod tests {
         assert!(!health.up(sin()));
 
         let change = health.record(sin(), Probe::Ready, later);
-        assert_eq!(
-            change,
-            Some(Transition {
-                region: sin(),
-                from: State::Unknown,
-                to: State::Up
-            })
-        );
+        assert_eq!(change, Some(Transition { region: sin(), from: State::Unknown, to: State::Up }));
         assert!(health.up(sin()));
         assert_eq!(health.changed_at(sin()), Some(later));
     }
@@ -188,14 +171,7 @@ mod tests {
         assert!(health.up(sin()));
 
         let change = health.record(sin(), Probe::Failed, now);
-        assert_eq!(
-            change,
-            Some(Transition {
-                region: sin(),
-                from: State::Up,
-                to: State::Down
-            })
-        );
+        assert_eq!(change, Some(Transition { region: sin(), from: State::Up, to: State::Down }));
         assert_eq!(health.state(sin()), State::Down);
     }
 

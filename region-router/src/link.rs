@@ -63,22 +63,13 @@ impl Link {
     /// # Errors
     /// When the address cannot be bound.
     pub async fn start(listen: SocketAddr, target: impl Into<Endpoint>, rtt: Duration) -> io::Result<Self> {
-        let (control, _) = watch::channel(Control {
-            mode: Mode::Open,
-            rtt,
-            generation: 0,
-        });
+        let (control, _) = watch::channel(Control { mode: Mode::Open, rtt, generation: 0 });
         // One command at a time: each waits for its answer.
         let (modes, commands) = mpsc::channel(1);
         let acceptor = acceptor::Acceptor::bind(listen, target.into(), control.clone())?;
         let addr = acceptor.addr();
         let task = tokio::spawn(acceptor.run(commands)).abort_handle();
-        Ok(Self {
-            addr,
-            control,
-            modes,
-            task,
-        })
+        Ok(Self { addr, control, modes, task })
     }
 
     /// Where it listens.
@@ -94,9 +85,7 @@ impl Link {
     /// Drops every connection, with the bytes in flight, and refuses new ones: the peer is gone.
     /// In force when it returns.
     pub async fn cut(&self) {
-        self.set_mode(Mode::Cut)
-            .await
-            .expect("only listening can fail, and cutting does not");
+        self.set_mode(Mode::Cut).await.expect("only listening can fail, and cutting does not");
         self.close_connections();
     }
 
@@ -125,10 +114,7 @@ impl Link {
     async fn set_mode(&self, mode: Mode) -> io::Result<()> {
         let (done, answer) = oneshot::channel();
         let gone = || io::Error::other("the link's runtime has ended");
-        self.modes
-            .send(SetMode { mode, done })
-            .await
-            .map_err(|_| gone())?;
+        self.modes.send(SetMode { mode, done }).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 }

@@ -24,11 +24,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // Help and version come this way, too. With a closed terminal there is nobody left to tell.
             let _ = error.print();
-            return if error.use_stderr() {
-                ExitCode::from(EXIT_USAGE)
-            } else {
-                ExitCode::SUCCESS
-            };
+            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
     let result = match cli.command {
@@ -42,12 +38,7 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Err(Mistakes(mistakes)) => {
-            report(
-                &mistakes
-                    .iter()
-                    .map(|mistake| format!("region-router: {mistake}\n"))
-                    .collect::<String>(),
-            );
+            report(&mistakes.iter().map(|mistake| format!("region-router: {mistake}\n")).collect::<String>());
             ExitCode::from(EXIT_USAGE)
         }
     }
@@ -61,10 +52,7 @@ async fn serve(config: ServeConfig) -> io::Result<()> {
     telemetry::init(&config.log);
     let stop = stop_signal()?;
     let listener = TcpListener::bind(config.listen).await.map_err(|error| {
-        io::Error::new(
-            error.kind(),
-            format!("cannot listen on {}: {error}", config.listen),
-        )
+        io::Error::new(error.kind(), format!("cannot listen on {}: {error}", config.listen))
     })?;
     tracing::info!(
         listen.address = %listener.local_addr()?,
@@ -83,19 +71,11 @@ async fn link(config: LinkConfig) -> io::Result<()> {
     let stop = stop_signal()?;
     let mut links = Vec::new();
     for relay in config.relays {
-        let link = Link::start(relay.listen, relay.target.clone(), relay.rtt)
-            .await
-            .map_err(|error| {
-                io::Error::new(error.kind(), format!("cannot relay on {}: {error}", relay.listen))
-            })?;
+        let link = Link::start(relay.listen, relay.target.clone(), relay.rtt).await.map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot relay on {}: {error}", relay.listen))
+        })?;
         // Who started this reads the lines to know that the relays are there.
-        writeln!(
-            io::stdout(),
-            "relay {} -> {} rtt_ms={}",
-            link.addr(),
-            relay.target,
-            relay.rtt.as_millis()
-        )?;
+        writeln!(io::stdout(), "relay {} -> {} rtt_ms={}", link.addr(), relay.target, relay.rtt.as_millis())?;
         links.push(link);
     }
     stop.await;

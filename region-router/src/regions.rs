@@ -45,10 +45,7 @@ impl Regions {
     /// The state of a region, and for how long it has had it.
     pub fn state(&self, region: RegionId) -> (State, Duration) {
         let health = self.health.read().unwrap_or_else(PoisonError::into_inner);
-        let age = health
-            .changed_at(region)
-            .map(|at| at.elapsed())
-            .unwrap_or_default();
+        let age = health.changed_at(region).map(|at| at.elapsed()).unwrap_or_default();
         (health.state(region), age)
     }
 

@@ -26,18 +26,12 @@ pub(crate) struct LogConfig {
 pub(crate) fn init(config: &LogConfig) {
     let terminal = std::io::stdout().is_terminal();
     let filter = EnvFilter::new(config.filter.to_string());
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(terminal);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(terminal);
     let json = match config.format {
         Format::Json => true,
         Format::Text => false,
         Format::Auto => !terminal,
     };
     // It fails only when there is one already, which then is as good.
-    let _ = if json {
-        subscriber.json().flatten_event(true).try_init()
-    } else {
-        subscriber.try_init()
-    };
+    let _ = if json { subscriber.json().flatten_event(true).try_init() } else { subscriber.try_init() };
 }

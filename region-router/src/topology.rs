@@ -42,18 +42,13 @@ impl FromStr for RegionId {
         let code = text.as_bytes();
         let well_formed = (2..=REGION_ID_BYTES_MAX).contains(&code.len())
             && code[0].is_ascii_lowercase()
-            && code
-                .iter()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+            && code.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
         if !well_formed {
             return Err(RegionIdMalformed);
         }
         let mut bytes = [0; REGION_ID_BYTES_MAX];
         bytes[..code.len()].copy_from_slice(code);
-        Ok(Self {
-            bytes,
-            len: code.len() as u8,
-        })
+        Ok(Self { bytes, len: code.len() as u8 })
     }
 }
 
@@ -201,15 +196,11 @@ impl Topology {
         }
         TopologyErrors::none_in(mistakes)?;
 
-        let kept: Vec<usize> = (0..self.regions.len())
-            .filter(|&n| ids.contains(&self.regions[n].id))
-            .collect();
+        let kept: Vec<usize> =
+            (0..self.regions.len()).filter(|&n| ids.contains(&self.regions[n].id)).collect();
         let width = self.regions.len();
         Ok(Self {
-            home: kept
-                .iter()
-                .position(|&n| n == self.home)
-                .expect("home was checked to be among them"),
+            home: kept.iter().position(|&n| n == self.home).expect("home was checked to be among them"),
             currency_default: self.currency_default,
             regions: kept.iter().map(|&n| self.regions[n].clone()).collect(),
             round_trips_ms: kept

@@ -53,10 +53,7 @@ impl HomeRegion for LocalHome {
                     now_ms: write.now_ms,
                     rules_time: &mut rules_time,
                 };
-                decision
-                    .decide(&request.operation, loaded)
-                    .map_err(|error| refusal = Some(error))
-                    .ok()
+                decision.decide(&request.operation, loaded).map_err(|error| refusal = Some(error)).ok()
             })
             .await?;
         let timing = WriteTiming {
@@ -64,20 +61,12 @@ impl HomeRegion for LocalHome {
             rules_us: micros(rules_time),
         };
         match outcome {
-            WriteOutcome::Done { answer, record } => Ok(WriteReply {
-                answer,
-                record: Some(record),
-                replayed: false,
-                timing,
-            }),
+            WriteOutcome::Done { answer, record } => {
+                Ok(WriteReply { answer, record: Some(record), replayed: false, timing })
+            }
             WriteOutcome::Replayed(answer) => {
                 metric::idempotent_replay(&self.region);
-                Ok(WriteReply {
-                    answer,
-                    record: None,
-                    replayed: true,
-                    timing,
-                })
+                Ok(WriteReply { answer, record: None, replayed: true, timing })
             }
             WriteOutcome::Refused => {
                 Err(refusal.unwrap_or_else(|| CartError::Internal("refused without a reason".to_owned())))
@@ -138,9 +127,7 @@ impl HomeRegion for LocalHome {
 
 impl LocalHome {
     fn active_rules(&self) -> Result<Arc<Rules>, CartError> {
-        let none = || CartError::RulesFailed {
-            code: "rules_not_loaded".to_owned(),
-        };
+        let none = || CartError::RulesFailed { code: "rules_not_loaded".to_owned() };
         self.rules.current().ok_or_else(none)
     }
 
@@ -206,16 +193,12 @@ impl Decision<'_> {
                 if guest.state == CartState::Merged {
                     return Err(CartError::CartMerged);
                 }
-                let merge = Command::Merge {
-                    from: guest.cart,
-                    policy: (*policy).into(),
-                };
+                let merge = Command::Merge { from: guest.cart, policy: (*policy).into() };
                 self.change(loaded.cart, &[merge], &facts, Effect::Merged)
             }
-            Operation::Checkout {
-                expected_total,
-                currency,
-            } => self.checkout(loaded.cart, (*expected_total, currency.0), &facts),
+            Operation::Checkout { expected_total, currency } => {
+                self.checkout(loaded.cart, (*expected_total, currency.0), &facts)
+            }
         }
     }
 
@@ -230,9 +213,7 @@ impl Decision<'_> {
         for command in commands {
             let context = self.context(&before, facts);
             let outcome = self.rules.apply(&record.cart, command, &context);
-            record.cart = self
-                .took(outcome)?
-                .map_err(|no| CartError::Rejected(vec![Reason::from(no)]))?;
+            record.cart = self.took(outcome)?.map_err(|no| CartError::Rejected(vec![Reason::from(no)]))?;
         }
         // A merge always ends the guest's cart, also when it brings the user nothing.
         let effect = match effect {
@@ -248,23 +229,14 @@ impl Decision<'_> {
         let outcome = self.rules.quote(&record.cart, &context);
         let quote = self.took(outcome)?;
         let title = |item_id: &str| facts.title(item_id);
-        let priced = Priced {
-            record: &record,
-            quote: &quote,
-            title: &title,
-            rules: rules_view(self.rules),
-        };
+        let priced = Priced { record: &record, quote: &quote, title: &title, rules: rules_view(self.rules) };
         let answer = StoredAnswer {
             status: 200,
             body: to_json(&priced.cart())?,
             version: record.version,
             location: None,
         };
-        Ok(Commit {
-            cart: record.cart,
-            effect,
-            answer,
-        })
+        Ok(Commit { cart: record.cart, effect, answer })
     }
 
     fn checkout(
@@ -281,20 +253,12 @@ impl Decision<'_> {
         let (total, currency) = (quote.totals.total, record.cart.currency);
         if (total, currency) != (expected_total, expected_currency) {
             let currency = crate::model::CurrencyCode(currency);
-            return Err(CartError::CartChanged {
-                current_total: total,
-                currency,
-            });
+            return Err(CartError::CartChanged { current_total: total, currency });
         }
         // Version 7 grows with time, so orders sort by their names.
         let order_id = format!("o_{}", Uuid::now_v7().simple());
         let title = |item_id: &str| facts.title(item_id);
-        let priced = Priced {
-            record: &record,
-            quote: &quote,
-            title: &title,
-            rules: rules_view(self.rules),
-        };
+        let priced = Priced { record: &record, quote: &quote, title: &title, rules: rules_view(self.rules) };
         let document = priced.order(&order_id, self.now_ms);
         let answer = StoredAnswer {
             status: 201,
@@ -315,11 +279,7 @@ impl Decision<'_> {
             items: items.into_iter().collect(),
             coupons: record.cart.coupons.iter().filter(gave).cloned().collect(),
         };
-        Ok(Commit {
-            cart: Cart::empty(currency),
-            effect: Effect::Ordered(order),
-            answer,
-        })
+        Ok(Commit { cart: Cart::empty(currency), effect: Effect::Ordered(order), answer })
     }
 
     fn context(&self, cart: &Cart, facts: &CartFacts) -> Context {
@@ -336,10 +296,7 @@ impl Decision<'_> {
 
 /// The rules as the public documents name them.
 pub fn rules_view(rules: &Rules) -> RulesView {
-    RulesView {
-        name: rules.manifest().name.clone(),
-        revision: rules.revision().to_string(),
-    }
+    RulesView { name: rules.manifest().name.clone(), revision: rules.revision().to_string() }
 }
 
 fn to_json(document: &impl serde::Serialize) -> Result<String, CartError> {

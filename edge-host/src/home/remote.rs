@@ -62,11 +62,7 @@ impl RemoteHome {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, bearer);
         headers.insert(FORWARDED, header(forwarded_by(region))?);
-        Ok(Self {
-            client,
-            base: base.trim_end_matches('/').to_owned(),
-            headers,
-        })
+        Ok(Self { client, base: base.trim_end_matches('/').to_owned(), headers })
     }
 
     async fn get<T: DeserializeOwned>(
@@ -75,27 +71,17 @@ impl RemoteHome {
         query: &impl Serialize,
         timeout: Duration,
     ) -> Result<T, CartError> {
-        let request = self
-            .client
-            .get(format!("{}{path}", self.base))
-            .query(query)
-            .timeout(timeout);
+        let request = self.client.get(format!("{}{path}", self.base)).query(query).timeout(timeout);
         self.send(request).await.map_err(Failure::into_error)
     }
 
     async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
-        let request = self
-            .client
-            .post(format!("{}{path}", self.base))
-            .json(body)
-            .timeout(REQUEST_TIMEOUT);
+        let request = self.client.post(format!("{}{path}", self.base)).json(body).timeout(REQUEST_TIMEOUT);
         self.send(request).await
     }
 
     async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failure> {
-        let request = request
-            .headers(self.headers.clone())
-            .headers(telemetry::outgoing_trace_headers());
+        let request = request.headers(self.headers.clone()).headers(telemetry::outgoing_trace_headers());
         let response = request.send().await.map_err(Failure::from_transport)?;
         let status = response.status();
         let bytes = response.bytes().await.map_err(Failure::from_transport)?;
@@ -105,14 +91,12 @@ impl RemoteHome {
         match status {
             StatusCode::OK => serde_json::from_slice(&bytes).map_err(misread),
             // The one status of the internal listener that carries a `CartError`.
-            StatusCode::UNPROCESSABLE_ENTITY => Err(Failure::Answered(
-                serde_json::from_slice(&bytes).map_err(misread)?,
-            )),
+            StatusCode::UNPROCESSABLE_ENTITY => {
+                Err(Failure::Answered(serde_json::from_slice(&bytes).map_err(misread)?))
+            }
             StatusCode::LOOP_DETECTED => Err(Failure::Answered(CartError::LoopDetected)),
             StatusCode::SERVICE_UNAVAILABLE => Err(Failure::Answered(CartError::HomeUnavailable)),
-            _ => Err(Failure::Answered(CartError::Internal(format!(
-                "home answered {status}"
-            )))),
+            _ => Err(Failure::Answered(CartError::Internal(format!("home answered {status}")))),
         }
     }
 }
@@ -127,14 +111,10 @@ pub fn forwarded_by(region: &str) -> String {
 
 /// Whether a `Forwarded` header says that one of our regions has forwarded the request already.
 pub fn was_forwarded(headers: &HeaderMap) -> bool {
-    let values = headers
-        .get_all(FORWARDED)
-        .into_iter()
-        .filter_map(|value| value.to_str().ok());
+    let values = headers.get_all(FORWARDED).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split([',', ';'])).any(|pair| {
         let pair = pair.trim().to_ascii_lowercase();
-        pair.strip_prefix("by=")
-            .is_some_and(|by| by.trim_matches('"').starts_with("_troli-"))
+        pair.strip_prefix("by=").is_some_and(|by| by.trim_matches('"').starts_with("_troli-"))
     })
 }
 
@@ -154,9 +134,7 @@ impl HomeRegion for RemoteHome {
     }
 
     async fn cart(&self, principal: &Principal) -> Result<CartRecord, CartError> {
-        self.post("/internal/cart", principal)
-            .await
-            .map_err(Failure::into_error)
+        self.post("/internal/cart", principal).await.map_err(Failure::into_error)
     }
 
     async fn orders(
@@ -165,21 +143,15 @@ impl HomeRegion for RemoteHome {
         before: Option<&str>,
         limit: u32,
     ) -> Result<Vec<OrderRecord>, CartError> {
-        self.post("/internal/orders", &(owner, before, limit))
-            .await
-            .map_err(Failure::into_error)
+        self.post("/internal/orders", &(owner, before, limit)).await.map_err(Failure::into_error)
     }
 
     async fn order(&self, owner: &Principal, order_id: &str) -> Result<OrderRecord, CartError> {
-        self.post("/internal/order", &(owner, order_id))
-            .await
-            .map_err(Failure::into_error)
+        self.post("/internal/order", &(owner, order_id)).await.map_err(Failure::into_error)
     }
 
     async fn items(&self, item_ids: &[String]) -> Result<Vec<ItemRecord>, CartError> {
-        self.post("/internal/items", &item_ids)
-            .await
-            .map_err(Failure::into_error)
+        self.post("/internal/items", &item_ids).await.map_err(Failure::into_error)
     }
 
     async fn catalogue(&self) -> Result<CatalogueSnapshot, CartError> {
@@ -224,11 +196,7 @@ enum Failure {
 
 impl Failure {
     fn from_transport(error: reqwest::Error) -> Self {
-        if error.is_connect() || error.is_timeout() {
-            Self::Unreachable(error)
-        } else {
-            Self::Broken(error)
-        }
+        if error.is_connect() || error.is_timeout() { Self::Unreachable(error) } else { Self::Broken(error) }
     }
 
     fn into_error(self) -> CartError {

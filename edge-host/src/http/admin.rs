@@ -112,10 +112,9 @@ pub(super) async fn put_coupon(
     let coupon = body.record(code, now_ms())?;
     let coupon = store.put_coupon(coupon).await.map_err(CartError::from)?;
     let (value, currency) = match coupon.value {
-        CouponValue::Percent(basis_points) => (
-            Decimal::new(i64::from(basis_points), 2).normalize().to_string(),
-            None,
-        ),
+        CouponValue::Percent(basis_points) => {
+            (Decimal::new(i64::from(basis_points), 2).normalize().to_string(), None)
+        }
         CouponValue::Amount(minor, of) => (cart_core::Money::new(minor, of.0).amount(), Some(of.0.code())),
     };
     Ok(Json(json!({
@@ -166,10 +165,7 @@ pub(super) async fn rules(_: Admin, State(api): State<Shared>) -> Json<Value> {
 }
 
 async fn settle(api: &Api, order_id: String, to: OrderState) -> Result<Json<Value>, ApiError> {
-    let order = primary(api)?
-        .settle_order(&order_id, to, now_ms())
-        .await
-        .map_err(CartError::from)?;
+    let order = primary(api)?.settle_order(&order_id, to, now_ms()).await.map_err(CartError::from)?;
     let order = order.ok_or(CartError::OrderUnknown(order_id))?;
     if order.state != to {
         return Err(ApiError::Input {
@@ -207,31 +203,15 @@ impl PutItem {
             "#",
             "an item id has 1 to 64 visible ASCII characters",
         );
-        check(
-            is_words(&self.title),
-            "#/title",
-            "a title has 1 to 200 characters",
-        );
-        check(
-            !self.prices.is_empty(),
-            "#/prices",
-            "at least one price is needed",
-        );
-        check(
-            self.tags.len() <= limits::TAGS_MAX,
-            "#/tags",
-            "an item has at most 16 tags",
-        );
+        check(is_words(&self.title), "#/title", "a title has 1 to 200 characters");
+        check(!self.prices.is_empty(), "#/prices", "at least one price is needed");
+        check(self.tags.len() <= limits::TAGS_MAX, "#/tags", "an item has at most 16 tags");
         check(
             self.tags.iter().all(|tag| is_name(tag, 64)),
             "#/tags",
             "a tag has 1 to 64 visible ASCII characters",
         );
-        check(
-            self.quantity_max != Some(0),
-            "#/quantity_max",
-            "a limit is at least 1",
-        );
+        check(self.quantity_max != Some(0), "#/quantity_max", "a limit is at least 1");
         let mut prices = BTreeMap::new();
         for (currency, amount) in &self.prices {
             let pointer = format!("#/prices/{}", currency.0.code());

@@ -34,11 +34,7 @@ pub(super) async fn get_cart(
     let read = api.service.cart(&principal, conditions.seen).await?;
     // The tag names the version only, so it stands for the same bytes only as long as no price has moved.
     let unchanged = !read.repriced && conditions.if_none_match.contains(&read.record.version);
-    let body = if unchanged {
-        String::new()
-    } else {
-        json(&priced(&read, |priced| priced.cart()))?
-    };
+    let body = if unchanged { String::new() } else { json(&priced(&read, |priced| priced.cart()))? };
     let mut response = answer(&api, &read, body);
     if unchanged {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -60,15 +56,7 @@ pub(super) async fn count(
     let (version, count, source, timing) = api.service.count(&principal, conditions.seen).await?;
     let body = json(&count)?;
     let region = api.service.region.as_str();
-    Ok(CartAnswer {
-        status: StatusCode::OK,
-        body,
-        version,
-        region,
-        source,
-        timing,
-    }
-    .into_response())
+    Ok(CartAnswer { status: StatusCode::OK, body, version, region, source, timing }.into_response())
 }
 
 /// One line of the cart.
@@ -84,12 +72,7 @@ pub(super) async fn get_line(
     Path(line_id): Path<String>,
 ) -> Result<Response, ApiError> {
     let read = api.service.cart(&principal, conditions.seen).await?;
-    let at = read
-        .record
-        .cart
-        .lines
-        .iter()
-        .position(|line| line.line_id == line_id);
+    let at = read.record.cart.lines.iter().position(|line| line.line_id == line_id);
     let view = at.and_then(|at| priced(&read, |priced| priced.line(at)));
     let body = json(&view.ok_or(CartError::LineUnknown(line_id))?)?;
     Ok(answer(&api, &read, body))
@@ -170,9 +153,7 @@ pub(super) async fn apply_coupon(
     conditions: Conditions,
     Path(code): Path<String>,
 ) -> Result<Response, ApiError> {
-    let command = CartCommand::ApplyCoupon {
-        code: input::coupon_code(code)?,
-    };
+    let command = CartCommand::ApplyCoupon { code: input::coupon_code(code)? };
     change(&api, principal, conditions, command).await
 }
 
@@ -188,9 +169,7 @@ pub(super) async fn remove_coupon(
     conditions: Conditions,
     Path(code): Path<String>,
 ) -> Result<Response, ApiError> {
-    let command = CartCommand::RemoveCoupon {
-        code: input::coupon_code(code)?,
-    };
+    let command = CartCommand::RemoveCoupon { code: input::coupon_code(code)? };
     change(&api, principal, conditions, command).await
 }
 
@@ -225,28 +204,11 @@ pub(super) async fn merge(
 ) -> Result<Response, ApiError> {
     let user = caller.user()?;
     conditions.required_key()?;
-    let guest = api
-        .tokens
-        .verify(&body.guest_token)
-        .ok()
-        .filter(|guest| guest.kind == OwnerKind::Guest);
+    let guest = api.tokens.verify(&body.guest_token).ok().filter(|guest| guest.kind == OwnerKind::Guest);
     let guest = guest.ok_or_else(|| {
-        ApiError::input(
-            "guest_token_invalid",
-            "#/guest_token",
-            "this is not a valid token of a guest",
-        )
+        ApiError::input("guest_token_invalid", "#/guest_token", "this is not a valid token of a guest")
     })?;
-    write(
-        &api,
-        user,
-        conditions,
-        Operation::Merge {
-            guest,
-            policy: body.policy,
-        },
-    )
-    .await
+    write(&api, user, conditions, Operation::Merge { guest, policy: body.policy }).await
 }
 
 /// Orders what is in the cart, at the total that the client has shown.
@@ -266,16 +228,7 @@ pub(super) async fn checkout(
         return Err(ApiError::PreconditionRequired);
     }
     let (expected_total, currency) = body.total()?;
-    write(
-        &api,
-        principal,
-        conditions,
-        Operation::Checkout {
-            expected_total,
-            currency,
-        },
-    )
-    .await
+    write(&api, principal, conditions, Operation::Checkout { expected_total, currency }).await
 }
 
 async fn change(
@@ -293,15 +246,8 @@ async fn write(
     conditions: Conditions,
     operation: Operation,
 ) -> Result<Response, ApiError> {
-    let Conditions {
-        idempotency_key,
-        if_match,
-        ..
-    } = conditions;
-    let (reply, timing) = api
-        .service
-        .write(principal, operation, idempotency_key, if_match)
-        .await?;
+    let Conditions { idempotency_key, if_match, .. } = conditions;
+    let (reply, timing) = api.service.write(principal, operation, idempotency_key, if_match).await?;
     let status =
         StatusCode::from_u16(reply.answer.status).map_err(|error| CartError::Internal(error.to_string()))?;
     let mut response = CartAnswer {
@@ -325,12 +271,7 @@ async fn write(
 fn priced<T>(read: &CartRead, view: impl FnOnce(&Priced<'_>) -> T) -> T {
     let title = |item_id: &str| read.facts.title(item_id);
     let rules = rules_view(&read.rules);
-    view(&Priced {
-        record: &read.record,
-        quote: &read.quote,
-        title: &title,
-        rules,
-    })
+    view(&Priced { record: &read.record, quote: &read.quote, title: &title, rules })
 }
 
 fn answer(api: &Shared, read: &CartRead, body: String) -> Response {

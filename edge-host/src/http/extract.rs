@@ -63,16 +63,9 @@ impl FromRequestParts<Shared> for ClientAddress {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, ApiError> {
-        let peer = parts
-            .extensions
-            .get::<ConnectInfo<SocketAddr>>()
-            .map(|info| info.0.ip());
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
         let peer = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
-        Ok(Self(client_address(
-            peer,
-            &parts.headers,
-            &api.config.trusted_proxies,
-        )))
+        Ok(Self(client_address(peer, &parts.headers, &api.config.trusted_proxies)))
     }
 }
 
@@ -103,9 +96,7 @@ impl FromRequestParts<Shared> for Conditions {
             None => cookie(headers, CART_VERSION.as_str()).and_then(|version| version.parse().ok()),
         };
         let if_match_given = headers.contains_key(IF_MATCH);
-        let if_match = if_match_given
-            .then(|| entity_tags(headers, &IF_MATCH))
-            .filter(|tags| !tags.any);
+        let if_match = if_match_given.then(|| entity_tags(headers, &IF_MATCH)).filter(|tags| !tags.any);
         Ok(Self {
             seen,
             // Strong comparison (RFC 9110 §13.1.1): a weak tag never matches.
@@ -143,21 +134,14 @@ impl EntityTags {
 /// The versions that the entity tags of a header name; a tag that is not one of ours names none.
 fn entity_tags(headers: &HeaderMap, name: &HeaderName) -> EntityTags {
     let mut tags = EntityTags::default();
-    let values = headers
-        .get_all(name)
-        .into_iter()
-        .filter_map(|value| value.to_str().ok());
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     for tag in values.flat_map(|value| value.split(',')).map(str::trim) {
         if tag == "*" {
             tags.any = true;
         }
         let (weak, tag) = tag.strip_prefix("W/").map_or((false, tag), |tag| (true, tag));
         if let Ok(version) = tag.trim_matches('"').parse() {
-            if weak {
-                tags.weak.push(version)
-            } else {
-                tags.strong.push(version)
-            }
+            if weak { tags.weak.push(version) } else { tags.strong.push(version) }
         }
     }
     tags
@@ -175,10 +159,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
         )
     };
     let text = value.to_str().map_err(|_| malformed())?;
-    let key = text
-        .strip_prefix('"')
-        .and_then(|text| text.strip_suffix('"'))
-        .unwrap_or(text);
+    let key = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
     let visible = key.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
     if key.is_empty() || key.len() > IDEMPOTENCY_KEY_CHARS_MAX || !visible {
         return Err(malformed());
@@ -187,22 +168,13 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers
-        .get(name)
-        .map(|value| value.to_str().unwrap_or("\u{fffd}"))
+    headers.get(name).map(|value| value.to_str().unwrap_or("\u{fffd}"))
 }
 
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let values = headers
-        .get_all(COOKIE)
-        .into_iter()
-        .filter_map(|value| value.to_str().ok());
-    let mut pairs = values
-        .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='));
-    pairs
-        .find(|(key, _)| key.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value)
+    let values = headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
 /// A JSON body. A mistake in it is answered with its place.
@@ -236,35 +208,25 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalB
 
 /// The bytes of a body, up to a limit.
 pub(super) async fn read(request: Request, bytes_max: usize) -> Result<axum::body::Bytes, ApiError> {
-    axum::body::to_bytes(request.into_body(), bytes_max)
-        .await
-        .map_err(|error| {
-            let too_large = std::error::Error::source(&error)
-                .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
-            if too_large {
-                ApiError::Input {
-                    status: StatusCode::PAYLOAD_TOO_LARGE,
-                    code: "body_too_large",
-                    detail: format!("a body has at most {bytes_max} bytes"),
-                    errors: Vec::new(),
-                }
-            } else {
-                ApiError::bad_request("body_incomplete", "the body ended before it was complete")
+    axum::body::to_bytes(request.into_body(), bytes_max).await.map_err(|error| {
+        let too_large = std::error::Error::source(&error)
+            .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
+        if too_large {
+            ApiError::Input {
+                status: StatusCode::PAYLOAD_TOO_LARGE,
+                code: "body_too_large",
+                detail: format!("a body has at most {bytes_max} bytes"),
+                errors: Vec::new(),
             }
-        })
+        } else {
+            ApiError::bad_request("body_incomplete", "the body ended before it was complete")
+        }
+    })
 }
 
 fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    let media_type = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let essence = media_type
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json")) {
         return Ok(());
     }
@@ -288,10 +250,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         }
     })?;
     reader.end().map_err(|error| {
-        ApiError::bad_request(
-            "malformed_json",
-            format!("the body is not one JSON value: {error}"),
-        )
+        ApiError::bad_request("malformed_json", format!("the body is not one JSON value: {error}"))
     })?;
     Ok(value)
 }
@@ -299,8 +258,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
 /// The message without « at line 1 column 23 », which the pointer says better.
 fn without_place(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    text.rsplit_once(" at line ")
-        .map_or(text.clone(), |(message, _)| message.to_owned())
+    text.rsplit_once(" at line ").map_or(text.clone(), |(message, _)| message.to_owned())
 }
 
 fn pointer(path: &serde_path_to_error::Path) -> String {
@@ -328,10 +286,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let path = axum::extract::Path::<T>::from_request_parts(parts, state).await;
         path.map(|path| Self(path.0)).map_err(|error: PathRejection| {
-            ApiError::bad_request(
-                "path_malformed",
-                format!("the path cannot be read: {}", error.body_text()),
-            )
+            ApiError::bad_request("path_malformed", format!("the path cannot be read: {}", error.body_text()))
         })
     }
 }
@@ -355,8 +310,5 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 
 /// A mistake about one place.
 pub(super) fn mistake(pointer: &str, detail: impl Into<String>) -> InputMistake {
-    InputMistake {
-        pointer: pointer.to_owned(),
-        detail: detail.into(),
-    }
+    InputMistake { pointer: pointer.to_owned(), detail: detail.into() }
 }

@@ -130,14 +130,8 @@ impl Commands {
         }
         let mut form = Form::default();
         let each = |(at, command)| form.batch(&format!("#/commands/{at}"), command);
-        let commands: Option<Vec<CartCommand>> = self
-            .commands
-            .into_iter()
-            .enumerate()
-            .map(each)
-            .collect::<Vec<_>>()
-            .into_iter()
-            .collect();
+        let commands: Option<Vec<CartCommand>> =
+            self.commands.into_iter().enumerate().map(each).collect::<Vec<_>>().into_iter().collect();
         form.finish(commands)
     }
 }
@@ -206,10 +200,7 @@ impl Form {
             (_, code) => Err(ApiError::Input {
                 status: axum::http::StatusCode::BAD_REQUEST,
                 code: code.unwrap_or("invalid_input"),
-                detail: self
-                    .mistakes
-                    .first()
-                    .map_or_else(String::new, |mistake| mistake.detail.clone()),
+                detail: self.mistakes.first().map_or_else(String::new, |mistake| mistake.detail.clone()),
                 errors: self.mistakes,
             }),
         }
@@ -223,11 +214,7 @@ impl Form {
 
     fn batch(&mut self, at: &str, command: BatchCommand) -> Option<CartCommand> {
         match command {
-            BatchCommand::Add {
-                item_id,
-                quantity,
-                variant,
-            } => self.add(at, item_id, quantity, variant),
+            BatchCommand::Add { item_id, quantity, variant } => self.add(at, item_id, quantity, variant),
             BatchCommand::SetQuantity { line_id, quantity } => self.set_quantity(at, line_id, quantity),
             BatchCommand::Remove { line_id } => Some(CartCommand::Remove { line_id }),
             BatchCommand::Clear {} => Some(CartCommand::Clear),
@@ -259,19 +246,12 @@ impl Form {
         let quantity = self.quantity(at, quantity, 1);
         let variant = canonical(variant);
         let variant = if variant.len() > limits::VARIANT_BYTES_MAX {
-            let detail = format!(
-                "a variant has at most {} bytes of JSON",
-                limits::VARIANT_BYTES_MAX
-            );
+            let detail = format!("a variant has at most {} bytes of JSON", limits::VARIANT_BYTES_MAX);
             self.wrong("variant_too_large", &format!("{at}/variant"), detail)
         } else {
             Some(variant)
         };
-        Some(CartCommand::Add {
-            item_id: item_id?,
-            quantity: quantity?,
-            variant: variant?,
-        })
+        Some(CartCommand::Add { item_id: item_id?, quantity: quantity?, variant: variant? })
     }
 
     fn set_quantity(&mut self, at: &str, line_id: String, quantity: i64) -> Option<CartCommand> {
@@ -327,10 +307,7 @@ mod tests {
     #[test]
     fn a_variant_is_the_same_whatever_the_order_of_its_keys() {
         let of = |value: Value| canonical(value.as_object().cloned());
-        assert_eq!(
-            of(json!({"b": {"y": 1, "x": [2]}, "a": "M"})),
-            r#"{"a":"M","b":{"x":[2],"y":1}}"#
-        );
+        assert_eq!(of(json!({"b": {"y": 1, "x": [2]}, "a": "M"})), r#"{"a":"M","b":{"x":[2],"y":1}}"#);
         assert_eq!(of(json!({})), "");
     }
 }

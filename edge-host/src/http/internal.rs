@@ -91,17 +91,11 @@ pub(super) async fn rules(State(api): State<Shared>, Path(revision): Path<String
 /// The home region, if this is it: anywhere else, the request would have to be forwarded a second time.
 fn home(api: &Shared) -> Result<&dyn HomeRegion, CartError> {
     let home = &api.service.home;
-    if home.forwards() {
-        Err(CartError::LoopDetected)
-    } else {
-        Ok(home.as_ref())
-    }
+    if home.forwards() { Err(CartError::LoopDetected) } else { Ok(home.as_ref()) }
 }
 
 async fn body<T: serde::de::DeserializeOwned>(request: Request) -> Result<T, CartError> {
-    let bytes = read(request, INTERNAL_BODY_BYTES_MAX)
-        .await
-        .map_err(|_| CartError::HomeUnavailable)?;
+    let bytes = read(request, INTERNAL_BODY_BYTES_MAX).await.map_err(|_| CartError::HomeUnavailable)?;
     serde_json::from_slice(&bytes)
         .map_err(|error| CartError::Internal(format!("another region sent what cannot be read: {error}")))
 }

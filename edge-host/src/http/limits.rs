@@ -58,8 +58,5 @@ fn quota(per_s: u32) -> Quota {
 fn limited(until: &NotUntil<<DefaultClock as Clock>::Instant>, per_s: u32) -> ApiError {
     let wait = until.wait_time_from(DefaultClock::default().now());
     let whole = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX);
-    ApiError::RateLimited {
-        retry_after_s: whole.saturating_add(1),
-        per_s,
-    }
+    ApiError::RateLimited { retry_after_s: whole.saturating_add(1), per_s }
 }

@@ -93,26 +93,13 @@ impl ApiError {
     /// A 400 about one place in the body.
     pub fn input(code: &'static str, pointer: &str, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        let mistake = InputMistake {
-            pointer: pointer.to_owned(),
-            detail: detail.clone(),
-        };
-        Self::Input {
-            status: StatusCode::BAD_REQUEST,
-            code,
-            detail,
-            errors: vec![mistake],
-        }
+        let mistake = InputMistake { pointer: pointer.to_owned(), detail: detail.clone() };
+        Self::Input { status: StatusCode::BAD_REQUEST, code, detail, errors: vec![mistake] }
     }
 
     /// A 400 that is not about the body.
     pub fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
-        Self::Input {
-            status: StatusCode::BAD_REQUEST,
-            code,
-            detail: detail.into(),
-            errors: Vec::new(),
-        }
+        Self::Input { status: StatusCode::BAD_REQUEST, code, detail: detail.into(), errors: Vec::new() }
     }
 }
 
@@ -185,26 +172,15 @@ impl IntoResponse for ApiError {
 fn parts(error: ApiError) -> Parts {
     use StatusCode as S;
     match error {
-        ApiError::Input {
-            status,
-            code,
-            detail,
-            errors,
-        } => Parts {
-            errors,
-            ..Parts::new(status, code, detail)
-        },
-        ApiError::TokenMissing => Parts::new(
-            S::UNAUTHORIZED,
-            "token_missing",
-            "an Authorization: Bearer token is needed",
-        )
-        .header(WWW_AUTHENTICATE, "Bearer realm=\"troli\""),
+        ApiError::Input { status, code, detail, errors } => {
+            Parts { errors, ..Parts::new(status, code, detail) }
+        }
+        ApiError::TokenMissing => {
+            Parts::new(S::UNAUTHORIZED, "token_missing", "an Authorization: Bearer token is needed")
+                .header(WWW_AUTHENTICATE, "Bearer realm=\"troli\"")
+        }
         ApiError::TokenInvalid => Parts::new(S::UNAUTHORIZED, "token_invalid", "the token is not valid")
-            .header(
-                WWW_AUTHENTICATE,
-                "Bearer realm=\"troli\", error=\"invalid_token\"",
-            ),
+            .header(WWW_AUTHENTICATE, "Bearer realm=\"troli\", error=\"invalid_token\""),
         ApiError::Forbidden(detail) => Parts::new(S::FORBIDDEN, "forbidden", detail),
         ApiError::RouteUnknown => Parts::new(S::NOT_FOUND, "route_unknown", "there is nothing at this path"),
         ApiError::MethodNotAllowed => Parts::new(
@@ -217,26 +193,16 @@ fn parts(error: ApiError) -> Parts {
             "precondition_required",
             "If-Match with the cart's version is needed",
         ),
-        ApiError::RateLimited { retry_after_s, per_s } => Parts::new(
-            S::TOO_MANY_REQUESTS,
-            "rate_limited",
-            "too many requests, slow down",
-        )
-        .retry_after(retry_after_s)
-        .header(
-            HeaderName::from_static("ratelimit-policy"),
-            format!("\"caller\";q={per_s};w=1"),
-        )
-        .header(
-            HeaderName::from_static("ratelimit"),
-            format!("\"caller\";r=0;t={retry_after_s}"),
-        ),
-        ApiError::Overloaded => Parts::new(
-            S::SERVICE_UNAVAILABLE,
-            "overloaded",
-            "too many requests are under way",
-        )
-        .retry_after(OVERLOAD_RETRY_AFTER_S),
+        ApiError::RateLimited { retry_after_s, per_s } => {
+            Parts::new(S::TOO_MANY_REQUESTS, "rate_limited", "too many requests, slow down")
+                .retry_after(retry_after_s)
+                .header(HeaderName::from_static("ratelimit-policy"), format!("\"caller\";q={per_s};w=1"))
+                .header(HeaderName::from_static("ratelimit"), format!("\"caller\";r=0;t={retry_after_s}"))
+        }
+        ApiError::Overloaded => {
+            Parts::new(S::SERVICE_UNAVAILABLE, "overloaded", "too many requests are under way")
+                .retry_after(OVERLOAD_RETRY_AFTER_S)
+        }
         ApiError::Cart(error) => cart_parts(error),
     }
 }
@@ -246,17 +212,12 @@ fn cart_parts(error: CartError) -> Parts {
     let detail = error.to_string();
     match error {
         CartError::Rejected(reasons) => rejection_parts(reasons),
-        CartError::CartMerged => Parts::new(
-            S::GONE,
-            "cart_merged",
-            "this guest's cart went to a user; go on as that user",
-        ),
+        CartError::CartMerged => {
+            Parts::new(S::GONE, "cart_merged", "this guest's cart went to a user; go on as that user")
+        }
         CartError::VersionMismatch(current) => Parts::new(S::PRECONDITION_FAILED, "version_mismatch", detail)
             .with("current_version", current.to_string()),
-        CartError::CartChanged {
-            current_total,
-            currency,
-        } => Parts::new(S::CONFLICT, "cart_changed", detail)
+        CartError::CartChanged { current_total, currency } => Parts::new(S::CONFLICT, "cart_changed", detail)
             .with("current_total", json!(MoneyView::new(current_total, currency.0))),
         CartError::KeyReused => Parts::new(S::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail),
         CartError::InProgress => {
@@ -277,11 +238,7 @@ fn cart_parts(error: CartError) -> Parts {
         CartError::LoopDetected => Parts::new(S::LOOP_DETECTED, "loop_detected", detail),
         CartError::Internal(what) => {
             error!(error = what, "internal error");
-            Parts::new(
-                S::INTERNAL_SERVER_ERROR,
-                "internal",
-                "something went wrong on our side",
-            )
+            Parts::new(S::INTERNAL_SERVER_ERROR, "internal", "something went wrong on our side")
         }
     }
 }
@@ -303,9 +260,7 @@ fn rejection_parts(mut reasons: Vec<Reason>) -> Parts {
         parts = parts.with("line_id", line_id);
     }
     let errors = reasons.into_iter().map(|reason| InputMistake {
-        pointer: reason
-            .line_id
-            .map_or_else(|| "#".to_owned(), |line_id| format!("#/lines/{line_id}")),
+        pointer: reason.line_id.map_or_else(|| "#".to_owned(), |line_id| format!("#/lines/{line_id}")),
         detail: format!("{}: {}", reason.code, reason.detail),
     });
     parts.errors = errors.collect();

@@ -33,7 +33,5 @@ pub(super) async fn scope<F: Future>(id: HeaderValue, request: F) -> F::Output {
 
 /// The name of the request that this task works on; empty outside of one.
 pub(super) fn current() -> String {
-    CURRENT
-        .try_with(|id| id.to_str().unwrap_or_default().to_owned())
-        .unwrap_or_default()
+    CURRENT.try_with(|id| id.to_str().unwrap_or_default().to_owned()).unwrap_or_default()
 }

@@ -31,19 +31,13 @@ impl CartAnswer<'_> {
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         let mut put = |name: HeaderName, text: String| {
-            headers.insert(
-                name,
-                HeaderValue::try_from(text).expect("our own words are visible ASCII"),
-            );
+            headers.insert(name, HeaderValue::try_from(text).expect("our own words are visible ASCII"));
         };
         put(CONTENT_TYPE, "application/json".to_owned());
         // Whoever keeps it must ask before showing it again: prices move without the cart.
         put(CACHE_CONTROL, "private, no-cache".to_owned());
         put(ETAG, format!("\"{version}\""));
-        put(
-            SET_COOKIE,
-            format!("{CART_VERSION}={version}; Path=/v1; HttpOnly; SameSite=Lax"),
-        );
+        put(SET_COOKIE, format!("{CART_VERSION}={version}; Path=/v1; HttpOnly; SameSite=Lax"));
         put(CART_VERSION, version);
         put(CART_REGION, self.region.to_owned());
         put(CART_SOURCE, self.source.as_str().to_owned());
@@ -57,9 +51,7 @@ impl CartAnswer<'_> {
 
 /// Marks an answer that was given before.
 pub(super) fn mark_replayed(response: &mut Response) {
-    response
-        .headers_mut()
-        .insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
 }
 
 /// Says where the new resource is.
@@ -70,12 +62,8 @@ pub(super) fn set_location(response: &mut Response, location: &str) {
 }
 
 fn server_timing(timing: &Timing) -> String {
-    let parts = [
-        ("cache", timing.cache),
-        ("db", timing.db),
-        ("rules", timing.rules),
-        ("forward", timing.forward),
-    ];
+    let parts =
+        [("cache", timing.cache), ("db", timing.db), ("rules", timing.rules), ("forward", timing.forward)];
     let parts = parts
         .into_iter()
         .filter_map(|(name, time)| time.map(|time| format!("{name};dur={:.3}", time.as_secs_f64() * 1000.0)));

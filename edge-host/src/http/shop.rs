@@ -100,14 +100,7 @@ pub(super) async fn new_guest(
     let guest = api.tokens.issue_guest(body.currency, now_ms());
     let guest = guest.ok_or_else(|| CartError::Internal("a guest token could not be signed".to_owned()))?;
     let expires_at = rfc3339(guest.expires_at_ms);
-    Ok((
-        StatusCode::CREATED,
-        Json(Guest {
-            guest_id: guest.principal.id,
-            token: guest.token,
-            expires_at,
-        }),
-    ))
+    Ok((StatusCode::CREATED, Json(Guest { guest_id: guest.principal.id, token: guest.token, expires_at })))
 }
 
 /// Makes a token of any user: only in a local fleet.
@@ -138,22 +131,11 @@ pub(super) async fn orders(
 ) -> Result<Json<Orders>, ApiError> {
     let limit = page.limit()?;
     let more = u32::try_from(limit + 1).unwrap_or(u32::MAX);
-    let mut orders = api
-        .service
-        .home
-        .orders(&principal, page.cursor.as_deref(), more)
-        .await?;
+    let mut orders = api.service.home.orders(&principal, page.cursor.as_deref(), more).await?;
     let full = orders.len() > limit;
     orders.truncate(limit);
-    let next_cursor = if full {
-        orders.last().map(|order| order.order_id.clone())
-    } else {
-        None
-    };
-    Ok(Json(Orders {
-        orders: orders.into_iter().map(view::order).collect(),
-        next_cursor,
-    }))
+    let next_cursor = if full { orders.last().map(|order| order.order_id.clone()) } else { None };
+    Ok(Json(Orders { orders: orders.into_iter().map(view::order).collect(), next_cursor }))
 }
 
 /// One order of the caller.
@@ -167,9 +149,7 @@ pub(super) async fn order(
     Caller(principal): Caller,
     Path(order_id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    Ok(Json(view::order(
-        api.service.home.order(&principal, &order_id).await?,
-    )))
+    Ok(Json(view::order(api.service.home.order(&principal, &order_id).await?)))
 }
 
 /// The catalogue with current prices.
@@ -188,15 +168,8 @@ pub(super) async fn items(
     let mut items = api.service.catalogue.items(page.cursor.as_deref(), limit + 1);
     let full = items.len() > limit;
     items.truncate(limit);
-    let next_cursor = if full {
-        items.last().map(|item| item.item_id.clone())
-    } else {
-        None
-    };
-    Ok(Json(Items {
-        items: items.iter().map(|item| view::item(item)).collect(),
-        next_cursor,
-    }))
+    let next_cursor = if full { items.last().map(|item| item.item_id.clone()) } else { None };
+    Ok(Json(Items { items: items.iter().map(|item| view::item(item)).collect(), next_cursor }))
 }
 
 /// One item with its current prices.
@@ -210,11 +183,7 @@ pub(super) async fn item(
     Path(item_id): Path<String>,
 ) -> Result<Json<ItemView>, ApiError> {
     api.limits.address(address)?;
-    let item = api
-        .service
-        .catalogue
-        .item(&item_id)
-        .ok_or(CartError::ItemUnknown(item_id))?;
+    let item = api.service.catalogue.item(&item_id).ok_or(CartError::ItemUnknown(item_id))?;
     Ok(Json(view::item(&item)))
 }
 
@@ -228,14 +197,8 @@ pub(super) async fn regions(
     ClientAddress(address): ClientAddress,
 ) -> Result<Json<Regions>, ApiError> {
     api.limits.address(address)?;
-    let hint = ClientHint {
-        region: None,
-        country: api.countries.country_of(address),
-    };
-    let order = api
-        .regions
-        .decide(&hint)
-        .map_err(|error| CartError::Internal(error.to_string()))?;
+    let hint = ClientHint { region: None, country: api.countries.country_of(address) };
+    let order = api.regions.decide(&hint).map_err(|error| CartError::Internal(error.to_string()))?;
     let topology = api.regions.topology();
     let view = |region: &region_router::topology::Region| RegionView {
         id: region.id.to_string(),
@@ -245,15 +208,9 @@ pub(super) async fn regions(
         home: region.id == topology.home().id,
         health: api.regions.state(region.id).0.as_str().to_owned(),
     };
-    let nearest = order
-        .first()
-        .map_or(api.config.region, |candidate| candidate.region);
+    let nearest = order.first().map_or(api.config.region, |candidate| candidate.region);
     Ok(Json(Regions {
-        regions: order
-            .iter()
-            .filter_map(|next| topology.region(next.region))
-            .map(view)
-            .collect(),
+        regions: order.iter().filter_map(|next| topology.region(next.region)).map(view).collect(),
         nearest: nearest.to_string(),
         answered_by: api.service.region.clone(),
     }))
@@ -263,10 +220,9 @@ impl Page {
     fn limit(&self) -> Result<usize, ApiError> {
         match self.limit.unwrap_or(PAGE_DEFAULT) {
             limit @ 1..=PAGE_MAX => Ok(limit),
-            _ => Err(ApiError::bad_request(
-                "limit_out_of_range",
-                format!("limit is between 1 and {PAGE_MAX}"),
-            )),
+            _ => {
+                Err(ApiError::bad_request("limit_out_of_range", format!("limit is between 1 and {PAGE_MAX}")))
+            }
         }
     }
 }

@@ -29,16 +29,8 @@ pub(super) const INTERFACE: &str = "troli:cart/rules@1.0.0";
 pub(super) const LOG: &str = "log";
 
 pub(super) fn describe(store: impl AsContextMut, instance: &Instance) -> Result<core::Manifest> {
-    let wit::Manifest {
-        name,
-        version,
-        description,
-    } = instance.troli_cart_rules().call_describe(store)?;
-    Ok(core::Manifest {
-        name,
-        version,
-        description,
-    })
+    let wit::Manifest { name, version, description } = instance.troli_cart_rules().call_describe(store)?;
+    Ok(core::Manifest { name, version, description })
 }
 
 pub(super) fn apply(
@@ -74,9 +66,7 @@ pub(super) fn quote(
     let facts = Facts::of(context);
     let items = facts.items(context);
     let rules = instance.troli_cart_rules();
-    Ok(rules
-        .call_quote(store, parts.cart(cart.currency), facts.context(context, &items))?
-        .into())
+    Ok(rules.call_quote(store, parts.cart(cart.currency), facts.context(context, &items))?.into())
 }
 
 pub(super) fn checkout(
@@ -90,9 +80,7 @@ pub(super) fn checkout(
     let items = facts.items(context);
     let rules = instance.troli_cart_rules();
     let answer = rules.call_checkout(store, parts.cart(cart.currency), facts.context(context, &items))?;
-    Ok(answer
-        .map(Into::into)
-        .map_err(|reasons| reasons.into_iter().map(Into::into).collect()))
+    Ok(answer.map(Into::into).map_err(|reasons| reasons.into_iter().map(Into::into).collect()))
 }
 
 /// A record of lists is lowered from slices, so the slices of a cart need an owner for the call.
@@ -111,11 +99,7 @@ impl<'a> CartParts<'a> {
     }
 
     fn cart(&'a self, currency: core::Currency) -> wit::CartParam<'a> {
-        wit::CartParam {
-            currency: lower_currency(currency),
-            lines: &self.lines,
-            coupons: &self.coupons,
-        }
+        wit::CartParam { currency: lower_currency(currency), lines: &self.lines, coupons: &self.coupons }
     }
 }
 
@@ -200,19 +184,12 @@ fn lower_coupon(coupon: &core::Coupon) -> wit::Coupon<'_> {
 
 fn lower_command<'a>(command: &'a core::Command, merged: &'a CartParts<'a>) -> wit::Command<'a> {
     match command {
-        core::Command::Add {
-            item_id,
-            quantity,
-            variant,
-        } => wit::Command::Add(wit::Add {
-            item_id,
-            quantity: *quantity,
-            variant,
-        }),
-        core::Command::SetQuantity { line_id, quantity } => wit::Command::SetQuantity(wit::SetQuantity {
-            line_id,
-            quantity: *quantity,
-        }),
+        core::Command::Add { item_id, quantity, variant } => {
+            wit::Command::Add(wit::Add { item_id, quantity: *quantity, variant })
+        }
+        core::Command::SetQuantity { line_id, quantity } => {
+            wit::Command::SetQuantity(wit::SetQuantity { line_id, quantity: *quantity })
+        }
         core::Command::Remove { line_id } => wit::Command::Remove(line_id),
         core::Command::Clear => wit::Command::Clear,
         core::Command::ApplyCoupon { code } => wit::Command::ApplyCoupon(code),
@@ -255,34 +232,15 @@ impl From<wit::Currency> for core::Currency {
 impl From<wit::CartResult> for core::Cart {
     fn from(cart: wit::CartResult) -> Self {
         let lines = cart.lines.into_iter().map(Into::into).collect();
-        Self {
-            currency: cart.currency.into(),
-            lines,
-            coupons: cart.coupons,
-        }
+        Self { currency: cart.currency.into(), lines, coupons: cart.coupons }
     }
 }
 
 impl From<wit::LineResult> for core::Line {
     fn from(line: wit::LineResult) -> Self {
-        let wit::LineResult {
-            line_id,
-            item_id,
-            quantity,
-            variant,
-            unit_price,
-            added_at_ms,
-            updated_at_ms,
-        } = line;
-        Self {
-            line_id,
-            item_id,
-            quantity,
-            variant,
-            unit_price,
-            added_at_ms,
-            updated_at_ms,
-        }
+        let wit::LineResult { line_id, item_id, quantity, variant, unit_price, added_at_ms, updated_at_ms } =
+            line;
+        Self { line_id, item_id, quantity, variant, unit_price, added_at_ms, updated_at_ms }
     }
 }
 
@@ -290,38 +248,18 @@ impl From<wit::Rejection> for core::Rejection {
     /// The code is all that the host goes by, so it does not matter that a standard rejection comes back as a
     /// custom one of the same code.
     fn from(rejection: wit::Rejection) -> Self {
-        let wit::Rejection {
-            code,
-            detail,
-            line_id,
-        } = rejection;
-        Self::Custom {
-            code,
-            detail,
-            line_id,
-        }
+        let wit::Rejection { code, detail, line_id } = rejection;
+        Self::Custom { code, detail, line_id }
     }
 }
 
 impl From<wit::CartQuote> for core::Quote {
     fn from(quote: wit::CartQuote) -> Self {
-        let wit::Totals {
-            subtotal,
-            discount,
-            tax,
-            tax_included,
-            total,
-        } = quote.totals;
+        let wit::Totals { subtotal, discount, tax, tax_included, total } = quote.totals;
         Self {
             lines: quote.lines.into_iter().map(Into::into).collect(),
             discounts: quote.discounts.into_iter().map(Into::into).collect(),
-            totals: core::Totals {
-                subtotal,
-                discount,
-                tax,
-                tax_included,
-                total,
-            },
+            totals: core::Totals { subtotal, discount, tax, tax_included, total },
             warnings: quote.warnings.into_iter().map(Into::into).collect(),
         }
     }
@@ -329,22 +267,8 @@ impl From<wit::CartQuote> for core::Quote {
 
 impl From<wit::QuoteLine> for core::QuoteLine {
     fn from(line: wit::QuoteLine) -> Self {
-        let wit::QuoteLine {
-            line_id,
-            current_price,
-            line_total,
-            discount,
-            tax,
-            available,
-        } = line;
-        Self {
-            line_id,
-            current_price,
-            line_total,
-            discount,
-            tax,
-            available,
-        }
+        let wit::QuoteLine { line_id, current_price, line_total, discount, tax, available } = line;
+        Self { line_id, current_price, line_total, discount, tax, available }
     }
 }
 
@@ -357,15 +281,7 @@ impl From<wit::Discount> for core::Discount {
 
 impl From<wit::Warning> for core::Warning {
     fn from(warning: wit::Warning) -> Self {
-        let wit::Warning {
-            code,
-            line_id,
-            detail,
-        } = warning;
-        Self {
-            code,
-            line_id,
-            detail,
-        }
+        let wit::Warning { code, line_id, detail } = warning;
+        Self { code, line_id, detail }
     }
 }

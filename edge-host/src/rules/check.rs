@@ -58,16 +58,10 @@ pub(super) fn quote(cart: &Cart, context: &Context, quote: &mut Quote) -> Checke
     quote.verify(cart).map_err(|fault| fault.to_string())?;
     for (quoted, line) in quote.lines.iter().zip(&cart.lines) {
         if quoted.current_price != context.item(&line.item_id).and_then(|item| item.price) {
-            return Err(format!(
-                "the current price of {} is not the catalogue's",
-                shown(&line.item_id)
-            ));
+            return Err(format!("the current price of {} is not the catalogue's", shown(&line.item_id)));
         }
         if quoted.tax > quoted.line_total - quoted.discount {
-            return Err(format!(
-                "the tax on {} is more than its price",
-                shown(&line.item_id)
-            ));
+            return Err(format!("the tax on {} is more than its price", shown(&line.item_id)));
         }
     }
     at_most(DISCOUNTS_MAX, quote.discounts.len(), "discounts")?;
@@ -79,27 +73,13 @@ pub(super) fn quote(cart: &Cart, context: &Context, quote: &mut Quote) -> Checke
         cut(&mut discount.title);
     }
     at_most(WARNINGS_MAX, quote.warnings.len(), "warnings")?;
-    let lines = if quote.warnings.is_empty() {
-        HashMap::new()
-    } else {
-        by_id(cart)
-    };
+    let lines = if quote.warnings.is_empty() { HashMap::new() } else { by_id(cart) };
     for warning in &mut quote.warnings {
         if !is_code(&warning.code) {
-            return Err(format!(
-                "{} is no warning code: lower snake case is",
-                shown(&warning.code)
-            ));
+            return Err(format!("{} is no warning code: lower snake case is", shown(&warning.code)));
         }
-        if let Some(line_id) = warning
-            .line_id
-            .as_ref()
-            .filter(|id| !lines.contains_key(id.as_str()))
-        {
-            return Err(format!(
-                "a warning is about line {}, which is not there",
-                shown(line_id)
-            ));
+        if let Some(line_id) = warning.line_id.as_ref().filter(|id| !lines.contains_key(id.as_str())) {
+            return Err(format!("a warning is about line {}, which is not there", shown(line_id)));
         }
         cut(&mut warning.detail);
     }
@@ -128,34 +108,20 @@ pub(super) fn rejections(cart: &Cart, rejections: &mut [Rejection]) -> Checked {
     }
     at_most(REJECTIONS_MAX, rejections.len(), "rejections")?;
     let lines = by_id(cart);
-    rejections
-        .iter_mut()
-        .try_for_each(|rejection| one_rejection(rejection, |id| lines.contains_key(id)))
+    rejections.iter_mut().try_for_each(|rejection| one_rejection(rejection, |id| lines.contains_key(id)))
 }
 
 /// Who the rules say they are.
 pub(super) fn manifest(manifest: &Manifest) -> Checked {
-    let Manifest {
-        name,
-        version,
-        description,
-    } = manifest;
-    if !is_made_of(name, |b| {
-        b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'
-    }) {
-        return Err(format!(
-            "the name is lower case with dashes, such as mega-sale, not {}",
-            shown(name)
-        ));
+    let Manifest { name, version, description } = manifest;
+    if !is_made_of(name, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+        return Err(format!("the name is lower case with dashes, such as mega-sale, not {}", shown(name)));
     }
     if version.is_empty()
         || version.len() > VERSION_BYTES_MAX
         || !version.bytes().all(|b| b.is_ascii_graphic())
     {
-        return Err(format!(
-            "the version is a short one, such as 1.4.0, not {}",
-            shown(version)
-        ));
+        return Err(format!("the version is a short one, such as 1.4.0, not {}", shown(version)));
     }
     if description.len() > TEXT_BYTES_MAX {
         return Err(format!("the description has at most {TEXT_BYTES_MAX} bytes"));
@@ -177,12 +143,7 @@ impl Added {
         let Command::Add { item_id, variant, .. } = command else {
             return None;
         };
-        let last = before
-            .lines
-            .iter()
-            .map(|line| line.added_at_ms)
-            .max()
-            .unwrap_or(i64::MIN);
+        let last = before.lines.iter().map(|line| line.added_at_ms).max().unwrap_or(i64::MIN);
         Some(Self {
             line_id: line_id(item_id, variant),
             price: context.item(item_id).and_then(|item| item.price),
@@ -193,10 +154,7 @@ impl Added {
 
     fn check(&self, line: &Line) -> Checked {
         if Some(line.unit_price) != self.price {
-            return Err(format!(
-                "the unit price of {} is not the catalogue's",
-                shown(&line.item_id)
-            ));
+            return Err(format!("the unit price of {} is not the catalogue's", shown(&line.item_id)));
         }
         let (from, to) = self.added_at_ms;
         if !(from..=to).contains(&line.added_at_ms) || line.updated_at_ms != self.now_ms {
@@ -213,30 +171,18 @@ fn same_promise(line: &Line, sources: [Option<&&Line>; 2], now_ms: i64) -> Check
     if !sources.clone().any(|source| source.unit_price == line.unit_price) {
         return Err(format!("the unit price of {} changed", shown(&line.item_id)));
     }
-    let added = sources
-        .clone()
-        .any(|source| source.added_at_ms == line.added_at_ms);
+    let added = sources.clone().any(|source| source.added_at_ms == line.added_at_ms);
     let updated =
         line.updated_at_ms == now_ms || sources.any(|source| source.updated_at_ms == line.updated_at_ms);
-    if added && updated {
-        Ok(())
-    } else {
-        Err(format!("the times of {} changed", shown(&line.item_id)))
-    }
+    if added && updated { Ok(()) } else { Err(format!("the times of {} changed", shown(&line.item_id))) }
 }
 
 fn one_rejection(rejection: &mut Rejection, is_known: impl Fn(&str) -> bool) -> Checked {
     if !is_code(rejection.code()) {
-        return Err(format!(
-            "{} is no rejection code: lower snake case is",
-            shown(rejection.code())
-        ));
+        return Err(format!("{} is no rejection code: lower snake case is", shown(rejection.code())));
     }
     if let Some(line_id) = rejection.line_id().filter(|id| !is_known(id)) {
-        return Err(format!(
-            "a rejection is about line {}, which is not there",
-            shown(line_id)
-        ));
+        return Err(format!("a rejection is about line {}, which is not there", shown(line_id)));
     }
     if let Rejection::Custom { detail, .. } = rejection {
         cut(detail);
@@ -253,24 +199,18 @@ fn merge_source(command: &Command) -> Option<&Cart> {
 
 fn by_id(cart: &Cart) -> HashMap<&str, &Line> {
     debug_assert!(cart.lines.len() <= limits::LINES_MAX);
-    cart.lines
-        .iter()
-        .map(|line| (line.line_id.as_str(), line))
-        .collect()
+    cart.lines.iter().map(|line| (line.line_id.as_str(), line)).collect()
 }
 
 /// `[a-z][a-z0-9_]*`
 fn is_code(code: &str) -> bool {
-    is_made_of(code, |b| {
-        b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'
-    }) && code.as_bytes()[0].is_ascii_lowercase()
+    is_made_of(code, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        && code.as_bytes()[0].is_ascii_lowercase()
 }
 
 /// Lower snake, kebab or dotted: `11.11`, `meal-set`, `spend_save`.
 fn is_label(code: &str) -> bool {
-    is_made_of(code, |b| {
-        b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-' | b'.')
-    })
+    is_made_of(code, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-' | b'.'))
 }
 
 fn is_made_of(text: &str, allowed: impl Fn(u8) -> bool) -> bool {
@@ -278,11 +218,7 @@ fn is_made_of(text: &str, allowed: impl Fn(u8) -> bool) -> bool {
 }
 
 fn at_most(max: usize, count: usize, of: &str) -> Checked {
-    if count <= max {
-        Ok(())
-    } else {
-        Err(format!("{count} {of}, and at most {max} are taken"))
-    }
+    if count <= max { Ok(()) } else { Err(format!("{count} {of}, and at most {max} are taken")) }
 }
 
 fn cut(text: &mut String) {

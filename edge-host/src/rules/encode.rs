@@ -39,17 +39,11 @@ pub fn encode(core_module: &[u8]) -> Result<Vec<u8>, EncodeError> {
         .debug_names(false)
         .validate(true)
         .module(core_module)
-        .map_err(|error| EncodeError::Module {
-            detail: format!("{error:#}"),
-        })?
+        .map_err(|error| EncodeError::Module { detail: format!("{error:#}") })?
         .encode()
-        .map_err(|error| EncodeError::World {
-            detail: format!("{error:#}"),
-        })?;
+        .map_err(|error| EncodeError::World { detail: format!("{error:#}") })?;
     if component.len() > COMPONENT_BYTES_MAX {
-        return Err(EncodeError::TooLarge {
-            bytes: component.len(),
-        });
+        return Err(EncodeError::TooLarge { bytes: component.len() });
     }
     Ok(component)
 }

@@ -62,11 +62,7 @@ pub struct Refusal {
 impl RulesHandle {
     /// A region that has no rules yet.
     pub fn empty() -> Self {
-        Self {
-            active: ArcSwapOption::empty(),
-            activated_at_ms: AtomicI64::new(0),
-            past: Mutex::default(),
-        }
+        Self { active: ArcSwapOption::empty(), activated_at_ms: AtomicI64::new(0), past: Mutex::default() }
     }
 
     /// The rules to call now. For one request: take them again for the next one.
@@ -89,12 +85,7 @@ impl RulesHandle {
     pub fn activate(&self, rules: impl Into<Arc<Rules>>, now_ms: i64) -> bool {
         let rules = rules.into();
         let mut past = self.past();
-        if self
-            .active
-            .load()
-            .as_ref()
-            .is_some_and(|active| active.revision() == rules.revision())
-        {
+        if self.active.load().as_ref().is_some_and(|active| active.revision() == rules.revision()) {
             return false;
         }
         past.previous = self.active.swap(Some(rules)).or(past.previous.take());
@@ -127,12 +118,7 @@ impl RulesHandle {
 impl Refusal {
     /// A component that [`RulesEngine::load`](super::RulesEngine::load) refused.
     pub fn new(at_ms: i64, component: &[u8], error: &LoadError) -> Self {
-        Self {
-            at_ms,
-            revision: Some(Revision::of(component)),
-            code: error.code(),
-            reason: error.explain(),
-        }
+        Self { at_ms, revision: Some(Revision::of(component)), code: error.code(), reason: error.explain() }
     }
 }
 

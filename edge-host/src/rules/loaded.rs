@@ -96,10 +96,7 @@ impl Rules {
 
 impl fmt::Debug for Rules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rules")
-            .field("revision", &self.revision)
-            .field("manifest", &self.manifest)
-            .finish()
+        f.debug_struct("Rules").field("revision", &self.revision).field("manifest", &self.manifest).finish()
     }
 }
 
@@ -113,11 +110,7 @@ pub(super) struct Calls {
 
 impl Calls {
     pub(super) fn describe(&self) -> Result<Outcome<Manifest>, RulesError> {
-        self.run(
-            0,
-            |store, instance| bindings::describe(store, instance),
-            |_| Ok(()),
-        )
+        self.run(0, |store, instance| bindings::describe(store, instance), |_| Ok(()))
     }
 
     pub(super) fn apply(
@@ -126,11 +119,7 @@ impl Calls {
         command: &Command,
         context: &Context,
     ) -> Result<Outcome<Result<Cart, Rejection>>, RulesError> {
-        let merged = if let Command::Merge { from, .. } = command {
-            from.lines.len()
-        } else {
-            0
-        };
+        let merged = if let Command::Merge { from, .. } = command { from.lines.len() } else { 0 };
         self.run(
             cart.lines.len() + merged,
             |store, instance| bindings::apply(store, instance, cart, command, context),
@@ -184,12 +173,7 @@ impl Calls {
         let Call { log, .. } = store.into_data();
         let mut value = answer.map_err(|error| failure(&error, &log))?;
         check(&mut value).map_err(|detail| RulesError::InvalidOutput { detail })?;
-        Ok(Outcome {
-            value,
-            fuel: budget - left,
-            duration: started.elapsed(),
-            log,
-        })
+        Ok(Outcome { value, fuel: budget - left, duration: started.elapsed(), log })
     }
 }
 
@@ -207,10 +191,7 @@ struct MemoryDenied;
 
 impl Call {
     fn new(memory_bytes: usize) -> Self {
-        Self {
-            memory_left: memory_bytes,
-            log: String::new(),
-        }
+        Self { memory_left: memory_bytes, log: String::new() }
     }
 
     fn log(&mut self, message: &str) {
@@ -239,18 +220,15 @@ impl ResourceLimiter for Call {
 /// Offers the one function that rules may call. It costs fuel, or a loop around it would cost the host
 /// whatever it likes.
 pub(super) fn link_log(linker: &mut Linker<Call>) -> wasmtime::Result<()> {
-    linker.root().func_wrap(
-        bindings::LOG,
-        |mut store: StoreContextMut<'_, Call>, (message,): (WasmStr,)| {
-            let text = message.to_str(&store)?;
-            let cost = LOG_FUEL + text.len() as u64;
-            let kept = text[..text.floor_char_boundary(LOG_BYTES_MAX)].to_string();
-            let left = store.get_fuel()?.saturating_sub(cost);
-            store.set_fuel(left)?;
-            store.data_mut().log(&kept);
-            Ok(())
-        },
-    )
+    linker.root().func_wrap(bindings::LOG, |mut store: StoreContextMut<'_, Call>, (message,): (WasmStr,)| {
+        let text = message.to_str(&store)?;
+        let cost = LOG_FUEL + text.len() as u64;
+        let kept = text[..text.floor_char_boundary(LOG_BYTES_MAX)].to_string();
+        let left = store.get_fuel()?.saturating_sub(cost);
+        store.set_fuel(left)?;
+        store.data_mut().log(&kept);
+        Ok(())
+    })
 }
 
 fn failure(error: &wasmtime::Error, log: &str) -> RulesError {
@@ -263,15 +241,9 @@ fn failure(error: &wasmtime::Error, log: &str) -> RulesError {
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => RulesError::OutOfFuel,
         Some(Trap::Interrupt) => RulesError::TimedOut,
-        Some(trap) if log.is_empty() => RulesError::Trapped {
-            detail: trap.to_string(),
-        },
-        Some(trap) => RulesError::Trapped {
-            detail: format!("{trap}; they logged: {}", log.trim_end()),
-        },
+        Some(trap) if log.is_empty() => RulesError::Trapped { detail: trap.to_string() },
+        Some(trap) => RulesError::Trapped { detail: format!("{trap}; they logged: {}", log.trim_end()) },
         // What is left are answers that cannot be read: pointers out of bounds, broken UTF-8, too many bytes.
-        None => RulesError::InvalidOutput {
-            detail: format!("{error:#}"),
-        },
+        None => RulesError::InvalidOutput { detail: format!("{error:#}") },
     }
 }

@@ -22,13 +22,7 @@ struct Case {
 
 /// Puts every question; a rejection is an answer.
 pub(super) fn run(calls: &Calls) -> Result<(), LoadError> {
-    for Case {
-        name,
-        cart,
-        command,
-        context,
-    } in cases()
-    {
+    for Case { name, cart, command, context } in cases() {
         twice(name, || calls.apply(&cart, &command, &context))?;
         twice(name, || calls.quote(&cart, &context))?;
         twice(name, || calls.checkout(&cart, &context))?;
@@ -43,73 +37,49 @@ fn twice<T: PartialEq>(
     let failed = |source| LoadError::SelfCheck { case, source };
     let (first, second) = (ask().map_err(failed)?, ask().map_err(failed)?);
     let same = first.value == second.value && first.fuel == second.fuel && first.log == second.log;
-    if same {
-        Ok(())
-    } else {
-        Err(LoadError::NotRepeatable { case })
-    }
+    if same { Ok(()) } else { Err(LoadError::NotRepeatable { case }) }
 }
 
 fn cases() -> Vec<Case> {
     let five = cart(Currency::Sgd, 0..5);
     let known = |cart: &Cart| context(cart.currency, 0..8);
-    let with_coupons = Cart {
-        coupons: vec!["SELFTEN".to_string(), "SELFOLD".to_string()],
-        ..five.clone()
-    };
+    let with_coupons = Cart { coupons: vec!["SELFTEN".to_string(), "SELFOLD".to_string()], ..five.clone() };
     let guest = cart(Currency::Sgd, 3..8);
     let largest = largest_cart();
     vec![
         Case {
             name: "an empty cart",
             cart: Cart::empty(Currency::Vnd),
-            command: Command::Add {
-                item_id: item_id(0),
-                quantity: 2,
-                variant: String::new(),
-            },
+            command: Command::Add { item_id: item_id(0), quantity: 2, variant: String::new() },
             context: context(Currency::Vnd, 0..8),
         },
         Case {
             name: "a cart of 5 lines",
-            command: Command::SetQuantity {
-                line_id: five.lines[1].line_id.clone(),
-                quantity: 7,
-            },
+            command: Command::SetQuantity { line_id: five.lines[1].line_id.clone(), quantity: 7 },
             context: known(&five),
             cart: five.clone(),
         },
         Case {
             name: "a cart with coupons",
-            command: Command::ApplyCoupon {
-                code: "SELFTWO".to_string(),
-            },
+            command: Command::ApplyCoupon { code: "SELFTWO".to_string() },
             context: known(&five),
             cart: with_coupons,
         },
         Case {
             name: "a merge of two carts",
-            command: Command::Merge {
-                from: guest,
-                policy: MergePolicy::Sum,
-            },
+            command: Command::Merge { from: guest, policy: MergePolicy::Sum },
             context: known(&five),
             cart: five.clone(),
         },
         Case {
             name: "a cart whose items are gone",
-            command: Command::Remove {
-                line_id: five.lines[0].line_id.clone(),
-            },
+            command: Command::Remove { line_id: five.lines[0].line_id.clone() },
             context: context(Currency::Sgd, 0..0),
             cart: five,
         },
         Case {
             name: "the largest merge, of 500 lines into 500",
-            command: Command::Merge {
-                from: largest.clone(),
-                policy: MergePolicy::Max,
-            },
+            command: Command::Merge { from: largest.clone(), policy: MergePolicy::Max },
             context: largest_context(),
             cart: largest,
         },
@@ -122,11 +92,7 @@ fn item_id(at: usize) -> String {
 
 fn cart(currency: Currency, items: std::ops::Range<usize>) -> Cart {
     let lines = items.map(|at| line(item_id(at), if at % 2 == 0 { "" } else { r#"{"size":"M"}"# }, at));
-    Cart {
-        currency,
-        lines: lines.collect(),
-        coupons: Vec::new(),
-    }
+    Cart { currency, lines: lines.collect(), coupons: Vec::new() }
 }
 
 fn line(item_id: String, variant: &str, at: usize) -> Line {
@@ -157,11 +123,7 @@ fn context(currency: Currency, items: std::ops::Range<usize>) -> Context {
     };
     let coupons = vec![
         coupon("SELFTEN", CouponKind::Percent(1000), Some(NOW_MS + DAY_MS)),
-        coupon(
-            "SELFTWO",
-            CouponKind::Amount(200 * 10_i64.pow(currency.digits())),
-            None,
-        ),
+        coupon("SELFTWO", CouponKind::Amount(200 * 10_i64.pow(currency.digits())), None),
         coupon("SELFOLD", CouponKind::OtherCurrency, Some(NOW_MS - DAY_MS)),
     ];
     Context::new(NOW_MS, "sin".to_string(), PrincipalKind::User, items, coupons)
@@ -176,11 +138,7 @@ fn item(at: usize, item_id: String, mut tags: Vec<String>) -> Item {
         price: Some(price(at) + if at % 5 == 4 { 100 } else { 0 }),
         stock: if at % 7 == 6 { 0 } else { 1000 },
         quantity_max: (at % 3 == 2).then_some(10),
-        tax_class: if at % 4 == 3 {
-            TaxClass::Zero
-        } else {
-            TaxClass::Standard
-        },
+        tax_class: if at % 4 == 3 { TaxClass::Zero } else { TaxClass::Standard },
         tags,
     }
 }
@@ -190,11 +148,7 @@ fn largest_cart() -> Cart {
     let variant = |at: usize| format!(r#"{{"n":"{at:0width$}"}}"#, width = limits::VARIANT_BYTES_MAX - 8);
     let lines = (0..limits::LINES_MAX).map(|at| line(longest_item_id(at), &variant(at), at));
     let coupons = (0..limits::COUPONS_MAX).map(|at| format!("SELF{at:0width$}", width = 60));
-    Cart {
-        currency: Currency::Myr,
-        lines: lines.collect(),
-        coupons: coupons.collect(),
-    }
+    Cart { currency: Currency::Myr, lines: lines.collect(), coupons: coupons.collect() }
 }
 
 fn longest_item_id(at: usize) -> String {
@@ -202,14 +156,8 @@ fn longest_item_id(at: usize) -> String {
 }
 
 fn largest_context() -> Context {
-    let tags = || {
-        (1..limits::TAGS_MAX)
-            .map(|tag| format!("self-check-tag-{tag}"))
-            .collect()
-    };
-    let items = (0..limits::LINES_MAX)
-        .map(|at| item(at, longest_item_id(at), tags()))
-        .collect();
+    let tags = || (1..limits::TAGS_MAX).map(|tag| format!("self-check-tag-{tag}")).collect();
+    let items = (0..limits::LINES_MAX).map(|at| item(at, longest_item_id(at), tags())).collect();
     let coupons = largest_cart().coupons.into_iter().map(|code| Coupon {
         code,
         kind: CouponKind::Percent(100),
@@ -217,11 +165,5 @@ fn largest_context() -> Context {
         ends_at_ms: Some(NOW_MS + DAY_MS),
         redemptions_left: None,
     });
-    Context::new(
-        NOW_MS,
-        "jkt".to_string(),
-        PrincipalKind::Guest,
-        items,
-        coupons.collect(),
-    )
+    Context::new(NOW_MS, "jkt".to_string(), PrincipalKind::Guest, items, coupons.collect())
 }

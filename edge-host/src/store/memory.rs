@@ -54,12 +54,10 @@ impl CartCache for MemoryCache {
     }
 
     async fn put_if_newer(&self, cart_id: &str, entry: CacheEntry) -> Result<(), StoreError> {
-        self.carts
-            .entry_by_ref(cart_id)
-            .and_compute_with(|held| match held {
-                Some(held) if !replaces(&entry, held.value()) => Op::Nop,
-                _ => Op::Put(entry.clone()),
-            });
+        self.carts.entry_by_ref(cart_id).and_compute_with(|held| match held {
+            Some(held) if !replaces(&entry, held.value()) => Op::Nop,
+            _ => Op::Put(entry.clone()),
+        });
         Ok(())
     }
 
@@ -84,9 +82,7 @@ fn weight_bytes(cart_id: &str, entry: &CacheEntry) -> u32 {
         CacheEntry::Full(record) => record.cart.lines.as_slice(),
         CacheEntry::Floor(_) => &[],
     };
-    let lines = lines
-        .iter()
-        .map(|line| LINE_OVERHEAD_BYTES + line.variant.len() + line.item_id.len());
+    let lines = lines.iter().map(|line| LINE_OVERHEAD_BYTES + line.variant.len() + line.item_id.len());
     u32::try_from(ENTRY_OVERHEAD_BYTES + cart_id.len() + lines.sum::<usize>()).unwrap_or(u32::MAX)
 }
 
@@ -95,9 +91,7 @@ struct JitteredTtl;
 impl JitteredTtl {
     /// The jitter comes from the name, so that it needs no randomness.
     fn ttl(cart_id: &str) -> Duration {
-        let spread = cart_id
-            .bytes()
-            .fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        let spread = cart_id.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
         ENTRY_TTL + ENTRY_TTL_JITTER * (spread % 1000) / 1000
     }
 }

@@ -54,22 +54,10 @@ impl SqliteStore {
             .foreign_keys(true)
             .busy_timeout(ACQUIRE_TIMEOUT);
         let pool = SqlitePoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT);
-        let writer = pool
-            .clone()
-            .max_connections(1)
-            .connect_with(options.clone())
-            .await?;
-        sqlx::migrate!("../migrations/sqlite")
-            .run(&writer)
-            .await
-            .map_err(unavailable)?;
-        let readers = pool
-            .max_connections(READERS_MAX)
-            .connect_with(options.read_only(true))
-            .await?;
-        let head: Option<i64> = sqlx::query_scalar("SELECT MAX(seq) FROM outbox")
-            .fetch_one(&readers)
-            .await?;
+        let writer = pool.clone().max_connections(1).connect_with(options.clone()).await?;
+        sqlx::migrate!("../migrations/sqlite").run(&writer).await.map_err(unavailable)?;
+        let readers = pool.max_connections(READERS_MAX).connect_with(options.read_only(true)).await?;
+        let head: Option<i64> = sqlx::query_scalar("SELECT MAX(seq) FROM outbox").fetch_one(&readers).await?;
         let store = Self {
             writer,
             readers,
@@ -101,10 +89,7 @@ impl SqliteStore {
     fn claim(&self, write: &CartWrite) -> Option<Claim> {
         let key = (write.unused.cart_id.clone(), write.idempotency_key.clone());
         let mut in_flight = self.in_flight.lock().expect("no holder of the lock can panic");
-        in_flight.insert(key.clone()).then(|| Claim {
-            in_flight: Arc::clone(&self.in_flight),
-            key,
-        })
+        in_flight.insert(key.clone()).then(|| Claim { in_flight: Arc::clone(&self.in_flight), key })
     }
 }
 
@@ -116,10 +101,7 @@ struct Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.in_flight
-            .lock()
-            .expect("no holder of the lock can panic")
-            .remove(&self.key);
+        self.in_flight.lock().expect("no holder of the lock can panic").remove(&self.key);
     }
 }
 
@@ -132,9 +114,7 @@ impl PrimaryStore for SqliteStore {
     }
 
     async fn epoch(&self) -> Result<u32, StoreError> {
-        Ok(sqlx::query_scalar("SELECT epoch FROM cluster")
-            .fetch_one(&self.readers)
-            .await?)
+        Ok(sqlx::query_scalar("SELECT epoch FROM cluster").fetch_one(&self.readers).await?)
     }
 
     async fn items(&self, item_ids: &[String]) -> Result<Vec<ItemRecord>, StoreError> {
@@ -158,11 +138,7 @@ impl PrimaryStore for SqliteStore {
         let loaded = load(&mut tx, write).await?;
         let before = loaded.cart.clone();
         let guest = loaded.guest.clone();
-        if write
-            .if_match
-            .as_ref()
-            .is_some_and(|versions| !versions.contains(&before.version))
-        {
+        if write.if_match.as_ref().is_some_and(|versions| !versions.contains(&before.version)) {
             return Ok(WriteOutcome::VersionMismatch(before.version));
         }
         let Some(commit) = decide(loaded) else {
@@ -193,10 +169,7 @@ impl PrimaryStore for SqliteStore {
             _ => {}
         }
         self.commit(tx, seq).await?;
-        Ok(WriteOutcome::Done {
-            answer: commit.answer,
-            record,
-        })
+        Ok(WriteOutcome::Done { answer: commit.answer, record })
     }
 
     async fn orders(
@@ -294,9 +267,8 @@ impl PrimaryStore for SqliteStore {
 
     async fn catalogue(&self) -> Result<CatalogueSnapshot, StoreError> {
         let mut tx = self.readers.begin().await?;
-        let (epoch, rules): (u32, Option<String>) = sqlx::query_as("SELECT epoch, active_rules FROM cluster")
-            .fetch_one(&mut *tx)
-            .await?;
+        let (epoch, rules): (u32, Option<String>) =
+            sqlx::query_as("SELECT epoch, active_rules FROM cluster").fetch_one(&mut *tx).await?;
         Ok(CatalogueSnapshot {
             seq: feed_head(&mut tx).await?,
             epoch,
@@ -316,11 +288,7 @@ impl PrimaryStore for SqliteStore {
                 .fetch_all(&mut *tx)
                 .await?;
         let event = |(seq, at_ms, change): (i64, Millis, String)| {
-            Ok(FeedEvent {
-                seq: unsigned(seq)?,
-                at_ms,
-                change: from_json(&change)?,
-            })
+            Ok(FeedEvent { seq: unsigned(seq)?, at_ms, change: from_json(&change)? })
         };
         let events: Vec<FeedEvent> = rows.into_iter().map(event).collect::<Result<_, StoreError>>()?;
         // One writer, so places become visible in order and a hole means swept rows, or another database.
@@ -344,18 +312,8 @@ impl PrimaryStore for SqliteStore {
         .bind(now_ms)
         .execute(&mut *tx)
         .await?;
-        sqlx::query("UPDATE cluster SET active_rules = ?1")
-            .bind(revision)
-            .execute(&mut *tx)
-            .await?;
-        let seq = publish(
-            &mut tx,
-            &Change::Rules {
-                revision: revision.to_owned(),
-            },
-            now_ms,
-        )
-        .await?;
+        sqlx::query("UPDATE cluster SET active_rules = ?1").bind(revision).execute(&mut *tx).await?;
+        let seq = publish(&mut tx, &Change::Rules { revision: revision.to_owned() }, now_ms).await?;
         self.commit(tx, Some(seq)).await
     }
 
@@ -376,9 +334,7 @@ impl PrimaryStore for SqliteStore {
         .fetch_all(&mut *tx)
         .await?;
         for order_id in unpaid {
-            seq = settle(&mut tx, &order_id, OrderState::Cancelled, now_ms)
-                .await?
-                .or(seq);
+            seq = settle(&mut tx, &order_id, OrderState::Cancelled, now_ms).await?.or(seq);
             swept += 1;
         }
         let expired: Vec<String> = sqlx::query_scalar(
@@ -402,21 +358,14 @@ impl PrimaryStore for SqliteStore {
 }
 
 async fn load(tx: &mut SqliteConnection, write: &CartWrite) -> Result<Loaded, StoreError> {
-    let epoch: u32 = sqlx::query_scalar("SELECT epoch FROM cluster")
-        .fetch_one(&mut *tx)
-        .await?;
+    let epoch: u32 = sqlx::query_scalar("SELECT epoch FROM cluster").fetch_one(&mut *tx).await?;
     let mut carts = Vec::new();
     for unused in std::iter::once(&write.unused).chain(write.guest.iter().map(|(_, unused)| unused)) {
-        let mut record = rows::cart(tx, &unused.cart_id)
-            .await?
-            .unwrap_or_else(|| unused.clone());
+        let mut record = rows::cart(tx, &unused.cart_id).await?.unwrap_or_else(|| unused.clone());
         record.version.epoch = epoch;
         carts.push(record);
     }
-    let lines = carts
-        .iter()
-        .flat_map(|record| &record.cart.lines)
-        .map(|line| &line.item_id);
+    let lines = carts.iter().flat_map(|record| &record.cart.lines).map(|line| &line.item_id);
     let item_ids: BTreeSet<&String> = lines.chain(&write.item_ids).collect();
     let applied = carts.iter().flat_map(|record| &record.cart.coupons);
     let codes: BTreeSet<&String> = applied.chain(&write.coupon_codes).collect();
@@ -424,12 +373,7 @@ async fn load(tx: &mut SqliteConnection, write: &CartWrite) -> Result<Loaded, St
     let coupons = rows::coupons(tx, Some(&codes)).await?;
     let mut carts = carts.into_iter();
     let cart = carts.next().expect("the cart is loaded first");
-    Ok(Loaded {
-        cart,
-        guest: carts.next(),
-        items,
-        coupons,
-    })
+    Ok(Loaded { cart, guest: carts.next(), items, coupons })
 }
 
 async fn end_guest_cart(
@@ -523,13 +467,7 @@ async fn settle(
     .bind(now_ms)
     .fetch_all(&mut *tx)
     .await?;
-    publish_facts(
-        tx,
-        &items.into_iter().collect(),
-        &coupons.into_iter().collect(),
-        now_ms,
-    )
-    .await
+    publish_facts(tx, &items.into_iter().collect(), &coupons.into_iter().collect(), now_ms).await
 }
 
 async fn publish_facts(
@@ -553,10 +491,7 @@ async fn publish_cart(
     record: &CartRecord,
     now_ms: Millis,
 ) -> Result<u64, StoreError> {
-    let change = Change::Cart {
-        cart_id: record.cart_id.clone(),
-        version: record.version,
-    };
+    let change = Change::Cart { cart_id: record.cart_id.clone(), version: record.version };
     publish(tx, &change, now_ms).await
 }
 

@@ -6,9 +6,7 @@ const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/topology.t
 
 fn serve_mistakes(args: &[&str]) -> Vec<String> {
     let cli = Cli::try_parse_from(["region-router", "serve"].iter().chain(args)).expect("known options");
-    let Command::Serve(args) = cli.command else {
-        panic!("not serve")
-    };
+    let Command::Serve(args) = cli.command else { panic!("not serve") };
     match args.parse() {
         Ok(_) => Vec::new(),
         Err(Mistakes(mistakes)) => mistakes,
@@ -17,9 +15,7 @@ fn serve_mistakes(args: &[&str]) -> Vec<String> {
 
 fn link_mistakes(args: &[&str]) -> Vec<String> {
     let cli = Cli::try_parse_from(["region-router", "link"].iter().chain(args)).expect("known options");
-    let Command::Link(args) = cli.command else {
-        panic!("not link")
-    };
+    let Command::Link(args) = cli.command else { panic!("not link") };
     match args.parse() {
         Ok(_) => Vec::new(),
         Err(Mistakes(mistakes)) => mistakes,
@@ -33,28 +29,12 @@ fn the_command_line_is_well_formed() {
 
 #[test]
 fn every_option_tells_its_variable_and_an_example() {
-    for command in Cli::command()
-        .get_subcommands()
-        .filter(|command| command.get_name() != "help")
-    {
+    for command in Cli::command().get_subcommands().filter(|command| command.get_name() != "help") {
         for option in command.get_arguments().filter(|option| option.get_id() != "help") {
-            let variable = option
-                .get_env()
-                .and_then(|name| name.to_str())
-                .unwrap_or_default();
-            assert!(
-                variable.starts_with("TROLI_"),
-                "{} of {}",
-                option.get_id(),
-                command.get_name()
-            );
+            let variable = option.get_env().and_then(|name| name.to_str()).unwrap_or_default();
+            assert!(variable.starts_with("TROLI_"), "{} of {}", option.get_id(), command.get_name());
             let help = option.get_long_help().unwrap_or_default().to_string();
-            assert!(
-                help.contains("Example: "),
-                "{} of {}",
-                option.get_id(),
-                command.get_name()
-            );
+            assert!(help.contains("Example: "), "{} of {}", option.get_id(), command.get_name());
         }
     }
 }
@@ -63,30 +43,15 @@ fn every_option_tells_its_variable_and_an_example() {
 fn the_shipped_topology_and_a_restriction_are_accepted() {
     let none: [String; 0] = [];
     assert_eq!(serve_mistakes(&["--topology", SHIPPED]), none);
-    let chosen = [
-        "--topology",
-        SHIPPED,
-        "--regions",
-        "sin,jkt,bkk",
-        "--trusted-proxies",
-        "10.0.0.0/8,::1/128",
-    ];
+    let chosen =
+        ["--topology", SHIPPED, "--regions", "sin,jkt,bkk", "--trusted-proxies", "10.0.0.0/8,::1/128"];
     assert_eq!(serve_mistakes(&chosen), none);
 }
 
 #[test]
 fn an_empty_value_is_as_good_as_none() {
     let none: [String; 0] = [];
-    let empty = [
-        "--topology",
-        SHIPPED,
-        "--regions",
-        "",
-        "--trusted-proxies",
-        "",
-        "--mmdb",
-        "",
-    ];
+    let empty = ["--topology", SHIPPED, "--regions", "", "--trusted-proxies", "", "--mmdb", ""];
     assert_eq!(serve_mistakes(&empty), none);
 }
 
@@ -119,29 +84,17 @@ fn every_mistake_of_serve_is_told_at_once() {
     ];
     assert_eq!(mistakes.len(), starts.len(), "{mistakes:#?}");
     for (mistake, start) in mistakes.iter().zip(starts) {
-        assert!(
-            mistake.starts_with(start),
-            "{mistake} does not start with {start}"
-        );
+        assert!(mistake.starts_with(start), "{mistake} does not start with {start}");
     }
-    let unreadable = serve_mistakes(&[
-        "--topology",
-        "/nowhere/topology.toml",
-        "--mmdb",
-        "/nowhere/country.mmdb",
-    ]);
+    let unreadable =
+        serve_mistakes(&["--topology", "/nowhere/topology.toml", "--mmdb", "/nowhere/country.mmdb"]);
     assert_eq!(unreadable.len(), 2, "{unreadable:#?}");
 }
 
 #[test]
 fn relays_are_listen_target_and_round_trip() {
     let none: [String; 0] = [];
-    let good = [
-        "--relay",
-        "127.0.0.1:9501=127.0.0.1:9101@13",
-        "--relay",
-        "[::1]:0=edge.example:80@0",
-    ];
+    let good = ["--relay", "127.0.0.1:9501=127.0.0.1:9101@13", "--relay", "[::1]:0=edge.example:80@0"];
     assert_eq!(link_mistakes(&good), none);
 
     let mistakes = link_mistakes(&["--relay", "9501", "--relay", "9501=9101@x"]);

@@ -27,10 +27,7 @@ fn health(topology: &Topology, up: impl Fn(RegionId) -> bool) -> Health {
 }
 
 fn hint(region: Option<&'static str>, country: Option<&str>) -> ClientHint<'static> {
-    ClientHint {
-        region,
-        country: country.map(|code| code.parse().expect("a country")),
-    }
+    ClientHint { region, country: country.map(|code| code.parse().expect("a country")) }
 }
 
 /// The whole decision in one line, the regions that are not up in brackets.
@@ -49,19 +46,11 @@ fn decided(down: &[&str], hint: ClientHint<'_>) -> String {
 
 #[test]
 fn a_country_of_ours_gets_its_own_region_first() {
-    for (country, region) in [
-        ("SG", "sin"),
-        ("MY", "kul"),
-        ("ID", "jkt"),
-        ("TH", "bkk"),
-        ("VN", "sgn"),
-        ("PH", "mnl"),
-    ] {
+    for (country, region) in
+        [("SG", "sin"), ("MY", "kul"), ("ID", "jkt"), ("TH", "bkk"), ("VN", "sgn"), ("PH", "mnl")]
+    {
         let line = decided(&[], hint(None, Some(country)));
-        assert!(
-            line.starts_with(&format!("{region}=address ")),
-            "{country}: {line}"
-        );
+        assert!(line.starts_with(&format!("{region}=address ")), "{country}: {line}");
     }
 }
 
@@ -91,10 +80,7 @@ fn an_explicit_region_that_is_down_falls_to_the_nearest_to_it() {
 #[test]
 fn with_all_down_the_order_is_that_of_all_up() {
     assert_eq!(
-        decided(
-            &["sin", "kul", "jkt", "bkk", "sgn", "mnl"],
-            hint(None, Some("PH"))
-        ),
+        decided(&["sin", "kul", "jkt", "bkk", "sgn", "mnl"], hint(None, Some("PH"))),
         "[mnl=address] [sgn=failover] [bkk=failover] [sin=failover] [kul=failover] [jkt=failover]"
     );
 }

@@ -43,15 +43,8 @@ pub(super) enum Problem {
 
 impl Problem {
     pub(super) fn region_unknown(named: RegionUnknown, topology: &Topology) -> Self {
-        let known: Vec<&str> = topology
-            .regions()
-            .iter()
-            .map(|region| region.id.as_str())
-            .collect();
-        Self::RegionUnknown {
-            named,
-            known: known.join(", "),
-        }
+        let known: Vec<&str> = topology.regions().iter().map(|region| region.id.as_str()).collect();
+        Self::RegionUnknown { named, known: known.join(", ") }
     }
 
     /// The whole answer.
@@ -68,40 +61,30 @@ impl Problem {
         let mut response = document_response(&document, "application/problem+json", request_id);
         *response.status_mut() = status;
         if let Some(after) = self.retry_after() {
-            response
-                .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from(after.as_secs()));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.as_secs()));
         }
         if let Self::MethodNotAllowed = self {
-            response
-                .headers_mut()
-                .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         }
         response
     }
 
     fn kind(&self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            Self::TargetMalformed => (
-                StatusCode::BAD_REQUEST,
-                "target_malformed",
-                "Malformed request target",
-            ),
-            Self::MethodNotAllowed => (
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
-                "Method not allowed",
-            ),
+            Self::TargetMalformed => {
+                (StatusCode::BAD_REQUEST, "target_malformed", "Malformed request target")
+            }
+            Self::MethodNotAllowed => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed")
+            }
             Self::RegionUnknown { .. } => (StatusCode::BAD_REQUEST, "region_unknown", "Unknown region"),
             Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "Body too large"),
             Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout", "Request timeout"),
             Self::BodyMalformed => (StatusCode::BAD_REQUEST, "body_malformed", "Malformed body"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded"),
-            Self::NoRegion | Self::NoAnswer => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "region_unavailable",
-                "No region available",
-            ),
+            Self::NoRegion | Self::NoAnswer => {
+                (StatusCode::SERVICE_UNAVAILABLE, "region_unavailable", "No region available")
+            }
         }
     }
 

@@ -59,12 +59,7 @@ impl AnswerBody {
         stall_deadline: Duration,
         in_flight: OwnedSemaphorePermit,
     ) -> Self {
-        Self::Streamed(Streamed {
-            body,
-            stall_deadline,
-            stall: None,
-            _in_flight: in_flight,
-        })
+        Self::Streamed(Streamed { body, stall_deadline, stall: None, _in_flight: in_flight })
     }
 }
 
@@ -86,9 +81,7 @@ impl Body for AnswerBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerBroken>>> {
         match self.get_mut() {
-            Self::Whole(body) => Pin::new(body)
-                .poll_frame(cx)
-                .map_err(|impossible| match impossible {}),
+            Self::Whole(body) => Pin::new(body).poll_frame(cx).map_err(|impossible| match impossible {}),
             Self::Streamed(streamed) => streamed.poll_frame(cx),
         }
     }
@@ -117,9 +110,7 @@ impl Streamed {
             }
             Poll::Pending => {
                 let deadline = self.stall_deadline;
-                let stall = self
-                    .stall
-                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline)));
+                let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline)));
                 stall.as_mut().poll(cx).map(|()| Some(Err(AnswerBroken::Stalled)))
             }
         }

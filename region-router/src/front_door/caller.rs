@@ -42,34 +42,20 @@ impl Caller {
                 }
             }
         }
-        Self {
-            peer,
-            peer_trusted,
-            address,
-        }
+        Self { peer, peer_trusted, address }
     }
 }
 
 fn hops_from_the_right(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let lines: Vec<&str> = headers
-        .get_all(X_FORWARDED_FOR)
-        .iter()
-        .map(|line| line.to_str().unwrap_or_default())
-        .collect();
-    lines
-        .into_iter()
-        .rev()
-        .flat_map(|line| line.rsplit(','))
-        .map(str::trim)
+    let lines: Vec<&str> =
+        headers.get_all(X_FORWARDED_FOR).iter().map(|line| line.to_str().unwrap_or_default()).collect();
+    lines.into_iter().rev().flat_map(|line| line.rsplit(',')).map(str::trim)
 }
 
 /// An address, which some proxies write with its port.
 fn parse_hop(hop: &str) -> Option<IpAddr> {
     let with_port = || hop.parse::<std::net::SocketAddr>().map(|address| address.ip());
-    hop.parse()
-        .or_else(|_| with_port())
-        .ok()
-        .map(|address: IpAddr| address.to_canonical())
+    hop.parse().or_else(|_| with_port()).ok().map(|address: IpAddr| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -83,9 +69,7 @@ mod tests {
             headers.append(X_FORWARDED_FOR, line.parse().expect("a header value"));
         }
         let trusted = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().expect("a network"));
-        Caller::identify(peer.parse().expect("an address"), &headers, &trusted)
-            .address
-            .to_string()
+        Caller::identify(peer.parse().expect("an address"), &headers, &trusted).address.to_string()
     }
 
     #[test]
@@ -100,10 +84,7 @@ mod tests {
         assert_eq!(address("10.0.0.1", &["36.64.0.1"]), "36.64.0.1");
         assert_eq!(address("::ffff:10.0.0.1", &["36.64.0.1"]), "36.64.0.1");
         assert_eq!(address("fd00::1", &["1.2.3.4, 36.64.0.1, 10.0.0.2"]), "36.64.0.1");
-        assert_eq!(
-            address("10.0.0.1", &["1.2.3.4", "36.64.0.1,10.0.0.2", "10.0.0.3"]),
-            "36.64.0.1"
-        );
+        assert_eq!(address("10.0.0.1", &["1.2.3.4", "36.64.0.1,10.0.0.2", "10.0.0.3"]), "36.64.0.1");
         assert_eq!(address("10.0.0.1", &["36.64.0.1:4711"]), "36.64.0.1");
         assert_eq!(address("10.0.0.1", &["[2001:c10::1]:4711"]), "2001:c10::1");
     }

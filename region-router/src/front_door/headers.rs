@@ -62,9 +62,7 @@ pub(super) fn to_edge(headers: &mut HeaderMap, caller: &Caller, request_id: &Hea
     let forwarded_for = forwarded_for(headers, caller);
     headers.insert(X_FORWARDED_FOR, forwarded_for);
     // This listener speaks HTTP; TLS ends at a trusted proxy before it, which says so.
-    headers
-        .entry(X_FORWARDED_PROTO)
-        .or_insert(HeaderValue::from_static("http"));
+    headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
     headers.insert(X_REQUEST_ID, request_id.clone());
 }
 
@@ -80,9 +78,7 @@ pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
     let fit = |id: &&HeaderValue| {
         let id = id.as_bytes();
         (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
-            && id
-                .iter()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+            && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
     };
     headers.get(X_REQUEST_ID).filter(fit).cloned().unwrap_or_else(|| {
         HeaderValue::from_str(&Uuid::new_v4().to_string()).expect("a UUID is visible ASCII")
@@ -126,11 +122,7 @@ mod tests {
 
     fn caller(peer_trusted: bool) -> Caller {
         let peer = "10.0.0.1".parse().expect("an address");
-        Caller {
-            peer,
-            peer_trusted,
-            address: peer,
-        }
+        Caller { peer, peer_trusted, address: peer }
     }
 
     /// All headers, a line each, in the order of their names.
@@ -155,10 +147,7 @@ mod tests {
             ("expect", "100-continue"),
             ("content-length", "7"),
             ("host", "cart.example"),
-            (
-                "traceparent",
-                "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-            ),
+            ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
         ]);
         to_edge(&mut headers, &caller(false), &HeaderValue::from_static("id"));
         assert_eq!(
@@ -186,11 +175,7 @@ mod tests {
         to_edge(&mut untrusted, &caller(false), &HeaderValue::from_static("id"));
         assert_eq!(
             written(&untrusted),
-            [
-                "x-forwarded-for: 10.0.0.1",
-                "x-forwarded-proto: http",
-                "x-request-id: id"
-            ]
+            ["x-forwarded-for: 10.0.0.1", "x-forwarded-proto: http", "x-request-id: id"]
         );
 
         let mut trusted = headers(&said);

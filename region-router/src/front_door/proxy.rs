@@ -43,16 +43,9 @@ struct Plan {
 
 impl FrontDoor {
     pub(super) fn new(config: Config) -> Self {
-        let Config {
-            topology,
-            countries,
-            mut trusted_proxies,
-            limits,
-        } = config;
+        let Config { topology, countries, mut trusted_proxies, limits } = config;
         // Peers are compared in their canonical form, so the networks have to be in theirs.
-        trusted_proxies
-            .iter_mut()
-            .for_each(|network| *network = network.trunc());
+        trusted_proxies.iter_mut().for_each(|network| *network = network.trunc());
         Self {
             upstream: Upstream::new(&topology, &limits),
             in_flight: Arc::new(Semaphore::new(limits.requests_in_flight_max)),
@@ -97,22 +90,13 @@ impl FrontDoor {
         if plan.target.path() == STATUS_PATH {
             return self.status_page(&plan, request.method(), request_id);
         }
-        let in_flight = self
-            .in_flight
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| Problem::Overloaded)?;
+        let in_flight = self.in_flight.clone().try_acquire_owned().map_err(|_| Problem::Overloaded)?;
 
         let (parts, body) = request.into_parts();
         let body = body::read_whole(body, &self.limits).await?;
         let mut headers = parts.headers;
         headers::to_edge(&mut headers, &plan.caller, request_id);
-        let outgoing = Outgoing {
-            method: parts.method,
-            target: plan.target,
-            headers,
-            body,
-        };
+        let outgoing = Outgoing { method: parts.method, target: plan.target, headers, body };
 
         let (answer, region, reason) = self.first_answer(&plan.candidates, &outgoing).await?;
         tracing::debug!(
@@ -128,10 +112,7 @@ impl FrontDoor {
     }
 
     fn plan(&self, peer: IpAddr, request: &Request<Incoming>) -> Result<Plan, Problem> {
-        let target = request
-            .uri()
-            .path_and_query()
-            .filter(|target| target.as_str().starts_with('/'));
+        let target = request.uri().path_and_query().filter(|target| target.as_str().starts_with('/'));
         let Some(target) = target.filter(|_| request.method() != Method::CONNECT) else {
             return Err(Problem::TargetMalformed);
         };
@@ -151,12 +132,7 @@ impl FrontDoor {
             Some(rest) => PathAndQuery::try_from(rest).map_err(|_| Problem::TargetMalformed)?,
             None => target.clone(),
         };
-        Ok(Plan {
-            caller,
-            country,
-            candidates,
-            target,
-        })
+        Ok(Plan { caller, country, candidates, target })
     }
 
     /// Tries region after region. See the module's description for what is sent a second time.
@@ -184,11 +160,7 @@ impl FrontDoor {
                 NoAnswer::Broken(_) | NoAnswer::Late => sent_once = true,
             }
         }
-        Err(if sent_once {
-            Problem::NoAnswer
-        } else {
-            Problem::NoRegion
-        })
+        Err(if sent_once { Problem::NoAnswer } else { Problem::NoRegion })
     }
 
     fn pass_back(

@@ -24,11 +24,7 @@ pub(super) fn take_region(target: &str) -> (Option<&str>, Option<String>) {
     if !taken {
         return (None, None);
     }
-    let rest = if kept.is_empty() {
-        path.to_owned()
-    } else {
-        format!("{path}?{}", kept.join("&"))
-    };
+    let rest = if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) };
     (region, Some(rest))
 }
 
@@ -44,13 +40,7 @@ mod tests {
 
     #[test]
     fn a_target_that_names_no_region_is_left_alone() {
-        for target in [
-            "/",
-            "/v1/items",
-            "/v1/items?",
-            "/v1/items?limit=2&&cursor=%3d",
-            "/region=sin",
-        ] {
+        for target in ["/", "/v1/items", "/v1/items?", "/v1/items?limit=2&&cursor=%3d", "/region=sin"] {
             check(target, None, None);
         }
         check("/v1/items?regional=sin&REGION=sin&%72egion=sin", None, None);
@@ -59,16 +49,8 @@ mod tests {
     #[test]
     fn the_region_is_taken_and_the_rest_stays() {
         check("/v1/items?region=sin", Some("sin"), Some("/v1/items"));
-        check(
-            "/v1/items?region=sin&limit=2",
-            Some("sin"),
-            Some("/v1/items?limit=2"),
-        );
-        check(
-            "/v1/items?a=%2F+&region=jkt&b=?&&c",
-            Some("jkt"),
-            Some("/v1/items?a=%2F+&b=?&&c"),
-        );
+        check("/v1/items?region=sin&limit=2", Some("sin"), Some("/v1/items?limit=2"));
+        check("/v1/items?a=%2F+&region=jkt&b=?&&c", Some("jkt"), Some("/v1/items?a=%2F+&b=?&&c"));
         check("/v1/items?region", Some(""), Some("/v1/items"));
     }
 

@@ -16,9 +16,7 @@ use fleet::{Answer, Fleet, Options, within};
 const IN_JAKARTA: &str = "36.64.0.1";
 
 fn with_header(mut request: Request<Full<Bytes>>, name: &'static str, value: &str) -> Request<Full<Bytes>> {
-    request
-        .headers_mut()
-        .insert(name, value.parse().expect("a header value"));
+    request.headers_mut().insert(name, value.parse().expect("a header value"));
     request
 }
 
@@ -29,11 +27,7 @@ fn with_body(mut request: Request<Full<Bytes>>, body: impl Into<Bytes>) -> Reque
 
 #[track_caller]
 fn assert_problem(answer: &Answer, status: u16, code: &str) {
-    assert_eq!(
-        (answer.status, answer.body["code"].as_str()),
-        (status, Some(code)),
-        "{answer:?}"
-    );
+    assert_eq!((answer.status, answer.body["code"].as_str()), (status, Some(code)), "{answer:?}");
     assert_eq!(answer.header("content-type"), "application/problem+json");
     assert_eq!(answer.body["type"], format!("urn:troli:problem:{code}"));
     assert_eq!(answer.body["status"], status);
@@ -66,37 +60,21 @@ async fn an_explicit_region_is_taken_from_the_query_before_the_header() {
 #[tokio::test]
 async fn an_unknown_explicit_region_is_a_mistake() {
     let fleet = Fleet::start(Options::default()).await;
-    for target in [
-        "/v1/items?region=nrt",
-        "/v1/items?region=",
-        "/v1/items?region=SIN",
-    ] {
+    for target in ["/v1/items?region=nrt", "/v1/items?region=", "/v1/items?region=SIN"] {
         assert_problem(&fleet.get(target).await, 400, "region_unknown");
     }
     let by_header = with_header(fleet.request(Method::GET, "/v1/items"), "troli-region", "mnl");
     let answer = fleet.send(by_header).await;
     assert_problem(&answer, 400, "region_unknown");
-    assert_eq!(
-        answer.body["detail"],
-        "There is no region `mnl`. The regions are sin, jkt, bkk."
-    );
+    assert_eq!(answer.body["detail"], "There is no region `mnl`. The regions are sin, jkt, bkk.");
 }
 
 #[tokio::test]
 async fn a_trusted_proxy_tells_where_the_caller_is() {
-    let options = Options {
-        trusted: vec!["127.0.0.0/8"],
-        ..Options::default()
-    };
+    let options = Options { trusted: vec!["127.0.0.0/8"], ..Options::default() };
     let fleet = Fleet::start(options).await;
-    let request = with_header(
-        fleet.request(Method::GET, "/v1/items"),
-        "x-forwarded-for",
-        IN_JAKARTA,
-    );
-    let answer = fleet
-        .send(with_header(request, "x-forwarded-proto", "https"))
-        .await;
+    let request = with_header(fleet.request(Method::GET, "/v1/items"), "x-forwarded-for", IN_JAKARTA);
+    let answer = fleet.send(with_header(request, "x-forwarded-proto", "https")).await;
     assert_eq!(answer.header("troli-region-choice"), "jkt;reason=address");
     assert_eq!(answer.seen("x-forwarded-for"), "36.64.0.1, 127.0.0.1");
     assert_eq!(answer.seen("x-forwarded-proto"), "https");
@@ -105,15 +83,9 @@ async fn a_trusted_proxy_tells_where_the_caller_is() {
 #[tokio::test]
 async fn an_untrusted_caller_is_not_believed() {
     let fleet = Fleet::start(Options::default()).await;
-    let request = with_header(
-        fleet.request(Method::GET, "/v1/items"),
-        "x-forwarded-for",
-        IN_JAKARTA,
-    );
+    let request = with_header(fleet.request(Method::GET, "/v1/items"), "x-forwarded-for", IN_JAKARTA);
     let request = with_header(request, "forwarded", "for=1.2.3.4;by=sin");
-    let answer = fleet
-        .send(with_header(request, "x-forwarded-proto", "https"))
-        .await;
+    let answer = fleet.send(with_header(request, "x-forwarded-proto", "https")).await;
     assert_eq!(answer.header("troli-region-choice"), "sin;reason=default");
     assert_eq!(answer.seen("x-forwarded-for"), "127.0.0.1");
     assert_eq!(answer.seen("x-forwarded-proto"), "http");
@@ -170,11 +142,7 @@ async fn a_body_that_is_too_large_is_refused_however_it_is_sent() {
     within(stream.read_exact(&mut status)).await.expect("an answer");
     assert_eq!(&status, b"HTTP/1.1 413");
 
-    assert_eq!(
-        fleet.region("sin").edge.asked(),
-        1,
-        "only the one that fits came here"
-    );
+    assert_eq!(fleet.region("sin").edge.asked(), 1, "only the one that fits came here");
 }
 
 #[tokio::test]
@@ -182,10 +150,7 @@ async fn answers_are_passed_on_as_they_come() {
     let fleet = Fleet::start(Options::default()).await;
     let client = Client::builder(TokioExecutor::new()).build_http();
     let request = fleet.request(Method::GET, "/stream");
-    let mut body = within(client.request(request))
-        .await
-        .expect("an answer")
-        .into_body();
+    let mut body = within(client.request(request)).await.expect("an answer").into_body();
 
     let first = within(body.frame()).await.expect("a part").expect("no error");
     assert_eq!(first.into_data().expect("data"), "first");
@@ -198,22 +163,11 @@ async fn answers_are_passed_on_as_they_come() {
 
 #[tokio::test]
 async fn the_status_page_is_the_front_doors_own() {
-    let options = Options {
-        trusted: vec!["127.0.0.1/32"],
-        ..Options::default()
-    };
+    let options = Options { trusted: vec!["127.0.0.1/32"], ..Options::default() };
     let fleet = Fleet::start(options).await;
-    let page = fleet
-        .send(with_header(
-            fleet.request(Method::GET, STATUS_PATH),
-            "x-forwarded-for",
-            IN_JAKARTA,
-        ))
-        .await;
-    assert_eq!(
-        (page.status, page.header("content-type")),
-        (200, "application/json")
-    );
+    let page =
+        fleet.send(with_header(fleet.request(Method::GET, STATUS_PATH), "x-forwarded-for", IN_JAKARTA)).await;
+    assert_eq!((page.status, page.header("content-type")), (200, "application/json"));
     assert_eq!(page.body["home"], "sin");
     assert_eq!(page.body["regions"][1]["id"], "jkt");
     assert_eq!(page.body["regions"][1]["health"], "up");
@@ -231,16 +185,8 @@ async fn an_answer_to_head_has_no_body_and_keeps_its_length() {
     let fleet = Fleet::start(Options::default()).await;
     let answer = fleet.send(fleet.request(Method::HEAD, "/v1/items")).await;
     assert_eq!(answer.status, 207);
-    assert!(
-        answer
-            .header("content-length")
-            .parse::<usize>()
-            .is_ok_and(|length| length > 0),
-        "{answer:?}"
-    );
-    let refused = fleet
-        .send(fleet.request(Method::HEAD, "/v1/items?region=nrt"))
-        .await;
+    assert!(answer.header("content-length").parse::<usize>().is_ok_and(|length| length > 0), "{answer:?}");
+    let refused = fleet.send(fleet.request(Method::HEAD, "/v1/items?region=nrt")).await;
     assert_eq!(refused.status, 400);
 }
 
@@ -249,10 +195,7 @@ async fn a_target_that_is_no_path_is_refused() {
     let fleet = Fleet::start(Options::default()).await;
     for line in ["OPTIONS * HTTP/1.1", "CONNECT cart.example:443 HTTP/1.1"] {
         let mut stream = TcpStream::connect(fleet.addr).await.expect("a connection");
-        stream
-            .write_all(format!("{line}\r\nhost: x\r\n\r\n").as_bytes())
-            .await
-            .expect("sent");
+        stream.write_all(format!("{line}\r\nhost: x\r\n\r\n").as_bytes()).await.expect("sent");
         let mut status = [0; 12];
         within(stream.read_exact(&mut status)).await.expect("an answer");
         assert_eq!(&status, b"HTTP/1.1 400", "{line}");

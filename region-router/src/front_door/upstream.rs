@@ -80,19 +80,10 @@ impl Upstream {
             .build(connector);
         let regions = topology.regions().iter().map(|region| {
             let authority = |endpoint: &crate::topology::Endpoint| {
-                endpoint
-                    .as_str()
-                    .parse()
-                    .expect("an endpoint is the authority of a URI")
+                endpoint.as_str().parse().expect("an endpoint is the authority of a URI")
             };
             let authorities = region.public.iter().map(authority).collect();
-            (
-                region.id,
-                Edges {
-                    authorities,
-                    turn: AtomicUsize::new(0),
-                },
-            )
+            (region.id, Edges { authorities, turn: AtomicUsize::new(0) })
         });
         Self {
             client,
@@ -132,11 +123,7 @@ impl Upstream {
         uri.path_and_query = Some(outgoing.target.clone());
         *request.uri_mut() = Uri::from_parts(uri).expect("it has all three parts");
 
-        let deadline = if outgoing.reads() {
-            self.read_answer_deadline
-        } else {
-            self.write_answer_deadline
-        };
+        let deadline = if outgoing.reads() { self.read_answer_deadline } else { self.write_answer_deadline };
         match tokio::time::timeout(deadline, self.client.request(request)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) if error.is_connect() => Err(NoAnswer::NotConnected),

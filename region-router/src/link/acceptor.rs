@@ -47,13 +47,7 @@ impl Acceptor {
         let reservation = shared_socket(listen)?;
         let addr = reservation.local_addr()?;
         let listener = Some(listener(addr)?);
-        Ok(Self {
-            addr,
-            target,
-            control,
-            listener,
-            _reservation: reservation,
-        })
+        Ok(Self { addr, target, control, listener, _reservation: reservation })
     }
 
     pub(super) fn addr(&self) -> SocketAddr {
@@ -107,11 +101,7 @@ async fn accept(
     let Some(listener) = listener else {
         return std::future::pending().await;
     };
-    let permit = permits
-        .clone()
-        .acquire_owned()
-        .await
-        .expect("the semaphore is never closed");
+    let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return (stream, permit),
@@ -136,9 +126,5 @@ fn shared_socket(addr: SocketAddr) -> io::Result<TcpSocket> {
 }
 
 fn socket(addr: SocketAddr) -> io::Result<TcpSocket> {
-    if addr.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }
+    if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }
 }

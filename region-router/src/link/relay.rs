@@ -64,10 +64,7 @@ async fn pass(
     control: watch::Receiver<Control>,
 ) -> io::Result<()> {
     let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
-    tokio::try_join!(
-        read(from, sender, connected_at, control.clone()),
-        write(to, receiver, control)
-    )?;
+    tokio::try_join!(read(from, sender, connected_at, control.clone()), write(to, receiver, control))?;
     Ok(())
 }
 
@@ -80,21 +77,10 @@ async fn read(
     let mut buffer = BytesMut::new();
     loop {
         buffer.reserve(CHUNK_BYTES_MAX);
-        let count = (&mut from)
-            .take(CHUNK_BYTES_MAX as u64)
-            .read_buf(&mut buffer)
-            .await?;
+        let count = (&mut from).take(CHUNK_BYTES_MAX as u64).read_buf(&mut buffer).await?;
         let due = Instant::now().max(connected_at) + control.borrow().rtt / 2;
         // The writer is gone when the other side is; its own error says why.
-        if chunks
-            .send(Chunk {
-                due,
-                bytes: buffer.split().freeze(),
-            })
-            .await
-            .is_err()
-            || count == 0
-        {
+        if chunks.send(Chunk { due, bytes: buffer.split().freeze() }).await.is_err() || count == 0 {
             return Ok(());
         }
     }
@@ -119,11 +105,7 @@ async fn write(
 }
 
 async fn wait_until_open(control: &mut watch::Receiver<Control>) {
-    if control
-        .wait_for(|control| control.mode == Mode::Open)
-        .await
-        .is_err()
-    {
+    if control.wait_for(|control| control.mode == Mode::Open).await.is_err() {
         // The link is gone, and this connection is about to be.
         std::future::pending::<()>().await;
     }

@@ -35,15 +35,11 @@ async fn link(rtt_ms: u64) -> Link {
 
 async fn link_to(target: SocketAddr, rtt_ms: u64) -> Link {
     let listen = ANY_PORT.parse().expect("an address");
-    Link::start(listen, target, Duration::from_millis(rtt_ms))
-        .await
-        .expect("a link")
+    Link::start(listen, target, Duration::from_millis(rtt_ms)).await.expect("a link")
 }
 
 async fn within<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what)
-        .await
-        .expect("it takes far too long")
+    tokio::time::timeout(PATIENCE, what).await.expect("it takes far too long")
 }
 
 async fn round_trip(stream: &mut TcpStream, text: &str) -> io::Result<String> {
@@ -55,10 +51,7 @@ async fn round_trip(stream: &mut TcpStream, text: &str) -> io::Result<String> {
 
 async fn connected(link: &Link) -> TcpStream {
     let mut stream = TcpStream::connect(link.addr()).await.expect("a connection");
-    assert_eq!(
-        within(round_trip(&mut stream, "hello")).await.expect("an echo"),
-        "hello"
-    );
+    assert_eq!(within(round_trip(&mut stream, "hello")).await.expect("an echo"), "hello");
     stream
 }
 
@@ -93,16 +86,9 @@ async fn large_streams_arrive_whole_and_in_order_and_end() {
         write.shutdown().await.expect("half-closed");
     });
     let mut received = Vec::new();
-    within(read.read_to_end(&mut received))
-        .await
-        .expect("read to the end");
+    within(read.read_to_end(&mut received)).await.expect("read to the end");
     writer.await.expect("the writer");
-    assert!(
-        received == sent,
-        "{} bytes of {} came back",
-        received.len(),
-        sent.len()
-    );
+    assert!(received == sent, "{} bytes of {} came back", received.len(), sent.len());
 }
 
 #[tokio::test]
@@ -126,9 +112,7 @@ async fn pause_holds_everything_and_restore_delivers_it() {
     let mut old = connected(&link).await;
 
     link.pause().await.expect("paused");
-    let mut new = TcpStream::connect(link.addr())
-        .await
-        .expect("a paused link takes connections");
+    let mut new = TcpStream::connect(link.addr()).await.expect("a paused link takes connections");
     old.write_all(b"old").await.expect("taken");
     new.write_all(b"new").await.expect("taken");
     // What the paused link would have delivered by now, another one has, many times over.
@@ -137,10 +121,7 @@ async fn pause_holds_everything_and_restore_delivers_it() {
         within(round_trip(&mut witness, "ping")).await.expect("an echo");
     }
     for held in [&old, &new] {
-        assert_eq!(
-            held.try_read(&mut [0; 8]).expect_err("nothing").kind(),
-            io::ErrorKind::WouldBlock
-        );
+        assert_eq!(held.try_read(&mut [0; 8]).expect_err("nothing").kind(), io::ErrorKind::WouldBlock);
     }
 
     link.restore().await.expect("restored");
@@ -172,15 +153,9 @@ async fn a_changed_round_trip_holds_for_open_connections() {
 
 #[tokio::test]
 async fn a_target_that_is_not_there_ends_the_connection() {
-    let gone = TcpListener::bind(ANY_PORT)
-        .await
-        .expect("a port")
-        .local_addr()
-        .expect("an address");
+    let gone = TcpListener::bind(ANY_PORT).await.expect("a port").local_addr().expect("an address");
     let link = link_to(gone, 0).await;
-    let mut stream = TcpStream::connect(link.addr())
-        .await
-        .expect("the link itself is there");
+    let mut stream = TcpStream::connect(link.addr()).await.expect("the link itself is there");
     assert!(within(round_trip(&mut stream, "hello")).await.is_err());
 }
 

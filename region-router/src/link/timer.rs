@@ -60,16 +60,10 @@ impl Timer {
         loop {
             let now = Instant::now();
             sleepers = match sleepers.peek() {
-                None => self
-                    .changed
-                    .wait(sleepers)
-                    .unwrap_or_else(PoisonError::into_inner),
+                None => self.changed.wait(sleepers).unwrap_or_else(PoisonError::into_inner),
                 Some(first) if first.due > now => {
                     let left = first.due - now;
-                    self.changed
-                        .wait_timeout(sleepers, left)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
+                    self.changed.wait_timeout(sleepers, left).unwrap_or_else(PoisonError::into_inner).0
                 }
                 Some(_) => {
                     let due = sleepers.pop().expect("one was just seen");
@@ -116,10 +110,7 @@ mod tests {
     #[test]
     fn the_earliest_sleeper_is_the_first_to_wake() {
         let start = Instant::now();
-        let sleeper = |ms| Sleeper {
-            due: start + Duration::from_millis(ms),
-            wake: oneshot::channel().0,
-        };
+        let sleeper = |ms| Sleeper { due: start + Duration::from_millis(ms), wake: oneshot::channel().0 };
         let mut sleepers: BinaryHeap<Sleeper> = [30, 10, 20, 0].map(sleeper).into();
         let order = std::iter::from_fn(|| sleepers.pop()).map(|sleeper| (sleeper.due - start).as_millis());
         assert_eq!(order.collect::<Vec<_>>(), [0, 10, 20, 30]);

@@ -8,14 +8,8 @@ static IPV4: &[u8] = include_bytes!("../../data/asean-ipv4.bin");
 static IPV6: &[u8] = include_bytes!("../../data/asean-ipv6.bin");
 
 /// The country byte of a record is a position in this list.
-const COUNTRIES: [Country; 6] = [
-    Country(*b"SG"),
-    Country(*b"MY"),
-    Country(*b"ID"),
-    Country(*b"TH"),
-    Country(*b"VN"),
-    Country(*b"PH"),
-];
+const COUNTRIES: [Country; 6] =
+    [Country(*b"SG"), Country(*b"MY"), Country(*b"ID"), Country(*b"TH"), Country(*b"VN"), Country(*b"PH")];
 
 pub(super) fn country_of(address: IpAddr) -> Option<Country> {
     match address {

@@ -28,9 +28,7 @@ impl Database {
     /// An entry which cannot be read says as much as one that is not there.
     pub(super) fn country_of(&self, address: IpAddr) -> Option<Country> {
         let entry = self.reader.lookup(address).ok()?;
-        PATHS
-            .iter()
-            .find_map(|path| entry.decode_path::<&str>(path).ok()??.parse().ok())
+        PATHS.iter().find_map(|path| entry.decode_path::<&str>(path).ok()??.parse().ok())
     }
 }
 

@@ -24,11 +24,7 @@ fn built_in_table_knows_well_known_networks_of_all_six() {
         ("112.198.0.1", "PH"),         // Globe
         ("::ffff:165.21.83.88", "SG"), // as a dual-stack listener sees it
     ] {
-        assert_eq!(
-            country(&Countries::BuiltIn, address).as_deref(),
-            Some(expected),
-            "{address}"
-        );
+        assert_eq!(country(&Countries::BuiltIn, address).as_deref(), Some(expected), "{address}");
     }
 }
 
@@ -64,10 +60,7 @@ fn regions_are_ordered_by_round_trip_from_the_origin() {
     let topology = shipped();
     let order = |origin: &str| -> Vec<String> {
         let origin: RegionId = origin.parse().expect("a region id");
-        nearest_to(&topology, origin)
-            .iter()
-            .map(RegionId::to_string)
-            .collect()
+        nearest_to(&topology, origin).iter().map(RegionId::to_string).collect()
     };
     assert_eq!(order("sin"), ["sin", "kul", "jkt", "sgn", "bkk", "mnl"]);
     assert_eq!(order("sgn"), ["sgn", "bkk", "kul", "sin", "mnl", "jkt"]);
@@ -100,11 +93,7 @@ fn mmdb_of_every_maker_gives_the_country() {
         assert_eq!(country(&countries, "1.2.3.4").as_deref(), Some("TH"));
         assert_eq!(country(&countries, "1.3.3.4"), None);
         assert_eq!(country(&countries, "127.0.0.1"), None);
-        assert_eq!(
-            country(&countries, "2001:c10::1"),
-            None,
-            "an IPv4 database asked for an IPv6 address"
-        );
+        assert_eq!(country(&countries, "2001:c10::1"), None, "an IPv4 database asked for an IPv6 address");
     }
     let nameless = Countries::from_mmdb(mmdb_of_1_2_0_0_16(b"\xe0")).expect("a database");
     assert_eq!(country(&nameless, "1.2.3.4"), None);
@@ -126,11 +115,7 @@ fn mmdb_of_1_2_0_0_16(entry: &[u8]) -> Vec<u8> {
     for node in 0..NODES {
         let next = if node + 1 < NODES { node + 1 } else { FIRST_ENTRY };
         let bit = prefix >> (15 - node) & 1;
-        let records = if bit == 0 {
-            [next, NOT_FOUND]
-        } else {
-            [NOT_FOUND, next]
-        };
+        let records = if bit == 0 { [next, NOT_FOUND] } else { [NOT_FOUND, next] };
         for record in records {
             file.extend_from_slice(&record.to_be_bytes()[1..]);
         }

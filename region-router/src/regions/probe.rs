@@ -53,9 +53,7 @@ pub fn probe(regions: &Arc<Regions>) -> JoinSet<()> {
 async fn probe_forever(regions: Arc<Regions>, region: RegionId, edges: Vec<Uri>, client: ProbeClient) {
     loop {
         let next = Instant::now() + jittered(PROBE_PERIOD);
-        let ready = tokio::time::timeout(PROBE_DEADLINE, any_ready(&client, &edges))
-            .await
-            .unwrap_or(false);
+        let ready = tokio::time::timeout(PROBE_DEADLINE, any_ready(&client, &edges)).await.unwrap_or(false);
         regions.record(region, if ready { Probe::Ready } else { Probe::Failed });
         tokio::time::sleep_until(next).await;
     }
@@ -81,17 +79,11 @@ async fn ready(client: &ProbeClient, edge: Uri) -> bool {
         return false;
     };
     let ready = answer.status().is_success();
-    ready
-        && Limited::new(answer.into_body(), PROBE_BODY_BYTES_MAX)
-            .collect()
-            .await
-            .is_ok()
+    ready && Limited::new(answer.into_body(), PROBE_BODY_BYTES_MAX).collect().await.is_ok()
 }
 
 fn ready_uri(endpoint: &Endpoint) -> Uri {
-    format!("http://{endpoint}/readyz")
-        .parse()
-        .expect("an endpoint is the authority of a URI")
+    format!("http://{endpoint}/readyz").parse().expect("an endpoint is the authority of a URI")
 }
 
 /// Scatter needs no quality: the standard library's hasher keys are random enough.
@@ -109,10 +101,7 @@ mod tests {
     fn periods_scatter_around_their_length() {
         for _ in 0..1000 {
             let period = jittered(PROBE_PERIOD);
-            assert!(
-                period >= PROBE_PERIOD * 9 / 10 && period < PROBE_PERIOD * 11 / 10,
-                "{period:?}"
-            );
+            assert!(period >= PROBE_PERIOD * 9 / 10 && period < PROBE_PERIOD * 11 / 10, "{period:?}");
         }
     }
 }

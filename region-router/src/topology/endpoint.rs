@@ -19,15 +19,11 @@ impl FromStr for Endpoint {
     type Err = EndpointMalformed;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let malformed = || EndpointMalformed {
-            text: text.to_owned(),
-        };
+        let malformed = || EndpointMalformed { text: text.to_owned() };
         let (host, port) = text.rsplit_once(':').ok_or_else(malformed)?;
         let port_known = port.parse::<u16>().is_ok_and(|port| port != 0) && !port.starts_with('+');
         if port_known && host_known(host) {
-            Ok(Self {
-                authority: text.to_owned(),
-            })
+            Ok(Self { authority: text.to_owned() })
         } else {
             Err(malformed())
         }
@@ -36,9 +32,7 @@ impl FromStr for Endpoint {
 
 impl From<SocketAddr> for Endpoint {
     fn from(address: SocketAddr) -> Self {
-        Self {
-            authority: address.to_string(),
-        }
+        Self { authority: address.to_string() }
     }
 }
 
@@ -65,9 +59,7 @@ fn host_known(host: &str) -> bool {
         (1..=63).contains(&label.len())
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
     };
     host.len() <= 253 && host.split('.').all(label_known)
 }

@@ -23,19 +23,13 @@ impl TopologyErrors {
 
     /// Succeeds when there are no mistakes.
     pub(super) fn none_in(mistakes: Vec<TopologyError>) -> Result<(), Self> {
-        if mistakes.is_empty() {
-            Ok(())
-        } else {
-            Err(Self::of(mistakes))
-        }
+        if mistakes.is_empty() { Ok(()) } else { Err(Self::of(mistakes)) }
     }
 }
 
 impl From<TopologyError> for TopologyErrors {
     fn from(mistake: TopologyError) -> Self {
-        Self {
-            mistakes: vec![mistake],
-        }
+        Self { mistakes: vec![mistake] }
     }
 }
 

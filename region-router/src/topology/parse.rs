@@ -33,9 +33,8 @@ struct FileRegion {
 }
 
 pub(super) fn parse(text: &str) -> Result<Topology, TopologyErrors> {
-    let file: File = toml::from_str(text).map_err(|error| TopologyError::Syntax {
-        reason: error.to_string(),
-    })?;
+    let file: File =
+        toml::from_str(text).map_err(|error| TopologyError::Syntax { reason: error.to_string() })?;
     let mut mistakes = Vec::new();
 
     let written = file.region.len();
@@ -44,21 +43,13 @@ pub(super) fn parse(text: &str) -> Result<Topology, TopologyErrors> {
     let complete = regions.len() == written;
     let round_trips_ms = round_trips(&file.round_trips_assumed_ms, &regions, complete, &mut mistakes);
     let home = home(file.home, &regions, complete, &mut mistakes);
-    let currency_default = present(
-        "topology",
-        "currency_default",
-        file.currency_default,
-        &mut mistakes,
-    )
-    .and_then(|text| currency("currency_default", text, &mut mistakes));
+    let currency_default = present("topology", "currency_default", file.currency_default, &mut mistakes)
+        .and_then(|text| currency("currency_default", text, &mut mistakes));
 
     match (home, currency_default) {
-        (Some(home), Some(currency_default)) if mistakes.is_empty() => Ok(Topology {
-            home,
-            currency_default,
-            regions,
-            round_trips_ms,
-        }),
+        (Some(home), Some(currency_default)) if mistakes.is_empty() => {
+            Ok(Topology { home, currency_default, regions, round_trips_ms })
+        }
         _ => Err(TopologyErrors::of(mistakes)),
     }
 }
@@ -99,10 +90,7 @@ fn regions(written: Vec<FileRegion>, mistakes: &mut Vec<TopologyError>) -> Vec<R
         for endpoint in region.public.iter().chain(&region.internal) {
             if endpoints_seen.contains(endpoint) {
                 let endpoint = endpoint.to_string();
-                mistakes.push(TopologyError::EndpointTwice {
-                    place: place.clone(),
-                    endpoint,
-                });
+                mistakes.push(TopologyError::EndpointTwice { place: place.clone(), endpoint });
             } else {
                 endpoints_seen.push(endpoint.clone());
             }
@@ -117,13 +105,7 @@ fn parse_region(place: &str, written: FileRegion, mistakes: &mut Vec<TopologyErr
     let name = present(place, "name", written.name, mistakes);
     let country = present(place, "country", written.country, mistakes).and_then(|text| {
         text.parse()
-            .map_err(|reason| {
-                mistakes.push(TopologyError::Country {
-                    place: place.to_owned(),
-                    text,
-                    reason,
-                })
-            })
+            .map_err(|reason| mistakes.push(TopologyError::Country { place: place.to_owned(), text, reason }))
             .ok()
     });
     let currency = present(place, "currency", written.currency, mistakes)
@@ -151,34 +133,22 @@ fn round_trips(
     let position = |code: &str| regions.iter().position(|region| region.id.as_str() == code);
     let mut table: Vec<Option<u32>> = vec![None; width * width];
     for (key, &ms) in written {
-        let pair = key
-            .split_once('-')
-            .and_then(|(a, b)| Some((position(a)?, position(b)?)));
+        let pair = key.split_once('-').and_then(|(a, b)| Some((position(a)?, position(b)?)));
         let Some((a, b)) = pair.filter(|(a, b)| a != b) else {
             if complete {
                 mistakes.push(TopologyError::RoundTripKey { key: key.clone() });
             }
             continue;
         };
-        let Some(in_range) = u32::try_from(ms)
-            .ok()
-            .filter(|ms| (1..=ROUND_TRIP_MS_MAX).contains(ms))
-        else {
-            mistakes.push(TopologyError::RoundTripRange {
-                key: key.clone(),
-                ms,
-                max: ROUND_TRIP_MS_MAX,
-            });
+        let Some(in_range) = u32::try_from(ms).ok().filter(|ms| (1..=ROUND_TRIP_MS_MAX).contains(ms)) else {
+            mistakes.push(TopologyError::RoundTripRange { key: key.clone(), ms, max: ROUND_TRIP_MS_MAX });
             // A number is there, so it is not missing as well.
             table[a * width + b] = Some(0);
             table[b * width + a] = Some(0);
             continue;
         };
         if table[a * width + b].is_some() {
-            mistakes.push(TopologyError::RoundTripTwice {
-                a: regions[a].id,
-                b: regions[b].id,
-            });
+            mistakes.push(TopologyError::RoundTripTwice { a: regions[a].id, b: regions[b].id });
         }
         table[a * width + b] = Some(in_range);
         table[b * width + a] = Some(in_range);
@@ -186,10 +156,7 @@ fn round_trips(
     for a in 0..width {
         for b in a + 1..width {
             if table[a * width + b].is_none() {
-                mistakes.push(TopologyError::RoundTripMissing {
-                    a: regions[a].id,
-                    b: regions[b].id,
-                });
+                mistakes.push(TopologyError::RoundTripMissing { a: regions[a].id, b: regions[b].id });
             }
         }
     }
@@ -203,35 +170,20 @@ fn present<T>(
     mistakes: &mut Vec<TopologyError>,
 ) -> Option<T> {
     if written.is_none() {
-        mistakes.push(TopologyError::FieldMissing {
-            place: place.to_owned(),
-            field,
-        });
+        mistakes.push(TopologyError::FieldMissing { place: place.to_owned(), field });
     }
     written
 }
 
 fn region_id(place: &str, text: String, mistakes: &mut Vec<TopologyError>) -> Option<RegionId> {
     text.parse()
-        .map_err(|reason| {
-            mistakes.push(TopologyError::RegionId {
-                place: place.to_owned(),
-                text,
-                reason,
-            })
-        })
+        .map_err(|reason| mistakes.push(TopologyError::RegionId { place: place.to_owned(), text, reason }))
         .ok()
 }
 
 fn currency(place: &str, text: String, mistakes: &mut Vec<TopologyError>) -> Option<CurrencyCode> {
     text.parse()
-        .map_err(|reason| {
-            mistakes.push(TopologyError::Currency {
-                place: place.to_owned(),
-                text,
-                reason,
-            })
-        })
+        .map_err(|reason| mistakes.push(TopologyError::Currency { place: place.to_owned(), text, reason }))
         .ok()
 }
 
@@ -243,10 +195,7 @@ fn endpoints(
 ) -> Option<Vec<Endpoint>> {
     let written = present(place, field, written, mistakes)?;
     if written.is_empty() {
-        mistakes.push(TopologyError::NoEndpoints {
-            place: place.to_owned(),
-            field,
-        });
+        mistakes.push(TopologyError::NoEndpoints { place: place.to_owned(), field });
         return None;
     }
     let count = written.len();
@@ -254,10 +203,7 @@ fn endpoints(
     for text in written {
         match text.parse() {
             Ok(endpoint) => endpoints.push(endpoint),
-            Err(reason) => mistakes.push(TopologyError::Endpoint {
-                place: place.to_owned(),
-                reason,
-            }),
+            Err(reason) => mistakes.push(TopologyError::Endpoint { place: place.to_owned(), reason }),
         }
     }
     (endpoints.len() == count).then_some(endpoints)

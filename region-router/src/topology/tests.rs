@@ -14,11 +14,7 @@ fn shipped_topology_has_six_regions_and_the_assumed_round_trips() {
 
     assert_eq!(topology.home().id, id("sin"));
     assert_eq!(topology.currency_default().as_str(), "SGD");
-    let ids: Vec<String> = topology
-        .regions()
-        .iter()
-        .map(|region| region.id.to_string())
-        .collect();
+    let ids: Vec<String> = topology.regions().iter().map(|region| region.id.to_string()).collect();
     assert_eq!(ids, ["sin", "kul", "jkt", "bkk", "sgn", "mnl"]);
     assert_eq!(topology.rtt_ms(id("sin"), id("kul")), Some(5));
     assert_eq!(topology.rtt_ms(id("mnl"), id("jkt")), Some(41));
@@ -39,15 +35,9 @@ fn shipped_internal_ports_are_the_public_ones_plus_1000() {
 #[test]
 fn restricted_topology_keeps_order_home_and_round_trips() {
     let topology = Topology::parse(SHIPPED).expect("the shipped topology");
-    let restricted = topology
-        .restricted_to(&[id("bkk"), id("sin"), id("jkt")])
-        .expect("home is among them");
+    let restricted = topology.restricted_to(&[id("bkk"), id("sin"), id("jkt")]).expect("home is among them");
 
-    let ids: Vec<&str> = restricted
-        .regions()
-        .iter()
-        .map(|region| region.id.as_str())
-        .collect();
+    let ids: Vec<&str> = restricted.regions().iter().map(|region| region.id.as_str()).collect();
     assert_eq!(ids, ["sin", "jkt", "bkk"]);
     assert_eq!(restricted.home().id, id("sin"));
     assert_eq!(restricted.rtt_ms(id("bkk"), id("jkt")), Some(34));
@@ -57,9 +47,7 @@ fn restricted_topology_keeps_order_home_and_round_trips() {
 #[test]
 fn restriction_reports_every_mistake() {
     let topology = Topology::parse(SHIPPED).expect("the shipped topology");
-    let refused = topology
-        .restricted_to(&[id("jkt"), id("jkt"), id("nrt")])
-        .expect_err("three mistakes");
+    let refused = topology.restricted_to(&[id("jkt"), id("jkt"), id("nrt")]).expect_err("three mistakes");
     assert_eq!(
         refused.to_string(),
         "region jkt is given twice\n\
@@ -109,10 +97,7 @@ fn every_pair_has_one_round_trip() {
         assert_ne!(text, SHIPPED);
         Topology::parse(&text).expect_err("a mistake").to_string()
     };
-    assert_eq!(
-        change("sin-kul = 5", ""),
-        "the round trip between sin and kul is missing"
-    );
+    assert_eq!(change("sin-kul = 5", ""), "the round trip between sin and kul is missing");
     assert_eq!(
         change("sin-kul = 5", "sin-kul = 0"),
         "round trip `sin-kul`: 0 is not from 1 to 1000 milliseconds"
@@ -131,10 +116,7 @@ fn every_pair_has_one_round_trip() {
 #[test]
 fn the_same_region_or_address_twice_is_a_mistake() {
     let twice = SHIPPED.replace("id = \"kul\"", "id = \"sin\"");
-    assert_eq!(
-        Topology::parse(&twice).expect_err("a mistake").to_string(),
-        "region sin is given twice"
-    );
+    assert_eq!(Topology::parse(&twice).expect_err("a mistake").to_string(), "region sin is given twice");
 
     let shared = SHIPPED.replace("127.0.0.1:9102", "127.0.0.1:8101");
     assert_eq!(
@@ -155,10 +137,7 @@ fn text_that_is_not_toml_has_one_mistake() {
 fn region_ids_have_one_spelling() {
     for good in ["sin", "jkt", "ap2", "singapor"] {
         assert_eq!(id(good).as_str(), good);
-        assert_eq!(
-            format!("{:?} {:>9}", id(good), id(good)),
-            format!("{good} {good:>9}")
-        );
+        assert_eq!(format!("{:?} {:>9}", id(good), id(good)), format!("{good} {good:>9}"));
     }
     for bad in ["", "s", "SIN", "2ap", "ap-1", "singapore", "sín", "sin ", "a\0"] {
         assert!(bad.parse::<RegionId>().is_err(), "{bad:?}");
@@ -168,26 +147,11 @@ fn region_ids_have_one_spelling() {
 
 #[test]
 fn endpoints_are_host_and_port() {
-    for good in [
-        "127.0.0.1:8101",
-        "[::1]:8101",
-        "edge.sin.example:443",
-        "localhost:1",
-    ] {
+    for good in ["127.0.0.1:8101", "[::1]:8101", "edge.sin.example:443", "localhost:1"] {
         assert_eq!(good.parse::<Endpoint>().expect("an endpoint").as_str(), good);
     }
-    for bad in [
-        "",
-        "8101",
-        "host",
-        "host:",
-        "host:0",
-        "host:+1",
-        "host:65536",
-        "::1:80",
-        "[::1:80",
-        "a b:1",
-    ] {
+    for bad in ["", "8101", "host", "host:", "host:0", "host:+1", "host:65536", "::1:80", "[::1:80", "a b:1"]
+    {
         assert!(bad.parse::<Endpoint>().is_err(), "{bad:?}");
     }
     for bad in ["-a:1", "a..b:1", "a/b:1", "user@host:1"] {

@@ -52,47 +52,15 @@ impl From<core::Cart> for wit::Cart {
 
 impl From<wit::Line> for core::Line {
     fn from(line: wit::Line) -> Self {
-        let wit::Line {
-            line_id,
-            item_id,
-            quantity,
-            variant,
-            unit_price,
-            added_at_ms,
-            updated_at_ms,
-        } = line;
-        Self {
-            line_id,
-            item_id,
-            quantity,
-            variant,
-            unit_price,
-            added_at_ms,
-            updated_at_ms,
-        }
+        let wit::Line { line_id, item_id, quantity, variant, unit_price, added_at_ms, updated_at_ms } = line;
+        Self { line_id, item_id, quantity, variant, unit_price, added_at_ms, updated_at_ms }
     }
 }
 
 impl From<core::Line> for wit::Line {
     fn from(line: core::Line) -> Self {
-        let core::Line {
-            line_id,
-            item_id,
-            quantity,
-            variant,
-            unit_price,
-            added_at_ms,
-            updated_at_ms,
-        } = line;
-        Self {
-            line_id,
-            item_id,
-            quantity,
-            variant,
-            unit_price,
-            added_at_ms,
-            updated_at_ms,
-        }
+        let core::Line { line_id, item_id, quantity, variant, unit_price, added_at_ms, updated_at_ms } = line;
+        Self { line_id, item_id, quantity, variant, unit_price, added_at_ms, updated_at_ms }
     }
 }
 
@@ -143,15 +111,12 @@ impl From<wit::Coupon> for core::Coupon {
 impl From<wit::Command> for core::Command {
     fn from(command: wit::Command) -> Self {
         match command {
-            wit::Command::Add(add) => Self::Add {
-                item_id: add.item_id,
-                quantity: add.quantity,
-                variant: add.variant,
-            },
-            wit::Command::SetQuantity(set) => Self::SetQuantity {
-                line_id: set.line_id,
-                quantity: set.quantity,
-            },
+            wit::Command::Add(add) => {
+                Self::Add { item_id: add.item_id, quantity: add.quantity, variant: add.variant }
+            }
+            wit::Command::SetQuantity(set) => {
+                Self::SetQuantity { line_id: set.line_id, quantity: set.quantity }
+            }
             wit::Command::Remove(line_id) => Self::Remove { line_id },
             wit::Command::Clear => Self::Clear,
             wit::Command::ApplyCoupon(code) => Self::ApplyCoupon { code },
@@ -180,23 +145,11 @@ impl From<core::Rejection> for wit::Rejection {
 
 impl From<core::Quote> for wit::CartQuote {
     fn from(quote: core::Quote) -> Self {
-        let core::Totals {
-            subtotal,
-            discount,
-            tax,
-            tax_included,
-            total,
-        } = quote.totals;
+        let core::Totals { subtotal, discount, tax, tax_included, total } = quote.totals;
         Self {
             lines: quote.lines.into_iter().map(Into::into).collect(),
             discounts: quote.discounts.into_iter().map(Into::into).collect(),
-            totals: wit::Totals {
-                subtotal,
-                discount,
-                tax,
-                tax_included,
-                total,
-            },
+            totals: wit::Totals { subtotal, discount, tax, tax_included, total },
             warnings: quote.warnings.into_iter().map(Into::into).collect(),
         }
     }
@@ -204,22 +157,8 @@ impl From<core::Quote> for wit::CartQuote {
 
 impl From<core::QuoteLine> for wit::QuoteLine {
     fn from(line: core::QuoteLine) -> Self {
-        let core::QuoteLine {
-            line_id,
-            current_price,
-            line_total,
-            discount,
-            tax,
-            available,
-        } = line;
-        Self {
-            line_id,
-            current_price,
-            line_total,
-            discount,
-            tax,
-            available,
-        }
+        let core::QuoteLine { line_id, current_price, line_total, discount, tax, available } = line;
+        Self { line_id, current_price, line_total, discount, tax, available }
     }
 }
 
@@ -232,30 +171,14 @@ impl From<core::Discount> for wit::Discount {
 
 impl From<core::Warning> for wit::Warning {
     fn from(warning: core::Warning) -> Self {
-        let core::Warning {
-            code,
-            line_id,
-            detail,
-        } = warning;
-        Self {
-            code,
-            line_id,
-            detail,
-        }
+        let core::Warning { code, line_id, detail } = warning;
+        Self { code, line_id, detail }
     }
 }
 
 impl From<core::Manifest> for wit::Manifest {
     fn from(manifest: core::Manifest) -> Self {
-        let core::Manifest {
-            name,
-            version,
-            description,
-        } = manifest;
-        Self {
-            name,
-            version,
-            description,
-        }
+        let core::Manifest { name, version, description } = manifest;
+        Self { name, version, description }
     }
 }

@@ -51,9 +51,7 @@ impl<R: CartRules + Default + 'static> wit::Guest for Adapter<R> {
 
     fn checkout(cart: wit::Cart, context: wit::Context) -> Result<wit::CartQuote, Vec<wit::Rejection>> {
         let answer = R::default().checkout(&cart.into(), &context.into());
-        answer
-            .map(Into::into)
-            .map_err(|reasons| reasons.into_iter().map(Into::into).collect())
+        answer.map(Into::into).map_err(|reasons| reasons.into_iter().map(Into::into).collect())
     }
 
     fn describe() -> wit::Manifest {

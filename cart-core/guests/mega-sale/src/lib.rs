@@ -21,12 +21,7 @@ impl CartRules for MegaSale {
     fn promotions(&self, cart: &Cart, context: &Context) -> Vec<Promotion> {
         let mut promotions = StandardRules.promotions(cart, context);
         promotions.push(percent_off("mega-20", "Mega deal: 20 % off", Some("mega"), 2000));
-        promotions.push(percent_off(
-            "11.11",
-            "11.11 mega sale: 11 % off everything",
-            None,
-            1100,
-        ));
+        promotions.push(percent_off("11.11", "11.11 mega sale: 11 % off everything", None, 1100));
         promotions
     }
 }

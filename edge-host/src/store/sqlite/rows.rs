@@ -37,35 +37,16 @@ pub(super) async fn cart(tx: &mut SqliteConnection, cart_id: &str) -> Result<Opt
         .ok_or_else(|| StoreError::Corrupt(format!("unknown currency {currency}")))?;
     Ok(Some(CartRecord {
         cart_id: cart_id.to_owned(),
-        state: if state == CartState::Merged.as_str() {
-            CartState::Merged
-        } else {
-            CartState::Active
-        },
-        version: CartVersion {
-            epoch,
-            version: unsigned(version)?,
-        },
-        cart: Cart {
-            currency,
-            lines: lines.into_iter().map(line).collect(),
-            coupons: from_json(&coupons)?,
-        },
+        state: if state == CartState::Merged.as_str() { CartState::Merged } else { CartState::Active },
+        version: CartVersion { epoch, version: unsigned(version)? },
+        cart: Cart { currency, lines: lines.into_iter().map(line).collect(), coupons: from_json(&coupons)? },
         updated_at_ms: Some(updated_at),
         expires_at_ms: Some(expires_at),
     }))
 }
 
 fn line((line_id, item_id, quantity, unit_price, variant, added_at_ms, updated_at_ms): LineRow) -> Line {
-    Line {
-        line_id,
-        item_id,
-        quantity,
-        variant,
-        unit_price,
-        added_at_ms,
-        updated_at_ms,
-    }
+    Line { line_id, item_id, quantity, variant, unit_price, added_at_ms, updated_at_ms }
 }
 
 /// Writes the header, and of the lines only those that differ.
@@ -111,10 +92,7 @@ pub(super) async fn save_expired_cart(
     .bind(i64::MAX)
     .execute(&mut *tx)
     .await?;
-    sqlx::query("DELETE FROM cart_items WHERE cart_id = ?1")
-        .bind(&emptied.cart_id)
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query("DELETE FROM cart_items WHERE cart_id = ?1").bind(&emptied.cart_id).execute(&mut *tx).await?;
     Ok(())
 }
 
@@ -124,10 +102,7 @@ async fn save_lines(
     before: &[Line],
     after: &[Line],
 ) -> Result<(), StoreError> {
-    for line in before
-        .iter()
-        .filter(|line| !after.iter().any(|kept| kept.line_id == line.line_id))
-    {
+    for line in before.iter().filter(|line| !after.iter().any(|kept| kept.line_id == line.line_id)) {
         sqlx::query("DELETE FROM cart_items WHERE cart_id = ?1 AND line_id = ?2")
             .bind(cart_id)
             .bind(&line.line_id)
@@ -169,16 +144,7 @@ pub(super) async fn items(
     .await?;
     let record = |(item_id, title, prices, stock, quantity_max, tax_zero, tags, changed_at_ms): Row| {
         let (prices, tags) = (from_json(&prices)?, from_json(&tags)?);
-        Ok(ItemRecord {
-            item_id,
-            title,
-            prices,
-            stock,
-            quantity_max,
-            tax_zero,
-            tags,
-            changed_at_ms,
-        })
+        Ok(ItemRecord { item_id, title, prices, stock, quantity_max, tax_zero, tags, changed_at_ms })
     };
     rows.into_iter().map(record).collect()
 }
@@ -188,15 +154,7 @@ pub(super) async fn coupons(
     tx: &mut SqliteConnection,
     only: Option<&BTreeSet<&String>>,
 ) -> Result<Vec<CouponRecord>, StoreError> {
-    type Row = (
-        String,
-        String,
-        Option<Millis>,
-        Option<Millis>,
-        Option<u32>,
-        u32,
-        Millis,
-    );
+    type Row = (String, String, Option<Millis>, Option<Millis>, Option<u32>, u32, Millis);
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT code, value, starts_at, ends_at, redemptions_max, redemptions, changed_at FROM coupons
          WHERE ?1 IS NULL OR code IN (SELECT value FROM json_each(?1))",
@@ -231,8 +189,7 @@ pub(super) async fn answer(
             .bind(key)
             .fetch_optional(tx)
             .await?;
-    row.map(|(fingerprint, answer)| Ok((fingerprint, from_json(&answer)?)))
-        .transpose()
+    row.map(|(fingerprint, answer)| Ok((fingerprint, from_json(&answer)?))).transpose()
 }
 
 pub(super) async fn insert_answer(
@@ -324,9 +281,5 @@ pub(super) fn order(
 ) -> Result<OrderRecord, StoreError> {
     let state = OrderState::from_word(&state)
         .ok_or_else(|| StoreError::Corrupt(format!("unknown order state {state}")))?;
-    Ok(OrderRecord {
-        order_id,
-        state,
-        document: from_json(&document)?,
-    })
+    Ok(OrderRecord { order_id, state, document: from_json(&document)? })
 }

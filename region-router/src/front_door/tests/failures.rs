@@ -66,19 +66,12 @@ async fn a_silent_region_is_found_out_by_its_probes() {
     let fleet = Fleet::start(Options::default()).await;
     fleet.region("sin").internal.pause().await.expect("paused");
     fleet.wait_until("sin", "down").await;
-    assert_eq!(
-        fleet.get("/v1/items").await.header("troli-region-choice"),
-        "jkt;reason=failover"
-    );
+    assert_eq!(fleet.get("/v1/items").await.header("troli-region-choice"), "jkt;reason=failover");
 }
 
 #[tokio::test]
 async fn a_request_without_an_answer_is_repeated_only_where_that_is_harmless() {
-    let fleet = Fleet::start(Options {
-        hang_up: vec!["sin"],
-        ..Options::default()
-    })
-    .await;
+    let fleet = Fleet::start(Options { hang_up: vec!["sin"], ..Options::default() }).await;
 
     let read = fleet.get("/v1/items").await;
     assert_eq!(read.header("troli-region-choice"), "jkt;reason=failover");
@@ -97,11 +90,7 @@ async fn a_request_without_an_answer_is_repeated_only_where_that_is_harmless() {
 
 #[tokio::test]
 async fn a_request_is_repeated_once_and_not_again() {
-    let fleet = Fleet::start(Options {
-        hang_up: vec!["sin", "jkt"],
-        ..Options::default()
-    })
-    .await;
+    let fleet = Fleet::start(Options { hang_up: vec!["sin", "jkt"], ..Options::default() }).await;
     assert_problem(&fleet.get("/v1/items").await, 503, "region_unavailable");
     assert_eq!(fleet.region("sin").edge.asked(), 1);
     assert_eq!(fleet.region("jkt").edge.asked(), 1);
@@ -110,15 +99,8 @@ async fn a_request_is_repeated_once_and_not_again() {
 
 #[tokio::test]
 async fn a_read_that_gets_no_answer_in_time_is_asked_elsewhere() {
-    let limits = Limits {
-        read_answer_deadline: Duration::from_millis(100),
-        ..Limits::default()
-    };
-    let fleet = Fleet::start(Options {
-        limits,
-        ..Options::default()
-    })
-    .await;
+    let limits = Limits { read_answer_deadline: Duration::from_millis(100), ..Limits::default() };
+    let fleet = Fleet::start(Options { limits, ..Options::default() }).await;
     fleet.region("sin").public.pause().await.expect("paused");
     let answer = fleet.get("/v1/items").await;
     assert_eq!(answer.header("troli-region-choice"), "jkt;reason=failover");
@@ -130,24 +112,15 @@ async fn with_no_region_left_the_answer_is_503() {
     for region in &fleet.regions {
         region.public.cut().await;
     }
-    let answer = fleet
-        .send(with_body(fleet.request(Method::POST, "/v1/guests"), "{}"))
-        .await;
+    let answer = fleet.send(with_body(fleet.request(Method::POST, "/v1/guests"), "{}")).await;
     assert_problem(&answer, 503, "region_unavailable");
     assert_eq!(answer.header("retry-after"), "2");
 }
 
 #[tokio::test]
 async fn more_requests_than_there_may_be_are_turned_away() {
-    let limits = Limits {
-        requests_in_flight_max: 1,
-        ..Limits::default()
-    };
-    let fleet = Fleet::start(Options {
-        limits,
-        ..Options::default()
-    })
-    .await;
+    let limits = Limits { requests_in_flight_max: 1, ..Limits::default() };
+    let fleet = Fleet::start(Options { limits, ..Options::default() }).await;
     let edge = fleet.region("sin").edge.clone();
 
     let (slow, turned_away) = tokio::join!(fleet.get("/slow"), async {
@@ -168,20 +141,11 @@ async fn more_requests_than_there_may_be_are_turned_away() {
 
 #[tokio::test]
 async fn an_answer_that_stops_half_way_is_seen_to_be_broken() {
-    let limits = Limits {
-        answer_stall_deadline: Duration::from_millis(50),
-        ..Limits::default()
-    };
-    let fleet = Fleet::start(Options {
-        limits,
-        ..Options::default()
-    })
-    .await;
+    let limits = Limits { answer_stall_deadline: Duration::from_millis(50), ..Limits::default() };
+    let fleet = Fleet::start(Options { limits, ..Options::default() }).await;
     let client = Client::builder(TokioExecutor::new()).build_http();
-    let body = within(client.request(fleet.request(Method::GET, "/stall")))
-        .await
-        .expect("an answer")
-        .into_body();
+    let body =
+        within(client.request(fleet.request(Method::GET, "/stall"))).await.expect("an answer").into_body();
     assert!(within(body.collect()).await.is_err());
 }
 
@@ -209,15 +173,8 @@ async fn a_request_in_flight_is_finished_after_the_stop_signal() {
 
 #[tokio::test]
 async fn a_request_that_does_not_finish_is_dropped_at_the_drain_deadline() {
-    let limits = Limits {
-        drain_deadline: Duration::from_millis(50),
-        ..Limits::default()
-    };
-    let mut fleet = Fleet::start(Options {
-        limits,
-        ..Options::default()
-    })
-    .await;
+    let limits = Limits { drain_deadline: Duration::from_millis(50), ..Limits::default() };
+    let mut fleet = Fleet::start(Options { limits, ..Options::default() }).await;
     let edge = fleet.region("sin").edge.clone();
     let client = Client::builder(TokioExecutor::new()).build_http();
     let asking = tokio::spawn(client.request(fleet.request(Method::GET, "/slow")));

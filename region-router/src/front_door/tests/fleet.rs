@@ -85,10 +85,7 @@ pub(super) struct Answer {
 impl Answer {
     /// A header's value, empty when there is none.
     pub(super) fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .map(|value| value.to_str().expect("text"))
-            .unwrap_or_default()
+        self.headers.get(name).map(|value| value.to_str().expect("text")).unwrap_or_default()
     }
 
     /// A header that the edge saw, null when it saw none.
@@ -102,30 +99,19 @@ impl Fleet {
     pub(super) async fn start(options: Options) -> Self {
         let mut regions = Vec::new();
         for (id, _) in REGIONS {
-            let edge = Edge {
-                id: id.to_owned(),
-                ..Edge::default()
-            };
+            let edge = Edge { id: id.to_owned(), ..Edge::default() };
             let public = if options.hang_up.contains(&id) {
                 serve_hang_up(edge.clone()).await
             } else {
                 serve(public(edge.clone())).await
             };
             let internal = serve(Router::new().route("/readyz", get(|| async { "ready" }))).await;
-            regions.push(Region {
-                edge,
-                public: link(public).await,
-                internal: link(internal).await,
-            });
+            regions.push(Region { edge, public: link(public).await, internal: link(internal).await });
         }
         let config = Config {
             topology: topology(&regions),
             countries: Countries::BuiltIn,
-            trusted_proxies: options
-                .trusted
-                .iter()
-                .map(|net| net.parse().expect("a network"))
-                .collect(),
+            trusted_proxies: options.trusted.iter().map(|net| net.parse().expect("a network")).collect(),
             limits: options.limits,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -135,13 +121,7 @@ impl Fleet {
             let _ = stopped.await;
         }));
         let client = Client::builder(TokioExecutor::new()).build_http();
-        let fleet = Self {
-            regions,
-            addr,
-            client,
-            stop: Some(stop),
-            door,
-        };
+        let fleet = Self { regions, addr, client, stop: Some(stop), door };
         for (id, _) in REGIONS {
             fleet.wait_until(id, "up").await;
         }
@@ -149,10 +129,7 @@ impl Fleet {
     }
 
     pub(super) fn region(&self, id: &str) -> &Region {
-        self.regions
-            .iter()
-            .find(|region| region.edge.id == id)
-            .expect("one of the regions")
+        self.regions.iter().find(|region| region.edge.id == id).expect("one of the regions")
     }
 
     /// Returns when the front door believes that of a region.
@@ -161,10 +138,7 @@ impl Fleet {
             loop {
                 let page = self.get(STATUS_PATH).await;
                 let regions = page.body["regions"].as_array().expect("a list").clone();
-                if regions
-                    .iter()
-                    .any(|region| region["id"] == id && region["health"] == health)
-                {
+                if regions.iter().any(|region| region["id"] == id && region["health"] == health) {
                     return;
                 }
                 tokio::task::yield_now().await;
@@ -179,11 +153,7 @@ impl Fleet {
 
     pub(super) fn request(&self, method: Method, target: &str) -> Request<Full<Bytes>> {
         let uri = format!("http://{}{target}", self.addr);
-        Request::builder()
-            .method(method)
-            .uri(uri)
-            .body(Full::default())
-            .expect("a request")
+        Request::builder().method(method).uri(uri).body(Full::default()).expect("a request")
     }
 
     pub(super) async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
@@ -191,20 +161,12 @@ impl Fleet {
         let (parts, body) = response.into_parts();
         let bytes = within(body.collect()).await.expect("a whole body").to_bytes();
         let body = serde_json::from_slice(&bytes).unwrap_or_default();
-        Answer {
-            status: parts.status.as_u16(),
-            headers: parts.headers,
-            body,
-        }
+        Answer { status: parts.status.as_u16(), headers: parts.headers, body }
     }
 
     /// Tells the front door to stop.
     pub(super) fn stop(&mut self) {
-        self.stop
-            .take()
-            .expect("it has not been stopped")
-            .send(())
-            .expect("it runs");
+        self.stop.take().expect("it has not been stopped").send(()).expect("it runs");
     }
 
     /// Returns when the front door has returned.
@@ -214,15 +176,11 @@ impl Fleet {
 }
 
 pub(super) async fn within<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what)
-        .await
-        .expect("it takes far too long")
+    tokio::time::timeout(PATIENCE, what).await.expect("it takes far too long")
 }
 
 async fn link(target: SocketAddr) -> Link {
-    Link::start("127.0.0.1:0".parse().expect("an address"), target, Duration::ZERO)
-        .await
-        .expect("a link")
+    Link::start("127.0.0.1:0".parse().expect("an address"), target, Duration::ZERO).await.expect("a link")
 }
 
 fn topology(regions: &[Region]) -> Topology {

@@ -1,0 +1,183 @@
+# What deploy/up and tests/run share: words to a person, processes, and installing what is missing.
+# Sourced, not run, at the top of the checkout, with the name to speak under.
+# shellcheck shell=bash
+
+program=$1
+exit_usage=64
+quiet=no
+
+# Everything that this machine keeps for the checkout; never in git, readable by its owner alone.
+state=.local
+logs=$state/log
+# The whole story of installing and building.
+step_log=$logs/${program//\//-}.log
+
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
+wasm_target=wasm32-unknown-unknown
+# What builds for the WASM target; another one where rustup cannot install that target.
+wasm_build=(cargo build)
+
+# Words.
+
+say() {
+    [[ $quiet == yes ]] || printf '%s\n' "$*"
+}
+
+fail() {
+    printf '%s: %s\n' "$program" "$1" >&2
+    exit "${2:-1}"
+}
+
+usage_error() {
+    fail "$1; see $program --help" "$exit_usage"
+}
+
+# Processes.
+
+# Starts a command in a process group of its own, so that all of it can be stopped, and leaves its process
+# id in $spawned. It is told to stop when this shell is killed, and does not inherit the lock (9).
+spawn() {
+    setsid setpriv --pdeathsig TERM -- "$@" </dev/null 9>&- &
+    spawned=$!
+}
+
+# Stops all that was spawned, and waits for it: asked first, after 3.5 seconds made to.
+stop_all() {
+    trap '' INT TERM HUP
+    local pids pid i
+    mapfile -t pids < <(jobs -p)
+    for pid in "${pids[@]}"; do signal_group TERM "$pid"; done
+    for ((i = 0; i < 70; i++)); do
+        any_alive "${pids[@]}" || return 0
+        pause 0.05
+    done
+    for pid in "${pids[@]}"; do signal_group KILL "$pid"; done
+}
+
+signal_group() {
+    # Just after its start it may not have its group yet.
+    kill -"$1" -- "-$2" 2>/dev/null || kill -"$1" "$2" 2>/dev/null || true
+}
+
+any_alive() {
+    local pid
+    for pid in "$@"; do
+        if kill -0 -- "-$pid" 2>/dev/null || kill -0 "$pid" 2>/dev/null; then return 0; fi
+    done
+    return 1
+}
+
+# Waits without a process, so that a signal is answered at once. Nothing ever comes through this pipe.
+exec {never}<> <(:)
+pause() {
+    read -rt "$1" -u "$never" || true
+}
+
+# Runs a command out of sight. A person at a terminal sees its last line meanwhile.
+quietly() {
+    local label=$1 status=0
+    shift
+    say "$label"
+    printf '\n== %s: %s\n' "$label" "$*" >>"$step_log"
+    spawn "$@" >>"$step_log" 2>&1
+    local pid=$spawned
+    while kill -0 "$pid" 2>/dev/null; do
+        if [[ $quiet == no && -t 1 ]]; then
+            printf '\r\e[K  %s\r' "$(tail -n 1 "$step_log" | cut -c "1-$((${COLUMNS:-80} - 4))")"
+        fi
+        pause 0.2
+    done
+    [[ $quiet == yes || ! -t 1 ]] || printf '\r\e[K'
+    wait "$pid" || status=$?
+    return "$status"
+}
+
+# The same, and there is no going on without it.
+step() {
+    quietly "$@" || {
+        tail -n 40 "$step_log" >&2
+        fail "$1: failed; the whole story is in $step_log"
+    }
+}
+
+# What is missing.
+
+make_state() {
+    install -d -m 700 "$state" "$logs"
+}
+
+install_missing() {
+    local packages=()
+    if ! command -v cargo >/dev/null && [[ -x ${HOME:-}/.cargo/bin/cargo ]]; then PATH=$HOME/.cargo/bin:$PATH; fi
+    command -v cargo >/dev/null || fail "cargo is missing: install Rust with rustup, https://rustup.rs"
+    cargo --version >/dev/null || fail "cargo does not run: with rustup, try 'rustup default stable'"
+    command -v cc >/dev/null || packages+=(gcc libc6-dev)
+    command -v curl >/dev/null || packages+=(curl)
+    install_packages "${packages[@]}"
+    has_wasm_target || install_wasm_target
+}
+
+install_packages() {
+    (($# > 0)) || return 0
+    command -v apt-get >/dev/null || fail "missing, and this is not Debian or Ubuntu, so please install: $*"
+    # shellcheck disable=SC2016  # the inner shell is to expand it
+    local install=(sh -c 'apt-get update && apt-get install --yes --no-install-recommends "$@"' sh "$@")
+    if ((EUID == 0)); then
+        step "installing $*" env DEBIAN_FRONTEND=noninteractive "${install[@]}"
+        return
+    fi
+    command -v sudo >/dev/null || fail "missing, and only root can install it: $*"
+    say "installing $*"
+    # In the foreground, because it may ask for a password.
+    # shellcheck disable=SC2024  # the log is this user's
+    sudo DEBIAN_FRONTEND=noninteractive "${install[@]}" >>"$step_log" 2>&1 9>&- || {
+        tail -n 40 "$step_log" >&2
+        fail "cannot install $*"
+    }
+}
+
+has_wasm_target() {
+    [[ -d $(rustc --print sysroot)/lib/rustlib/$wasm_target/lib ]]
+}
+
+install_wasm_target() {
+    if command -v rustup >/dev/null &&
+        quietly "installing the $wasm_target target" timeout 300 rustup target add "$wasm_target"; then
+        return
+    fi
+    use_debian_rust
+}
+
+# Debian's own compiler builds the standard library from source. It is older than the one that the workspace
+# asks for: new enough for the rules, with one of sha2's features switched on by hand.
+use_debian_rust() {
+    local std=/usr/lib/rustlib/src/rust/library/std
+    if ! [[ -x /usr/bin/rustc && -x /usr/bin/cargo && -e $std && -x /usr/bin/wasm-ld ]]; then
+        install_packages rustc-web cargo-web rust-web-src lld
+    fi
+    wasm_build=(
+        env RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=wasm-ld
+        /usr/bin/cargo build --ignore-rust-version -Z 'build-std=std,panic_abort' -Z profile-rustflags
+        --config 'profile.guest.package.sha2.rustflags=["-Zcrate-attr=feature(slice_as_chunks)"]'
+    )
+}
+
+# Building.
+
+build_executables() {
+    step "building edge-host and region-router" cargo build --release --bins -p edge-host -p region-router
+}
+
+# Builds crates of rules to core modules.
+build_rules() {
+    local crates=() crate
+    for crate in "$@"; do crates+=(-p "$crate"); done
+    # A directory of its own, so that this and a build for this machine do not wait for each other.
+    step "building the rules $*" "${wasm_build[@]}" --profile guest --target "$wasm_target" \
+        --target-dir "$CARGO_TARGET_DIR/rules" "${crates[@]}"
+}
+
+# Where the core module of a crate is then.
+core_module() {
+    echo "$CARGO_TARGET_DIR/rules/$wasm_target/guest/${1//-/_}.wasm"
+}
