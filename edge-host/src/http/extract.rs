@@ -244,7 +244,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         let path = pointer(error.path());
         let inner = error.into_inner();
         if inner.is_data() {
-            ApiError::input("invalid_input", &path, without_place(&inner))
+            ApiError::input("invalid_input", &path, for_people(&inner))
         } else {
             ApiError::bad_request("malformed_json", format!("the body is not JSON: {inner}"))
         }
@@ -255,10 +255,12 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     Ok(value)
 }
 
-/// The message without « at line 1 column 23 », which the pointer says better.
-fn without_place(error: &serde_json::Error) -> String {
+/// The message for people: without « at line 1 column 23 », which the pointer says better, and without the
+/// names of our types.
+fn for_people(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    text.rsplit_once(" at line ").map_or(text.clone(), |(message, _)| message.to_owned())
+    let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
+    message.replace("expected i64", "expected a whole number").replace("expected u32", "expected a whole number")
 }
 
 fn pointer(path: &serde_path_to_error::Path) -> String {
