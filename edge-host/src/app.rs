@@ -85,6 +85,13 @@ pub enum StartError {
     },
 }
 
+impl StartError {
+    /// Whether the configuration is at fault; found out before any port is bound.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Keys(_) | Self::Countries { .. } | Self::Home(_))
+    }
+}
+
 impl App {
     /// Puts an edge together and starts it. It listens when this returns; `/readyz` tells when it can serve.
     pub async fn start(config: Config) -> Result<Self, StartError> {

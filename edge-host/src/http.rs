@@ -262,6 +262,10 @@ async fn metrics(State(api): State<Shared>) -> Response {
         let up = state == region_router::health::State::Up;
         metric::region_health(&api.service.region, region.id.as_str(), up);
     }
+    if let Some(store) = &api.primary {
+        let (in_use, idle) = store.connections();
+        metric::db_pool_connections(&api.service.region, in_use, idle);
+    }
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(axum::http::header::CONTENT_TYPE, text)], telemetry::prometheus().render()).into_response()
 }

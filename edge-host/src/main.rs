@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use edge_host::app::App;
+use edge_host::app::{App, StartError};
 use edge_host::config::{Config, SETTINGS};
 use edge_host::{rules, telemetry};
 use tracing::error;
@@ -99,7 +99,9 @@ fn serve() -> ExitCode {
     });
     if let Err(failure) = served {
         error!(error = format!("{failure:#}"), "edge could not serve");
-        return ExitCode::FAILURE;
+        let wrong_configuration =
+            failure.downcast_ref::<StartError>().is_some_and(StartError::is_configuration);
+        return if wrong_configuration { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE };
     }
     ExitCode::SUCCESS
 }

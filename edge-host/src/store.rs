@@ -124,6 +124,9 @@ pub trait PrimaryStore: Send + Sync {
     /// The component of a revision.
     async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, StoreError>;
 
+    /// Connections to the database: in use, and idle.
+    fn connections(&self) -> (u32, u32);
+
     /// Sweeps away what has had its time, a small batch of each kind; returns how many rows that was.
     async fn sweep(&self, now_ms: Millis) -> Result<u64, StoreError>;
 }

@@ -128,6 +128,7 @@ pub mod metric {
     const RULES_REVISION: &str = "troli_rules_revision_info";
     const WRITES: &str = "troli_writes_total";
     const IDEMPOTENT_REPLAYS: &str = "troli_idempotent_replays_total";
+    const DB_POOL_CONNECTIONS: &str = "troli_db_pool_connections";
     const REGION_HEALTH: &str = "troli_region_health";
 
     pub(super) fn describe() {
@@ -141,6 +142,7 @@ pub mod metric {
         describe_gauge!(RULES_REVISION, "1 for the active revision of the cart rules.");
         describe_counter!(WRITES, "Writes by operation and outcome.");
         describe_counter!(IDEMPOTENT_REPLAYS, "Answers given again under an idempotency key.");
+        describe_gauge!(DB_POOL_CONNECTIONS, "Connections to the primary, in use and idle.");
         describe_gauge!(REGION_HEALTH, "1 where a region answers its probes, 0 where it does not.");
     }
 
@@ -204,6 +206,14 @@ pub mod metric {
     /// An old answer was given again.
     pub fn idempotent_replay(region: &str) {
         counter!(IDEMPOTENT_REPLAYS, "region" => region.to_owned()).increment(1);
+    }
+
+    /// Connections to the primary.
+    pub fn db_pool_connections(region: &str, in_use: u32, idle: u32) {
+        for (state, connections) in [("in_use", in_use), ("idle", idle)] {
+            gauge!(DB_POOL_CONNECTIONS, "region" => region.to_owned(), "state" => state)
+                .set(f64::from(connections));
+        }
     }
 
     /// A region answers its probes, or not.

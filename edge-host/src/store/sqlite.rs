@@ -322,6 +322,13 @@ impl PrimaryStore for SqliteStore {
         Ok(query.bind(revision).fetch_optional(&self.readers).await?)
     }
 
+    fn connections(&self) -> (u32, u32) {
+        let pools = [&self.writer, &self.readers];
+        let open: u32 = pools.iter().map(|pool| pool.size()).sum();
+        let idle = pools.iter().map(|pool| u32::try_from(pool.num_idle()).unwrap_or(u32::MAX)).sum();
+        (open.saturating_sub(idle), idle)
+    }
+
     async fn sweep(&self, now_ms: Millis) -> Result<u64, StoreError> {
         let mut tx = self.begin().await?;
         let mut swept = 0;
