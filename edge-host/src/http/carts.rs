@@ -124,7 +124,8 @@ pub(super) async fn remove_line(
     conditions: Conditions,
     Path(line_id): Path<String>,
 ) -> Result<Response, ApiError> {
-    change(&api, principal, conditions, CartCommand::Remove { line_id }).await
+    let command = CartCommand::Remove { line_id: input::line_id(line_id)? };
+    change(&api, principal, conditions, command).await
 }
 
 /// Takes every line out.

@@ -260,7 +260,9 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
 fn for_people(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
-    message.replace("expected i64", "expected a whole number").replace("expected u32", "expected a whole number")
+    message
+        .replace("expected i64", "expected a whole number")
+        .replace("expected u32", "expected a whole number")
 }
 
 fn pointer(path: &serde_path_to_error::Path) -> String {

@@ -12,6 +12,8 @@ use crate::view::MoneyView;
 
 /// Commands in one batch.
 pub(super) const COMMANDS_MAX: usize = 50;
+/// Characters in a line id; ours have 22.
+const LINE_ID_CHARS_MAX: usize = 64;
 /// Characters in a title, a user id or a tag.
 const WORDS_CHARS_MAX: usize = 200;
 
@@ -117,7 +119,8 @@ impl AddItem {
 impl SetQuantity {
     pub(super) fn command(self, line_id: String) -> Result<CartCommand, ApiError> {
         let mut form = Form::default();
-        let command = form.set_quantity("#", line_id, self.quantity);
+        let line_id = form.line_id("#", line_id);
+        let command = line_id.and_then(|line_id| form.set_quantity("#", line_id, self.quantity));
         form.finish(command)
     }
 }
@@ -145,6 +148,13 @@ impl Checkout {
             money.map_err(|why| ApiError::input("amount_malformed", "#/expected_total/amount", why))?;
         Ok((money.minor, currency))
     }
+}
+
+/// A line id in a path.
+pub(super) fn line_id(line_id: String) -> Result<String, ApiError> {
+    let mut form = Form::default();
+    let line_id = form.line_id("#", line_id);
+    form.finish(line_id)
 }
 
 /// A coupon code in a path.
@@ -215,8 +225,14 @@ impl Form {
     fn batch(&mut self, at: &str, command: BatchCommand) -> Option<CartCommand> {
         match command {
             BatchCommand::Add { item_id, quantity, variant } => self.add(at, item_id, quantity, variant),
-            BatchCommand::SetQuantity { line_id, quantity } => self.set_quantity(at, line_id, quantity),
-            BatchCommand::Remove { line_id } => Some(CartCommand::Remove { line_id }),
+            BatchCommand::SetQuantity { line_id, quantity } => {
+                let line_id = self.line_id(&format!("{at}/line_id"), line_id)?;
+                self.set_quantity(at, line_id, quantity)
+            }
+            BatchCommand::Remove { line_id } => {
+                let line_id = self.line_id(&format!("{at}/line_id"), line_id)?;
+                Some(CartCommand::Remove { line_id })
+            }
             BatchCommand::Clear {} => Some(CartCommand::Clear),
             BatchCommand::ApplyCoupon { code } => {
                 let code = self.coupon_code(&format!("{at}/code"), code)?;
@@ -268,6 +284,14 @@ impl Form {
                 self.wrong("quantity_out_of_range", &format!("{at}/quantity"), detail)
             }
         }
+    }
+
+    fn line_id(&mut self, pointer: &str, line_id: String) -> Option<String> {
+        if is_name(&line_id, LINE_ID_CHARS_MAX) {
+            return Some(line_id);
+        }
+        let detail = format!("a line id has 1 to {LINE_ID_CHARS_MAX} visible ASCII characters");
+        self.wrong("line_id_malformed", pointer, detail)
     }
 
     fn coupon_code(&mut self, pointer: &str, code: String) -> Option<String> {

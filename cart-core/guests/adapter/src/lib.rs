@@ -11,6 +11,8 @@
 //! There is no logic here, only the conversion between the records of `wit/cart.wit` and `cart-core`.
 
 mod convert;
+#[cfg(target_arch = "wasm32")]
+mod memory;
 
 /// The generated bindings of `wit/cart.wit`.
 #[allow(missing_docs, reason = "generated")]

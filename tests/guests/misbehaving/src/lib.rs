@@ -39,10 +39,7 @@ impl Evil {
 
     fn asked_for(cart: &Cart, command: Option<&Command>) -> Option<Self> {
         let of = |item_id: &str| {
-            Self::WORDS
-                .iter()
-                .find(|(word, _)| item_id.starts_with(word))
-                .map(|(_, evil)| *evil)
+            Self::WORDS.iter().find(|(word, _)| item_id.starts_with(word)).map(|(_, evil)| *evil)
         };
         let of_cart = |cart: &Cart| cart.lines.iter().find_map(|line| of(&line.item_id));
         let by_command = match command {
@@ -154,13 +151,7 @@ fn half_price(context: &Context) -> Context {
     for item in &mut items {
         item.price = item.price.map(|price| price / 2);
     }
-    Context::new(
-        context.now_ms,
-        context.region.clone(),
-        context.principal,
-        items,
-        context.coupons().to_vec(),
-    )
+    Context::new(context.now_ms, context.region.clone(), context.principal, items, context.coupons().to_vec())
 }
 
 cart_guest::export_rules!(Misbehaving);
