@@ -128,7 +128,10 @@ fn add(
 
 fn set_quantity(mut cart: Cart, line_id: &str, quantity: u32, context: &Context) -> Result<Cart, Rejection> {
     let line = line_mut(&mut cart, line_id)?;
-    let fewer = quantity <= line.quantity;
+    if quantity == line.quantity {
+        return Ok(cart);
+    }
+    let fewer = quantity < line.quantity;
     line.quantity = match context.item(&line.item_id) {
         Some(item) if !fewer => checked_quantity(quantity, item, Some(line_id))?,
         // Taking units out is always allowed, also of an item that has left the catalogue.

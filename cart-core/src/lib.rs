@@ -37,6 +37,9 @@ mod checkout;
 
 mod rules;
 
+#[cfg(test)]
+mod tests;
+
 pub use cart::{Cart, CartFault, Line, line_id};
 pub use command::{Command, MergePolicy, apply};
 pub use context::{Context, Coupon, CouponKind, Item, PrincipalKind};

@@ -6,13 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::serve::ListenerExt;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
 use region_router::proximity::Countries;
 use region_router::regions::Regions;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tower::ServiceExt;
+use tracing::{debug, error, info, warn};
 
 use crate::auth::{KeysError, Tokens};
 use crate::catalogue::Catalogue;
@@ -33,6 +41,13 @@ use crate::telemetry;
 
 /// Requests in progress may end within this time when the edge stops.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(3);
+/// Connections at one listener; more wait in the kernel's queue. Needs about as many file descriptors.
+const CONNECTIONS_MAX: usize = 8192;
+/// From the first byte of a request to the last of its headers, and between two requests of one connection.
+/// Longer than the front door keeps an idle connection, so that it is never the edge that hangs up first.
+const HEADER_DEADLINE: Duration = Duration::from_secs(60);
+/// After accepting failed, most likely for want of file descriptors: long enough to free some.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The janitor looks for what has had its time this often.
 const SWEEP_PERIOD: Duration = Duration::from_secs(30);
 /// After a sweep that found something, the next batch follows this soon.
@@ -46,8 +61,8 @@ pub struct App {
     internal_addr: SocketAddr,
     stopping: CancellationToken,
     servers: JoinSet<io::Result<()>>,
-    /// Ended when the edge is dropped.
-    _background: JoinSet<()>,
+    /// The feed, the janitor and the like; ended when the edge is dropped.
+    background: JoinSet<()>,
 }
 
 /// Why an edge could not start.
@@ -136,7 +151,6 @@ impl App {
             regions,
             countries,
             feed,
-            in_progress: Api::in_progress_limit(),
             stopping: stopping.clone(),
         });
 
@@ -148,7 +162,7 @@ impl App {
         servers.spawn(serve(internal, http::internal_router(&api), stopping.clone()));
         info!(region.id = %api.config.region, http.public = %public_addr, http.internal = %internal_addr, "listening");
         let background = background(&api, source);
-        Ok(Self { public_addr, internal_addr, stopping, servers, _background: background })
+        Ok(Self { public_addr, internal_addr, stopping, servers, background })
     }
 
     /// Where the public API listens.
@@ -159,6 +173,15 @@ impl App {
     /// Where the internal listener listens.
     pub fn internal_addr(&self) -> SocketAddr {
         self.internal_addr
+    }
+
+    /// Waits until something ends that should not: a task that follows the feed, or a listener. It never
+    /// does, unless there is a bug; then it is better to be started anew than to serve what grows old.
+    pub async fn failed(&mut self) {
+        tokio::select! {
+            Some(ended) = self.background.join_next() => error!(ended = ?ended, "a background task has ended"),
+            Some(ended) = self.servers.join_next() => error!(ended = ?ended, "a listener has ended"),
+        }
     }
 
     /// Takes no more connections, and gives requests in progress a little time to end.
@@ -240,14 +263,43 @@ fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
     listener.local_addr().map_err(|source| StartError::Bind { address: unknown, source })
 }
 
+/// Serves until the edge stops, then lets the requests in progress end.
 async fn serve(listener: TcpListener, router: Router, stopping: CancellationToken) -> io::Result<()> {
-    let listener = listener.tap_io(|stream| {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let graceful = GracefulShutdown::new();
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE);
+    loop {
+        let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
+        let (stream, peer) = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    warn!(error = %error, "could not accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+            () = stopping.cancelled() => break,
+        };
         // Small answers must not wait for more to send.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(error = %error, "TCP_NODELAY not set");
         }
-    });
-    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(stopping.cancelled_owned())
-        .await
+        let router = router.clone();
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(ConnectInfo(peer));
+            router.clone().oneshot(request)
+        });
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                debug!(client.address = %peer, error = %error, "connection ended early");
+            }
+            drop(slot);
+        });
+    }
+    graceful.shutdown().await;
+    Ok(())
 }

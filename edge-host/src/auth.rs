@@ -1,6 +1,7 @@
 //! Who is calling: guest tokens that we sign, user tokens that somebody else signs, and the two secrets of
 //! the internal listener. A principal comes from a verified token and from nowhere else.
 
+use cart_core::Currency;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
-use crate::config::{Secret, UserKeys};
+use crate::config::{Issuer, Secret, UserKeys};
 use crate::model::{CART_TTL_MS, CurrencyCode, Millis, OwnerKind, Principal};
 
 /// Marks a guest token, so that it is checked by our own key and by no other.
@@ -27,6 +28,7 @@ pub struct Tokens {
     guest_signing: EncodingKey,
     guest: DecodingKey,
     users: Vec<UserKey>,
+    issuer: Issuer,
     dev_signing: Option<EncodingKey>,
 }
 
@@ -63,12 +65,29 @@ pub enum KeysError {
     UnusableKey(Option<String>),
 }
 
-#[derive(Serialize, Deserialize)]
+/// What we sign.
+#[derive(Serialize)]
 struct Claims {
     sub: String,
     exp: i64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     currency: Option<CurrencyCode>,
+}
+
+/// What we read, of somebody else's tokens too. `exp` is checked before anybody sees this; a currency that is
+/// not ours must not lock its user out.
+#[derive(Deserialize)]
+struct Proven {
+    sub: String,
+    #[serde(default)]
+    currency: serde_json::Value,
+}
+
+impl Proven {
+    fn principal(self, kind: OwnerKind) -> Principal {
+        let currency = self.currency.as_str().and_then(Currency::from_code).map(CurrencyCode);
+        Principal { kind, id: self.sub, currency }
+    }
 }
 
 impl Tokens {
@@ -97,6 +116,7 @@ impl Tokens {
             guest_signing: EncodingKey::from_secret(guest),
             guest: DecodingKey::from_secret(guest),
             users,
+            issuer: user_keys.issuer.clone(),
             dev_signing,
         })
     }
@@ -134,33 +154,46 @@ impl Tokens {
         }
         let header = jsonwebtoken::decode_header(token).map_err(|_| InvalidToken)?;
         if header.typ.as_deref() == Some(GUEST_TOKEN_TYPE) {
-            let claims = check(token, &self.guest, &[Algorithm::HS256])?;
-            return Ok(Principal { kind: OwnerKind::Guest, id: claims.sub, currency: claims.currency });
+            let proven = check(token, &self.guest, &[Algorithm::HS256], &Issuer::default())?;
+            return Ok(proven.principal(OwnerKind::Guest));
         }
         let named = |key: &&UserKey| key.kid.is_none() || header.kid.is_none() || key.kid == header.kid;
         let fits = |key: &&UserKey| key.algorithms.contains(&header.alg) && named(key);
         for key in self.users.iter().filter(fits) {
-            if let Ok(claims) = check(token, &key.key, &key.algorithms) {
-                return Ok(Principal { kind: OwnerKind::User, id: claims.sub, currency: claims.currency });
+            if let Ok(proven) = check(token, &key.key, &key.algorithms, &self.issuer) {
+                return Ok(proven.principal(OwnerKind::User));
             }
         }
         Err(InvalidToken)
     }
 }
 
-fn check(token: &str, key: &DecodingKey, algorithms: &[Algorithm]) -> Result<Claims, InvalidToken> {
+fn check(
+    token: &str,
+    key: &DecodingKey,
+    algorithms: &[Algorithm],
+    issuer: &Issuer,
+) -> Result<Proven, InvalidToken> {
     let mut validation = Validation::new(algorithms[0]);
     validation.algorithms = algorithms.to_vec();
     validation.leeway = LEEWAY_S;
     validation.validate_nbf = true;
-    // The audience belongs to whoever issues the tokens; `exp` and `sub` we insist on.
-    validation.validate_aud = false;
-    validation.set_required_spec_claims(&["exp", "sub"]);
-    let claims: Claims = jsonwebtoken::decode(token, key, &validation).map_err(|_| InvalidToken)?.claims;
-    if claims.sub.is_empty() || claims.sub.len() > USER_ID_BYTES_MAX {
+    let mut required = vec!["exp", "sub"];
+    validation.validate_aud = issuer.audience.is_some();
+    if let Some(audience) = &issuer.audience {
+        validation.set_audience(&[audience]);
+        required.push("aud");
+    }
+    if let Some(name) = &issuer.name {
+        validation.set_issuer(&[name]);
+        required.push("iss");
+    }
+    validation.set_required_spec_claims(&required);
+    let proven: Proven = jsonwebtoken::decode(token, key, &validation).map_err(|_| InvalidToken)?.claims;
+    if proven.sub.is_empty() || proven.sub.len() > USER_ID_BYTES_MAX {
         return Err(InvalidToken);
     }
-    Ok(claims)
+    Ok(proven)
 }
 
 /// The algorithms of a public key; `None` for a symmetric one, which has no place in a key set.

@@ -13,6 +13,12 @@ use crate::model::{CouponRecord, ItemRecord, Millis, Principal};
 /// Items that a catalogue may have: at some 400 bytes each, 200 MiB in every edge.
 pub const ITEMS_MAX: usize = 500_000;
 
+/// Coupons that a catalogue may have.
+pub const COUPONS_MAX: usize = 100_000;
+
+/// Stamps of changes in two places may be in the wrong order by so much.
+pub const CHANGE_SLACK_MS: Millis = 60_000;
+
 /// Items and coupons.
 #[derive(Default)]
 pub struct Catalogue {
@@ -49,6 +55,12 @@ impl Catalogue {
         tables.items.insert(item.item_id.clone(), Arc::new(item));
     }
 
+    /// Puts an item in that was not known: what the feed has brought meanwhile is newer.
+    pub fn fill_item(&self, item: ItemRecord) {
+        let mut tables = self.tables.write().expect("no holder of the lock can panic");
+        tables.items.entry(item.item_id.clone()).or_insert_with(|| Arc::new(item));
+    }
+
     /// Puts a coupon in, or replaces it.
     pub fn put_coupon(&self, coupon: CouponRecord) {
         let mut tables = self.tables.write().expect("no holder of the lock can panic");
@@ -65,6 +77,16 @@ impl Catalogue {
         let tables = self.tables.read().expect("no holder of the lock can panic");
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         tables.items.range::<str, _>((from, Bound::Unbounded)).take(limit).map(|(_, i)| i.clone()).collect()
+    }
+
+    /// Whether there is such a coupon.
+    pub fn has_coupon(&self, code: &str) -> bool {
+        self.tables.read().expect("no holder of the lock can panic").coupons.contains_key(code)
+    }
+
+    /// How many coupons there are.
+    pub fn coupons(&self) -> usize {
+        self.tables.read().expect("no holder of the lock can panic").coupons.len()
     }
 
     /// How many items there are.
@@ -104,7 +126,11 @@ impl CartFacts {
     }
 
     /// Whether anything that the price of the cart depends on may have changed since `since_ms`.
+    ///
+    /// Careful by a minute: a change is stamped before it waits for the database, and travels to this region
+    /// after that.
     pub fn changed_since(&self, since_ms: Millis, now_ms: Millis) -> bool {
+        let since_ms = since_ms - CHANGE_SLACK_MS;
         let passed = |at: Option<Millis>| at.is_some_and(|at| since_ms < at && at <= now_ms);
         !self.items_missing.is_empty()
             || self.items.iter().any(|item| item.changed_at_ms >= since_ms)
@@ -113,8 +139,13 @@ impl CartFacts {
             })
     }
 
+    /// An item of the cart.
+    pub fn item(&self, item_id: &str) -> Option<&ItemRecord> {
+        self.items.iter().find(|item| item.item_id == item_id).map(Arc::as_ref)
+    }
+
     /// The title of an item.
     pub fn title(&self, item_id: &str) -> Option<String> {
-        self.items.iter().find(|item| item.item_id == item_id).map(|item| item.title.clone())
+        self.item(item_id).map(|item| item.title.clone())
     }
 }

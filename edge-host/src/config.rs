@@ -41,6 +41,8 @@ settings! {
     GUEST_SECRET_FILE = "TROLI_GUEST_SECRET_FILE", None, "file with the secret that signs guest tokens, the same in all regions; required";
     JWKS_FILE = "TROLI_JWKS_FILE", None, "JSON Web Key Set that user tokens are verified by";
     JWT_HS256_SECRET = "TROLI_JWT_HS256_SECRET", None, "shared secret that user tokens are verified by, at least 32 bytes";
+    JWT_ISSUER = "TROLI_JWT_ISSUER", None, "who must have issued a user token (iss); default: anybody with the key";
+    JWT_AUDIENCE = "TROLI_JWT_AUDIENCE", None, "whom a user token must be for (aud); default: anybody";
     DEV_TOKENS = "TROLI_DEV_TOKENS", Some("off"), "on: POST /v1/dev/tokens makes a token for any user; needs the shared secret, never in production";
     RULES_FILE = "TROLI_RULES_FILE", None, "in the home region: a component that is activated everywhere whenever the file changes";
     RULES_CACHE_DIR = "TROLI_RULES_CACHE_DIR", None, "directory for compiled rules, private to this user";
@@ -111,6 +113,17 @@ pub struct UserKeys {
     pub jwks: Option<String>,
     /// A shared secret.
     pub hs256_secret: Option<Secret>,
+    /// What else a token must say of itself.
+    pub issuer: Issuer,
+}
+
+/// Who must have issued a user token, and for whom.
+#[derive(Clone, Debug, Default)]
+pub struct Issuer {
+    /// `iss`.
+    pub name: Option<String>,
+    /// `aud`.
+    pub audience: Option<String>,
 }
 
 /// A secret: it does not show itself in logs.
@@ -272,7 +285,13 @@ impl Reader<'_> {
     fn user_keys(&mut self) -> UserKeys {
         let jwks = self.text(JWKS_FILE).and_then(|path| self.file(JWKS_FILE, Path::new(&path)));
         let hs256_secret = self.text(JWT_HS256_SECRET).and_then(|text| self.secret(JWT_HS256_SECRET, text));
-        UserKeys { jwks, hs256_secret }
+        let issuer = Issuer { name: self.text(JWT_ISSUER), audience: self.text(JWT_AUDIENCE) };
+        if self.text(DEV_TOKENS).as_deref() == Some("on")
+            && (issuer.name.is_some() || issuer.audience.is_some())
+        {
+            self.errors.push(format!("{DEV_TOKENS}: its tokens have no issuer and no audience"));
+        }
+        UserKeys { jwks, hs256_secret, issuer }
     }
 
     fn text(&self, name: &str) -> Option<String> {

@@ -7,7 +7,7 @@ use crate::model::{CartVersion, CurrencyCode};
 /// Why a request about a cart was not done.
 ///
 /// It crosses the wire from the home region to the region that forwarded, hence serde. It knows nothing of
-/// HTTP; `http::error` turns it into a status and a problem document.
+/// HTTP; `http::problem` turns it into a status and a problem document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum CartError {

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::error::CartError;
-use crate::model::{Change, FeedEvent};
+use crate::model::{Change, FeedEvent, Millis};
 use crate::rules_source::RulesSource;
 use crate::service::{CartService, lag_ms};
 use crate::store::CacheEntry;
@@ -41,22 +41,20 @@ impl Feed {
     /// Follows for ever.
     pub async fn run(&self) {
         loop {
-            let seq = self.start().await;
-            self.follow(seq).await;
-            // The feed was lost: whatever the cache holds may be old, and nobody would tell.
+            let (seq, epoch) = self.start().await;
+            // Of what was cached before this place in the feed, nobody would tell when it becomes old.
+            self.service.forget_all().await;
+            self.follow(seq, epoch).await;
             warn!("feed lost, starting over from a snapshot");
-            if let Err(error) = self.service.cache.forget_all().await {
-                error!(error = %error, "cache could not be emptied after the feed was lost");
-            }
         }
     }
 
-    /// Takes the whole catalogue over; returns the place in the feed that it stands for.
-    async fn start(&self) -> u64 {
+    /// Takes the whole catalogue over; returns the place in the feed that it stands for, and the epoch.
+    async fn start(&self) -> (u64, u32) {
         let mut pause = RETRY_MIN;
         loop {
             match self.snapshot().await {
-                Ok(seq) => return seq,
+                Ok(place) => return place,
                 Err(error) => info!(error = %error, "no catalogue from home yet"),
             }
             tokio::time::sleep(pause).await;
@@ -64,26 +62,32 @@ impl Feed {
         }
     }
 
-    async fn snapshot(&self) -> Result<u64, CartError> {
+    async fn snapshot(&self) -> Result<(u64, u32), CartError> {
         let snapshot = self.service.home.catalogue().await?;
         let (items, coupons) = (snapshot.items.len(), snapshot.coupons.len());
         self.service.catalogue.replace(snapshot.items, snapshot.coupons);
         info!(feed.seq = snapshot.seq, items, coupons, "catalogue loaded");
         if let Some(revision) = &snapshot.rules {
-            self.rules.follow(revision).await?;
-            self.ready.store(true, Ordering::Release);
+            self.follow_rules(revision).await?;
         }
-        Ok(snapshot.seq)
+        Ok((snapshot.seq, snapshot.epoch))
     }
 
-    /// Applies change after change; returns when the feed has a hole.
-    async fn follow(&self, mut seq: u64) {
+    /// Applies change after change; returns when the feed has a hole, or goes on in another epoch.
+    async fn follow(&self, mut seq: u64, epoch: u32) {
         let mut pause = RETRY_MIN;
+        let mut heard = Instant::now();
         loop {
+            let asked = Instant::now();
             match self.service.home.feed(seq, WAIT).await {
-                Ok(page) if page.lost => return,
+                Ok(page) if page.lost || page.epoch != epoch => return,
                 Ok(page) => {
                     pause = RETRY_MIN;
+                    heard = Instant::now();
+                    if page.events.is_empty() && asked.elapsed() < WAIT / 2 {
+                        // No news before its time: whatever the reason, asking faster would not help.
+                        tokio::time::sleep(RETRY_MIN).await;
+                    }
                     for event in page.events {
                         let next = event.seq;
                         if let Err(error) = self.apply(event).await {
@@ -96,11 +100,19 @@ impl Feed {
                 }
                 Err(error) => {
                     warn!(feed.seq = seq, error = %error, "feed interrupted");
+                    metric::feed_lag(&self.service.region, millis(heard.elapsed()));
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(RETRY_MAX);
                 }
             }
         }
+    }
+
+    /// Without rules that were taken, nothing can be served: a refused component alone does not make ready.
+    async fn follow_rules(&self, revision: &str) -> Result<(), CartError> {
+        self.rules.follow(revision).await?;
+        self.ready.store(self.service.rules.current().is_some(), Ordering::Release);
+        Ok(())
     }
 
     /// Applying a change twice does no harm.
@@ -112,11 +124,14 @@ impl Feed {
             Change::Item(item) => self.service.catalogue.put_item(item),
             Change::Coupon(coupon) => self.service.catalogue.put_coupon(coupon),
             Change::Rules { revision } => {
-                self.rules.follow(&revision).await?;
-                self.ready.store(true, Ordering::Release);
+                self.follow_rules(&revision).await?;
             }
         }
         metric::feed_lag(&self.service.region, lag_ms(event.at_ms));
         Ok(())
     }
+}
+
+fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }

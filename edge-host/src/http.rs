@@ -51,9 +51,10 @@ mod request_id;
 pub use limits::RateLimits;
 pub use problem::ApiError;
 
-/// Requests in progress at one edge; more are turned away at once rather than made to wait.
+/// Requests in progress at one listener; more are turned away at once rather than made to wait. Each listener
+/// has its own, so that shoppers cannot crowd out probes and other regions.
 const REQUESTS_IN_PROGRESS_MAX: usize = 4096;
-/// From the first byte of a request to its answer; slower clients and slower answers are cut off.
+/// From the headers of a request to its answer; slow uploads and slow answers are cut off.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(15);
 
 /// What the handlers share.
@@ -74,17 +75,8 @@ pub struct Api {
     pub countries: Countries,
     /// What this region follows.
     pub feed: Arc<Feed>,
-    /// Requests in progress.
-    pub in_progress: Semaphore,
     /// Set when the edge is about to stop.
     pub stopping: CancellationToken,
-}
-
-impl Api {
-    /// The limit of requests in progress.
-    pub fn in_progress_limit() -> Semaphore {
-        Semaphore::new(REQUESTS_IN_PROGRESS_MAX)
-    }
 }
 
 /// The shared state of the handlers.
@@ -164,6 +156,7 @@ pub fn internal_router(api: &Shared) -> Router {
 
 /// What both listeners have in common, the outermost last.
 fn finish(router: Router<Shared>, api: &Shared) -> Router {
+    let limited = (Arc::clone(api), Arc::new(Semaphore::new(REQUESTS_IN_PROGRESS_MAX)));
     router
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .fallback(async || ApiError::RouteUnknown)
@@ -173,16 +166,18 @@ fn finish(router: Router<Shared>, api: &Shared) -> Router {
             ApiError::from(CartError::Internal(format!("panic: {}", text.unwrap_or_default())))
                 .into_response()
         }))
-        .layer(middleware::from_fn_with_state(Arc::clone(api), within_limits))
+        .layer(middleware::from_fn_with_state(limited, within_limits))
         .layer(middleware::from_fn_with_state(Arc::clone(api), observe))
         .with_state(Arc::clone(api))
 }
 
 /// Sheds load, and ends what takes too long.
-async fn within_limits(State(api): State<Shared>, request: Request, next: Next) -> Response {
-    let Ok(_permit) = api.in_progress.try_acquire() else {
-        return ApiError::Overloaded.into_response();
-    };
+async fn within_limits(
+    State((api, in_progress)): State<(Shared, Arc<Semaphore>)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Ok(_permit) = in_progress.try_acquire() else { return ApiError::Overloaded.into_response() };
     // A request that one of our regions has forwarded must be answered here, or not at all.
     if api.service.home.forwards() && was_forwarded(request.headers()) {
         return ApiError::from(CartError::LoopDetected).into_response();

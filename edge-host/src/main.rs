@@ -91,10 +91,13 @@ fn serve() -> ExitCode {
         runtime.block_on(async {
             // Before anything listens, so that no signal is missed.
             let stop = stop_signal()?;
-            let app = App::start(config).await?;
-            stop.await;
+            let mut app = App::start(config).await?;
+            let failed = tokio::select! {
+                () = stop => false,
+                () = app.failed() => true,
+            };
             app.shutdown().await;
-            Ok(())
+            if failed { Err(anyhow::anyhow!("a part of the edge has ended")) } else { Ok(()) }
         })
     });
     if let Err(failure) = served {

@@ -17,6 +17,10 @@ pub type Millis = i64;
 pub const CART_TTL_MS: Millis = 30 * 24 * 3600 * 1000;
 /// An answer can be had again under its idempotency key for so long.
 pub const IDEMPOTENCY_TTL_MS: Millis = 24 * 3600 * 1000;
+/// The key that an edge makes for a client without one is only for the edge's own second try.
+pub const MADE_KEY_TTL_MS: Millis = 5 * 60 * 1000;
+/// Units in stock at most: a thousand million, and as much again still fits the column.
+pub const STOCK_MAX: u32 = 1_000_000_000;
 /// An order waits so long for its payment; then its stock goes back.
 pub const PAYMENT_TTL_MS: Millis = 15 * 60 * 1000;
 
@@ -484,6 +488,8 @@ pub struct WriteRequest {
     pub operation: Operation,
     /// The client's key, or one that the edge made.
     pub idempotency_key: String,
+    /// Whether the edge made it.
+    pub key_made: bool,
     /// Write only if the cart is still at one of these versions.
     pub if_match: Option<Vec<CartVersion>>,
 }
@@ -517,6 +523,8 @@ pub struct WriteReply {
     pub answer: StoredAnswer,
     /// For the cache of the region that forwarded; `None` with a replayed answer.
     pub record: Option<CartRecord>,
+    /// The version at which a merged guest's cart ended.
+    pub guest_version: Option<CartVersion>,
     /// Whether the answer is an old one.
     pub replayed: bool,
     /// Time in the home region's database and rules.
@@ -572,6 +580,8 @@ pub struct FeedPage {
     pub events: Vec<FeedEvent>,
     /// The newest event there is.
     pub head: u64,
+    /// The database's epoch; events of another one do not continue these.
+    pub epoch: u32,
     /// Whether events after the asked-for place have already been swept away.
     pub lost: bool,
 }

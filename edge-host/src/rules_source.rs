@@ -71,14 +71,15 @@ impl RulesSource {
     /// Activates a file in every region whenever it changes; for ever.
     pub async fn watch(&self, path: &Path, store: &dyn PrimaryStore) {
         let (changed, mut changes) = mpsc::channel(1);
-        // Kept for as long as the file is watched.
-        let _watcher = watch_folder(path, changed);
+        // Both are kept for as long as the file is watched; without a sender, waiting would not wait.
+        let _watcher = watch_folder(path, changed.clone());
+        let _sender = changed;
         let mut seen = None;
+        let mut published = None;
         loop {
             let stamp = stamp(path);
-            if stamp.is_some() && stamp != seen {
+            if stamp.is_some() && stamp != seen && self.publish(path, store, &mut published).await {
                 seen = stamp;
-                self.publish(path, store).await;
             }
             // Whichever comes first: the system's word, or the time to look without it.
             let _ = tokio::time::timeout(LOOK_AGAIN, changes.recv()).await;
@@ -86,24 +87,29 @@ impl RulesSource {
         }
     }
 
-    async fn publish(&self, path: &Path, store: &dyn PrimaryStore) {
+    /// Activates the file's component everywhere. Returns whether that settles this state of the file: it was
+    /// published or refused; what could not be read or written is tried again.
+    async fn publish(&self, path: &Path, store: &dyn PrimaryStore, published: &mut Option<Revision>) -> bool {
         let bytes = match tokio::fs::read(path).await {
             Ok(bytes) => bytes,
             Err(error) => {
                 warn!(rules.file = %path.display(), error = %error, "rules file cannot be read");
-                return;
+                return false;
             }
         };
-        let Ok(rules) = self.load(bytes).await else { return };
+        let revision = Revision::of(&bytes);
+        if *published == Some(revision) {
+            return true;
+        }
+        let Ok(rules) = self.load(bytes).await else { return true };
         let rules = Arc::new(rules);
-        let revision = rules.revision().full();
-        if self.handle.current().is_some_and(|current| current.revision() == rules.revision()) {
-            return;
-        }
         *self.staged.lock().expect("no holder of the lock can panic") = Some(Arc::clone(&rules));
-        if let Err(error) = store.activate_rules(&revision, rules.bytes(), now_ms()).await {
-            error!(rules.revision = %rules.revision(), error = %error, "rules not activated");
+        if let Err(error) = store.activate_rules(&revision.full(), rules.bytes(), now_ms()).await {
+            error!(rules.revision = %revision, error = %error, "rules not activated");
+            return false;
         }
+        *published = Some(revision);
+        true
     }
 
     /// Checks and compiles; the refusal is logged and remembered here.

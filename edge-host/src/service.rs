@@ -1,6 +1,7 @@
 //! The cart as one edge serves it: reads from the nearest place that is new enough, writes at home.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use cart_core::Quote;
@@ -8,7 +9,7 @@ use moka::future::Cache;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::catalogue::{CartFacts, Catalogue};
+use crate::catalogue::{CHANGE_SLACK_MS, CartFacts, Catalogue};
 use crate::clock::now_ms;
 use crate::error::CartError;
 use crate::home::HomeRegion;
@@ -38,6 +39,8 @@ pub struct CartService {
     /// The rules that this region runs.
     pub rules: Arc<RulesHandle>,
     flights: Cache<(String, CartVersion), Arc<CartRecord>>,
+    /// Counts how often the cache was emptied: what was fetched before is not put in after.
+    cache_generation: AtomicU64,
 }
 
 /// Where an answer came from.
@@ -100,7 +103,7 @@ impl CartService {
         rules: Arc<RulesHandle>,
     ) -> Self {
         let flights = Cache::builder().max_capacity(FLIGHTS_MAX).time_to_live(FLIGHT_TTL).build();
-        Self { region, cache, home, catalogue, rules, flights }
+        Self { region, cache, home, catalogue, rules, flights, cache_generation: AtomicU64::new(0) }
     }
 
     /// The principal's cart with today's prices, no older than `seen`.
@@ -124,7 +127,8 @@ impl CartService {
         let outcome = outcome?;
         timing.rules = Some(outcome.duration);
         let written_at = record.updated_at_ms.unwrap_or(0);
-        let repriced = self.rules.activated_at_ms() >= written_at || facts.changed_since(written_at, now_ms);
+        let repriced = self.rules.activated_at_ms() >= written_at - CHANGE_SLACK_MS
+            || facts.changed_since(written_at, now_ms);
         Ok(CartRead { record, quote: outcome.value, facts, rules, source, timing, repriced })
     }
 
@@ -167,14 +171,19 @@ impl CartService {
             _ => None,
         };
         // A key of our own makes it safe to send the request home a second time.
+        let key_made = idempotency_key.is_none();
         let idempotency_key = idempotency_key.unwrap_or_else(|| format!("edge:{}", Uuid::new_v4()));
-        let request = WriteRequest { principal, operation, idempotency_key, if_match };
+        let request = WriteRequest { principal, operation, idempotency_key, key_made, if_match };
         let started = Instant::now();
         let reply = self.home.write(request).await;
         let elapsed = started.elapsed();
         metric::write(&self.region, op, outcome_word(&reply));
         if self.home.forwards() {
             metric::forward(&self.region, elapsed);
+        }
+        if let Err(CartError::VersionMismatch(current)) = &reply {
+            // Or the client would read the old version here, and fail with it again.
+            self.put(&cart_id, CacheEntry::Floor(*current)).await;
         }
         let reply = reply?;
         let timing = Timing {
@@ -189,9 +198,8 @@ impl CartService {
             None => CacheEntry::Floor(reply.answer.version),
         };
         self.put(&cart_id, entry).await;
-        if let Some(guest_cart_id) = guest_cart_id {
-            // The guest's cart has ended at a version that only the feed knows; whatever is held is old.
-            self.expire(&guest_cart_id).await;
+        if let Some((guest_cart_id, version)) = guest_cart_id.zip(reply.guest_version) {
+            self.put(&guest_cart_id, CacheEntry::Floor(version)).await;
         }
         Ok((reply, timing))
     }
@@ -204,10 +212,12 @@ impl CartService {
         }
     }
 
-    async fn expire(&self, cart_id: &str) {
-        let held = self.cache.get(cart_id).await.unwrap_or_default();
-        let next = held.map_or(CartVersion::default(), |entry| entry.version().next());
-        self.put(cart_id, CacheEntry::Floor(next)).await;
+    /// Forgets all carts, also those that are on their way here.
+    pub async fn forget_all(&self) {
+        self.cache_generation.fetch_add(1, Ordering::SeqCst);
+        if let Err(error) = self.cache.forget_all().await {
+            warn!(error = %error, "cache could not be emptied");
+        }
     }
 
     /// The cart, from the cache where that is new enough, else from home: one request for all who wait for
@@ -249,8 +259,11 @@ impl CartService {
         let flight = (cart_id, floor.max(seen.unwrap_or_default()));
         let started = Instant::now();
         let fetch = async {
+            let generation = self.cache_generation.load(Ordering::SeqCst);
             let record = Arc::new(self.home.cart(principal).await?);
-            self.put(&record.cart_id, CacheEntry::Full(Arc::clone(&record))).await;
+            if generation == self.cache_generation.load(Ordering::SeqCst) {
+                self.put(&record.cart_id, CacheEntry::Full(Arc::clone(&record))).await;
+            }
             Ok::<_, CartError>(record)
         };
         let record = self.flights.try_get_with_by_ref(&flight, fetch).await;
@@ -273,7 +286,7 @@ impl CartService {
         }
         match self.home.items(&facts.items_missing).await {
             Ok(items) => {
-                items.into_iter().for_each(|item| self.catalogue.put_item(item));
+                items.into_iter().for_each(|item| self.catalogue.fill_item(item));
                 self.catalogue.facts(&record.cart)
             }
             // The cart is shown with the line as gone; the warning says so.

@@ -142,6 +142,8 @@ pub struct CartWrite {
     pub guest: Option<(Principal, CartRecord)>,
     /// Under which key the answer is kept.
     pub idempotency_key: String,
+    /// Until when it is kept there.
+    pub answer_kept_until_ms: Millis,
     /// Tells one request from another under the same key.
     pub fingerprint: [u8; 32],
     /// Write only if the cart is still at one of these versions.
@@ -216,6 +218,8 @@ pub enum WriteOutcome {
         answer: StoredAnswer,
         /// The cart afterwards.
         record: CartRecord,
+        /// The version at which a merged guest's cart ended.
+        guest_version: Option<CartVersion>,
     },
     /// Committed earlier, under the same key.
     Replayed(StoredAnswer),

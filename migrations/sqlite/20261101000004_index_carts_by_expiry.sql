@@ -1,1 +1,1 @@
-CREATE INDEX carts_by_expiry ON carts (expires_at);
+CREATE INDEX carts_by_expiry ON carts (state, expires_at);

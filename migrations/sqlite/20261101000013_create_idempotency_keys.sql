@@ -3,6 +3,6 @@ CREATE TABLE idempotency_keys (
     key         TEXT NOT NULL,
     fingerprint BLOB NOT NULL,
     answer      TEXT NOT NULL,
-    created_at  INTEGER NOT NULL,
+    expires_at  INTEGER NOT NULL,
     PRIMARY KEY (cart_id, key)
 ) STRICT, WITHOUT ROWID;

@@ -1,10 +1,11 @@
 //! The home region at home: the primary is here, and the rules decide inside its transaction.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use cart_core::{Cart, Command, Context, Currency};
+use cart_core::{Cart, Command, Context, Currency, Rejection};
 use uuid::Uuid;
 
 use crate::catalogue::CartFacts;
@@ -12,8 +13,8 @@ use crate::clock::now_ms;
 use crate::error::{CartError, Reason};
 use crate::home::HomeRegion;
 use crate::model::{
-    CartCommand, CartRecord, CartState, CatalogueSnapshot, FeedPage, ItemRecord, Operation, OrderRecord,
-    Principal, StoredAnswer, WriteReply, WriteRequest, WriteTiming,
+    CartCommand, CartRecord, CartState, CatalogueSnapshot, FeedPage, IDEMPOTENCY_TTL_MS, ItemRecord,
+    MADE_KEY_TTL_MS, Operation, OrderRecord, Principal, StoredAnswer, WriteReply, WriteRequest, WriteTiming,
 };
 use crate::rules::{Outcome, Rules, RulesError, RulesHandle};
 use crate::store::{CartWrite, Commit, Effect, Loaded, NewOrder, PrimaryStore, WriteOutcome};
@@ -61,12 +62,12 @@ impl HomeRegion for LocalHome {
             rules_us: micros(rules_time),
         };
         match outcome {
-            WriteOutcome::Done { answer, record } => {
-                Ok(WriteReply { answer, record: Some(record), replayed: false, timing })
+            WriteOutcome::Done { answer, record, guest_version } => {
+                Ok(WriteReply { answer, record: Some(record), guest_version, replayed: false, timing })
             }
             WriteOutcome::Replayed(answer) => {
                 metric::idempotent_replay(&self.region);
-                Ok(WriteReply { answer, record: None, replayed: true, timing })
+                Ok(WriteReply { answer, record: None, guest_version: None, replayed: true, timing })
             }
             WriteOutcome::Refused => {
                 Err(refusal.unwrap_or_else(|| CartError::Internal("refused without a reason".to_owned())))
@@ -134,16 +135,19 @@ impl LocalHome {
     fn prepare(&self, request: &WriteRequest) -> CartWrite {
         // The store puts the epoch in, under its lock.
         let unused = |principal: &Principal| CartRecord::unused(principal, self.currency_default, 0);
+        let now_ms = now_ms();
+        let key_ttl_ms = if request.key_made { MADE_KEY_TTL_MS } else { IDEMPOTENCY_TTL_MS };
         let mut write = CartWrite {
             principal: request.principal.clone(),
             unused: unused(&request.principal),
             guest: None,
             idempotency_key: request.idempotency_key.clone(),
+            answer_kept_until_ms: now_ms + key_ttl_ms,
             fingerprint: request.fingerprint(),
             if_match: request.if_match.clone(),
             item_ids: Vec::new(),
             coupon_codes: Vec::new(),
-            now_ms: now_ms(),
+            now_ms,
         };
         match &request.operation {
             Operation::Commands(commands) => {
@@ -210,8 +214,8 @@ impl Decision<'_> {
         effect: Effect,
     ) -> Result<Commit, CartError> {
         let before = record.cart.clone();
+        let context = self.context(&before, facts);
         for command in commands {
-            let context = self.context(&before, facts);
             let outcome = self.rules.apply(&record.cart, command, &context);
             record.cart = self.took(outcome)?.map_err(|no| CartError::Rejected(vec![Reason::from(no)]))?;
         }
@@ -250,6 +254,7 @@ impl Decision<'_> {
         let quote = self
             .took(outcome)?
             .map_err(|reasons| CartError::Rejected(reasons.into_iter().map(Reason::from).collect()))?;
+        let items = in_stock(&record.cart, facts)?;
         let (total, currency) = (quote.totals.total, record.cart.currency);
         if (total, currency) != (expected_total, expected_currency) {
             let currency = crate::model::CurrencyCode(currency);
@@ -268,15 +273,11 @@ impl Decision<'_> {
         };
         let document =
             serde_json::to_value(&document).map_err(|error| CartError::Internal(error.to_string()))?;
-        let mut items = std::collections::BTreeMap::<String, u32>::new();
-        for line in &record.cart.lines {
-            *items.entry(line.item_id.clone()).or_default() += line.quantity;
-        }
         let gave = |code: &&String| quote.discounts.iter().any(|discount| discount.code == **code);
         let order = NewOrder {
             order_id,
             document,
-            items: items.into_iter().collect(),
+            items,
             coupons: record.cart.coupons.iter().filter(gave).cloned().collect(),
         };
         Ok(Commit { cart: Cart::empty(currency), effect: Effect::Ordered(order), answer })
@@ -292,6 +293,22 @@ impl Decision<'_> {
         *self.rules_time += outcome.duration;
         Ok(outcome.value)
     }
+}
+
+/// What to take from stock. Rules may say what they like of the stock: what is not there is not sold.
+fn in_stock(cart: &Cart, facts: &CartFacts) -> Result<Vec<(String, u32)>, CartError> {
+    let mut wanted = BTreeMap::<String, u32>::new();
+    for line in &cart.lines {
+        *wanted.entry(line.item_id.clone()).or_default() += line.quantity;
+    }
+    let left = |item_id: &String| facts.item(item_id).map_or(0, |item| item.stock);
+    let short = wanted.iter().filter(|(item_id, quantity)| left(item_id) < **quantity).map(|(item_id, _)| {
+        let rejection =
+            Rejection::OutOfStock { line_id: None, item_id: item_id.clone(), stock: left(item_id) };
+        Reason::from(rejection)
+    });
+    let short: Vec<Reason> = short.collect();
+    if short.is_empty() { Ok(wanted.into_iter().collect()) } else { Err(CartError::Rejected(short)) }
 }
 
 /// The rules as the public documents name them.

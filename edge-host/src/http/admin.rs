@@ -17,9 +17,10 @@ use super::input::{is_name, is_words, money};
 use super::problem::{ApiError, InputMistake};
 use super::{Api, Shared};
 use crate::auth::same_secret;
+use crate::catalogue::{COUPONS_MAX, ITEMS_MAX};
 use crate::clock::now_ms;
 use crate::error::CartError;
-use crate::model::{CouponRecord, CouponValue, CurrencyCode, ItemRecord, Millis, OrderState};
+use crate::model::{CouponRecord, CouponValue, CurrencyCode, ItemRecord, Millis, OrderState, STOCK_MAX};
 use crate::rules::RunningRules;
 use crate::store::PrimaryStore;
 use crate::view::{self, ItemView, rfc3339};
@@ -92,9 +93,8 @@ pub(super) async fn put_item(
     let store = primary(&api)?;
     let item = body.record(item_id, now_ms())?;
     let known = api.service.catalogue.item(&item.item_id).is_some();
-    if !known && api.service.catalogue.len() >= crate::catalogue::ITEMS_MAX {
-        let detail = format!("a catalogue has at most {} items", crate::catalogue::ITEMS_MAX);
-        return Err(ApiError::bad_request("catalogue_full", detail));
+    if !known && api.service.catalogue.len() >= ITEMS_MAX {
+        return Err(ApiError::bad_request("catalogue_full", format!("there are at most {ITEMS_MAX} items")));
     }
     store.put_item(item.clone()).await.map_err(CartError::from)?;
     Ok(Json(view::item(&item)))
@@ -110,6 +110,13 @@ pub(super) async fn put_coupon(
     let store = primary(&api)?;
     let kind = body.kind;
     let coupon = body.record(code, now_ms())?;
+    let catalogue = &api.service.catalogue;
+    if !catalogue.has_coupon(&coupon.code) && catalogue.coupons() >= COUPONS_MAX {
+        return Err(ApiError::bad_request(
+            "catalogue_full",
+            format!("there are at most {COUPONS_MAX} coupons"),
+        ));
+    }
     let coupon = store.put_coupon(coupon).await.map_err(CartError::from)?;
     let (value, currency) = match coupon.value {
         CouponValue::Percent(basis_points) => {
@@ -211,6 +218,7 @@ impl PutItem {
             "#/tags",
             "a tag has 1 to 64 visible ASCII characters",
         );
+        check(self.stock <= STOCK_MAX, "#/stock", "at most 1 000 000 000 units are in stock");
         check(self.quantity_max != Some(0), "#/quantity_max", "a limit is at least 1");
         let mut prices = BTreeMap::new();
         for (currency, amount) in &self.prices {

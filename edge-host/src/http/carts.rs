@@ -33,7 +33,8 @@ pub(super) async fn get_cart(
 ) -> Result<Response, ApiError> {
     let read = api.service.cart(&principal, conditions.seen).await?;
     // The tag names the version only, so it stands for the same bytes only as long as no price has moved.
-    let unchanged = !read.repriced && conditions.if_none_match.contains(&read.record.version);
+    let has_it = conditions.if_none_match.contains(&read.record.version);
+    let unchanged = !read.repriced && has_it;
     let body = if unchanged { String::new() } else { json(&priced(&read, |priced| priced.cart()))? };
     let mut response = answer(&api, &read, body);
     if unchanged {
@@ -56,7 +57,9 @@ pub(super) async fn count(
     let (version, count, source, timing) = api.service.count(&principal, conditions.seen).await?;
     let body = json(&count)?;
     let region = api.service.region.as_str();
-    Ok(CartAnswer { status: StatusCode::OK, body, version, region, source, timing }.into_response())
+    let answer =
+        CartAnswer { status: StatusCode::OK, body, version, region, source, timing, cookie: version };
+    Ok(answer.into_response())
 }
 
 /// One line of the cart.
@@ -187,7 +190,9 @@ pub(super) async fn commands(
     Body(body): Body<input::Commands>,
 ) -> Result<Response, ApiError> {
     conditions.required_key()?;
-    let operation = Operation::Commands(body.commands()?);
+    let commands = body.commands()?;
+    api.limits.batch(&principal, commands.len())?;
+    let operation = Operation::Commands(commands);
     write(&api, principal, conditions, operation).await
 }
 
@@ -247,14 +252,17 @@ async fn write(
     conditions: Conditions,
     operation: Operation,
 ) -> Result<Response, ApiError> {
-    let Conditions { idempotency_key, if_match, .. } = conditions;
+    let Conditions { idempotency_key, if_match, seen, .. } = conditions;
     let (reply, timing) = api.service.write(principal, operation, idempotency_key, if_match).await?;
     let status =
         StatusCode::from_u16(reply.answer.status).map_err(|error| CartError::Internal(error.to_string()))?;
+    let version = reply.answer.version;
+    let cookie = if reply.replayed { seen.map_or(version, |seen| seen.max(version)) } else { version };
     let mut response = CartAnswer {
         status,
         body: reply.answer.body,
-        version: reply.answer.version,
+        version,
+        cookie,
         region: &api.service.region,
         source: Source::Home,
         timing,
@@ -280,6 +288,7 @@ fn answer(api: &Shared, read: &CartRead, body: String) -> Response {
         status: StatusCode::OK,
         body,
         version: read.record.version,
+        cookie: read.record.version,
         region: &api.service.region,
         source: read.source,
         timing: read.timing,

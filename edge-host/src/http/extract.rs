@@ -16,6 +16,8 @@ use crate::model::{CartVersion, OwnerKind, Principal};
 
 /// Bytes of a request body; the largest one, a batch of 50 lines with full variants, fits.
 pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Entity tags in one header; a client knows a version or two of its cart.
+const ENTITY_TAGS_MAX: usize = 64;
 /// Characters of an idempotency key.
 const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 /// The header, and the name of the cookie.
@@ -78,7 +80,7 @@ pub(super) struct Conditions {
     /// Whether `If-Match` was there at all.
     pub(super) if_match_given: bool,
     /// Versions that the client has already.
-    pub(super) if_none_match: Vec<CartVersion>,
+    pub(super) if_none_match: NoneMatch,
     /// Under which key the answer is kept.
     pub(super) idempotency_key: Option<String>,
 }
@@ -96,13 +98,15 @@ impl FromRequestParts<Shared> for Conditions {
             None => cookie(headers, CART_VERSION.as_str()).and_then(|version| version.parse().ok()),
         };
         let if_match_given = headers.contains_key(IF_MATCH);
-        let if_match = if_match_given.then(|| entity_tags(headers, &IF_MATCH)).filter(|tags| !tags.any);
+        let if_match = if if_match_given { Some(entity_tags(headers, &IF_MATCH)?) } else { None };
+        let if_match = if_match.filter(|tags| !tags.any);
+        let if_none_match = entity_tags(headers, &IF_NONE_MATCH)?;
         Ok(Self {
             seen,
             // Strong comparison (RFC 9110 §13.1.1): a weak tag never matches.
             if_match: if_match.map(|tags| tags.strong),
             if_match_given,
-            if_none_match: entity_tags(headers, &IF_NONE_MATCH).all(),
+            if_none_match: NoneMatch(if_none_match),
             idempotency_key: idempotency_key(headers)?,
         })
     }
@@ -117,6 +121,15 @@ impl Conditions {
     }
 }
 
+/// Versions that the client has already; here a weak tag will do (RFC 9110 §13.1.2).
+pub(super) struct NoneMatch(EntityTags);
+
+impl NoneMatch {
+    pub(super) fn contains(&self, version: &CartVersion) -> bool {
+        self.0.any || self.0.strong.contains(version) || self.0.weak.contains(version)
+    }
+}
+
 #[derive(Default)]
 struct EntityTags {
     any: bool,
@@ -124,18 +137,15 @@ struct EntityTags {
     weak: Vec<CartVersion>,
 }
 
-impl EntityTags {
-    fn all(mut self) -> Vec<CartVersion> {
-        self.strong.append(&mut self.weak);
-        self.strong
-    }
-}
-
 /// The versions that the entity tags of a header name; a tag that is not one of ours names none.
-fn entity_tags(headers: &HeaderMap, name: &HeaderName) -> EntityTags {
+fn entity_tags(headers: &HeaderMap, name: &HeaderName) -> Result<EntityTags, ApiError> {
     let mut tags = EntityTags::default();
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    for tag in values.flat_map(|value| value.split(',')).map(str::trim) {
+    for (count, tag) in values.flat_map(|value| value.split(',')).map(str::trim).enumerate() {
+        if count >= ENTITY_TAGS_MAX {
+            let detail = format!("{name} has at most {ENTITY_TAGS_MAX} entity tags");
+            return Err(ApiError::bad_request("too_many_entity_tags", detail));
+        }
         if tag == "*" {
             tags.any = true;
         }
@@ -144,7 +154,7 @@ fn entity_tags(headers: &HeaderMap, name: &HeaderName) -> EntityTags {
             if weak { tags.weak.push(version) } else { tags.strong.push(version) }
         }
     }
-    tags
+    Ok(tags)
 }
 
 /// The key, quoted as the draft standard has it, or bare as most clients send it.

@@ -1,6 +1,6 @@
 //! How much one caller may ask for.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 
 use governor::clock::{Clock, DefaultClock};
@@ -37,9 +37,20 @@ impl RateLimits {
         checked.map_err(|until| limited(&until, self.principals_per_s))
     }
 
+    /// Counts the commands of a batch after the first, each like a request.
+    pub fn batch(&self, principal: &Principal, commands: usize) -> Result<(), ApiError> {
+        let more = u32::try_from(commands.saturating_sub(1)).ok().and_then(NonZeroU32::new);
+        let Some(more) = more else { return Ok(()) };
+        match self.principals.check_key_n(&(principal.kind, principal.id.clone()), more) {
+            Ok(checked) => checked.map_err(|until| limited(&until, self.principals_per_s)),
+            // More than a whole burst: counted as one request, since it could never pass.
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Counts a request without a token.
     pub fn address(&self, address: IpAddr) -> Result<(), ApiError> {
-        let checked = self.addresses.check_key(&address);
+        let checked = self.addresses.check_key(&subscriber(address));
         checked.map_err(|until| limited(&until, self.addresses_per_s))
     }
 
@@ -47,6 +58,14 @@ impl RateLimits {
     pub fn tidy(&self) {
         self.principals.retain_recent();
         self.addresses.retain_recent();
+    }
+}
+
+/// An IPv6 subscriber has a whole /64 of addresses.
+fn subscriber(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
     }
 }
 

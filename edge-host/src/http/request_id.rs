@@ -7,7 +7,7 @@ use uuid::Uuid;
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A longer id, or one with other characters, is replaced: it goes into logs.
-const REQUEST_ID_BYTES_MAX: usize = 64;
+const REQUEST_ID_BYTES_MAX: usize = 128;
 
 tokio::task_local! {
     static CURRENT: HeaderValue;

@@ -22,6 +22,8 @@ pub(super) struct CartAnswer<'a> {
     pub(super) region: &'a str,
     pub(super) source: Source,
     pub(super) timing: Timing,
+    /// What the browser keeps: the version, unless the answer is an old one and the browser has seen more.
+    pub(super) cookie: CartVersion,
 }
 
 impl CartAnswer<'_> {
@@ -37,7 +39,7 @@ impl CartAnswer<'_> {
         // Whoever keeps it must ask before showing it again: prices move without the cart.
         put(CACHE_CONTROL, "private, no-cache".to_owned());
         put(ETAG, format!("\"{version}\""));
-        put(SET_COOKIE, format!("{CART_VERSION}={version}; Path=/v1; HttpOnly; SameSite=Lax"));
+        put(SET_COOKIE, format!("{CART_VERSION}={}; Path=/v1; HttpOnly; SameSite=Lax", self.cookie));
         put(CART_VERSION, version);
         put(CART_REGION, self.region.to_owned());
         put(CART_SOURCE, self.source.as_str().to_owned());

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::model::{
     CART_TTL_MS, CartRecord, CartState, CatalogueSnapshot, Change, CouponRecord, FeedEvent, FeedPage,
-    IDEMPOTENCY_TTL_MS, ItemRecord, Millis, OrderRecord, OrderState, PAYMENT_TTL_MS, Principal,
+    ItemRecord, Millis, OrderRecord, OrderState, PAYMENT_TTL_MS, Principal, STOCK_MAX,
 };
 use crate::store::{CartWrite, Decide, Effect, Loaded, PrimaryStore, StoreError, WriteOutcome};
 
@@ -57,13 +57,8 @@ impl SqliteStore {
         let writer = pool.clone().max_connections(1).connect_with(options.clone()).await?;
         sqlx::migrate!("../migrations/sqlite").run(&writer).await.map_err(unavailable)?;
         let readers = pool.max_connections(READERS_MAX).connect_with(options.read_only(true)).await?;
-        let head: Option<i64> = sqlx::query_scalar("SELECT MAX(seq) FROM outbox").fetch_one(&readers).await?;
-        let store = Self {
-            writer,
-            readers,
-            in_flight: Arc::default(),
-            head: watch::Sender::new(unsigned(head.unwrap_or(0))?),
-        };
+        let head = feed_head(&mut *readers.acquire().await?).await?;
+        let store = Self { writer, readers, in_flight: Arc::default(), head: watch::Sender::new(head) };
         Ok(Arc::new(store))
     }
 
@@ -74,15 +69,20 @@ impl SqliteStore {
 
     /// Commits, and tells those who follow the feed.
     async fn commit(&self, tx: Transaction<'static, Sqlite>, seq: Option<u64>) -> Result<(), StoreError> {
-        tx.commit().await?;
-        if let Some(seq) = seq {
-            self.head.send_if_modified(|head| {
-                let grown = seq > *head;
-                *head = seq.max(*head);
-                grown
-            });
-        }
-        Ok(())
+        let head = self.head.clone();
+        // In a task of its own: a caller that goes away must not take the news of its commit along.
+        let committed = tokio::spawn(async move {
+            tx.commit().await?;
+            if let Some(seq) = seq {
+                head.send_if_modified(|head| {
+                    let grown = seq > *head;
+                    *head = seq.max(*head);
+                    grown
+                });
+            }
+            Ok(())
+        });
+        committed.await.map_err(unavailable)?
     }
 
     /// Claims a key for the time of one request.
@@ -148,6 +148,7 @@ impl PrimaryStore for SqliteStore {
         rows::insert_answer(&mut tx, write, &commit.answer).await?;
         let mut record = before.clone();
         let mut seq = None;
+        let mut guest_version = None;
         if !matches!(commit.effect, Effect::Unchanged) {
             record.cart = commit.cart;
             record.version = before.version.next();
@@ -158,6 +159,7 @@ impl PrimaryStore for SqliteStore {
         }
         match (&commit.effect, guest.zip(write.guest.as_ref())) {
             (Effect::Merged, Some((guest, (owner, _)))) => {
+                guest_version = Some(guest.version.next());
                 seq = Some(end_guest_cart(&mut tx, owner, &guest, write.now_ms).await?);
             }
             (Effect::Ordered(order), _) => {
@@ -169,7 +171,7 @@ impl PrimaryStore for SqliteStore {
             _ => {}
         }
         self.commit(tx, seq).await?;
-        Ok(WriteOutcome::Done { answer: commit.answer, record })
+        Ok(WriteOutcome::Done { answer: commit.answer, record, guest_version })
     }
 
     async fn orders(
@@ -280,6 +282,7 @@ impl PrimaryStore for SqliteStore {
 
     async fn feed(&self, after: u64, limit: u32) -> Result<FeedPage, StoreError> {
         let mut tx = self.readers.begin().await?;
+        let epoch: u32 = sqlx::query_scalar("SELECT epoch FROM cluster").fetch_one(&mut *tx).await?;
         let head = feed_head(&mut tx).await?;
         let rows: Vec<(i64, Millis, String)> =
             sqlx::query_as("SELECT seq, at, change FROM outbox WHERE seq > ?1 ORDER BY seq LIMIT ?2")
@@ -294,7 +297,7 @@ impl PrimaryStore for SqliteStore {
         // One writer, so places become visible in order and a hole means swept rows, or another database.
         let next = events.first().map_or(head + 1, |event| event.seq);
         let lost = after > head || (next != after + 1);
-        Ok(FeedPage { events, head, lost })
+        Ok(FeedPage { events, head, epoch, lost })
     }
 
     fn feed_head(&self) -> watch::Receiver<u64> {
@@ -330,22 +333,27 @@ impl PrimaryStore for SqliteStore {
     }
 
     async fn sweep(&self, now_ms: Millis) -> Result<u64, StoreError> {
-        let mut tx = self.begin().await?;
         let mut swept = 0;
-        let mut seq = None;
         let unpaid: Vec<String> = sqlx::query_scalar(
             "SELECT order_id FROM orders WHERE state = 'pending_payment' AND placed_at <= ?1 LIMIT ?2",
         )
         .bind(now_ms - PAYMENT_TTL_MS)
         .bind(SWEEP_ROWS_MAX)
-        .fetch_all(&mut *tx)
+        .fetch_all(&self.readers)
         .await?;
+        // Each by itself: one that cannot be cancelled must not keep the stock of the others.
         for order_id in unpaid {
-            seq = settle(&mut tx, &order_id, OrderState::Cancelled, now_ms).await?.or(seq);
-            swept += 1;
+            match self.settle_order(&order_id, OrderState::Cancelled, now_ms).await {
+                Ok(_) => swept += 1,
+                Err(error) => {
+                    tracing::error!(order.id = order_id, error = %error, "unpaid order not cancelled")
+                }
+            }
         }
+        let mut tx = self.begin().await?;
+        let mut seq = None;
         let expired: Vec<String> = sqlx::query_scalar(
-            "SELECT cart_id FROM carts WHERE expires_at <= ?1 AND state = 'active' LIMIT ?2",
+            "SELECT cart_id FROM carts WHERE state = 'active' AND expires_at <= ?1 LIMIT ?2",
         )
         .bind(now_ms)
         .bind(SWEEP_ROWS_MAX)
@@ -357,7 +365,8 @@ impl PrimaryStore for SqliteStore {
                 swept += 1;
             }
         }
-        swept += rows::delete_old_answers(&mut tx, now_ms - IDEMPOTENCY_TTL_MS, SWEEP_ROWS_MAX).await?;
+        swept += rows::delete_merged_carts(&mut tx, now_ms, SWEEP_ROWS_MAX).await?;
+        swept += rows::delete_expired_answers(&mut tx, now_ms, SWEEP_ROWS_MAX).await?;
         swept += rows::delete_old_events(&mut tx, now_ms - OUTBOX_TTL_MS, SWEEP_ROWS_MAX).await?;
         self.commit(tx, seq).await?;
         Ok(swept)
@@ -459,11 +468,12 @@ async fn settle(
         return Ok(None);
     }
     let items: Vec<String> = sqlx::query_scalar(
-        "UPDATE items SET stock = stock + o.quantity, changed_at = ?2 FROM order_items o
+        "UPDATE items SET stock = MIN(stock + o.quantity, ?3), changed_at = ?2 FROM order_items o
          WHERE o.order_id = ?1 AND o.item_id = items.item_id RETURNING items.item_id",
     )
     .bind(order_id)
     .bind(now_ms)
+    .bind(STOCK_MAX)
     .fetch_all(&mut *tx)
     .await?;
     let coupons: Vec<String> = sqlx::query_scalar(
@@ -542,6 +552,10 @@ fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> StoreEr
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match error {
+            // A constraint of the schema: whoever wrote this has a bug.
+            sqlx::Error::Database(error) if error.kind() != sqlx::error::ErrorKind::Other => {
+                Self::Corrupt(error.to_string())
+            }
             sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnNotFound(_) => {
                 Self::Corrupt(error.to_string())
             }

@@ -1,6 +1,6 @@
 //! Rows to records and back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cart_core::{Cart, Currency, Line};
 use sqlx::SqliteConnection;
@@ -11,6 +11,9 @@ use crate::model::{
     StoredAnswer,
 };
 use crate::store::{CartWrite, NewOrder, StoreError};
+
+/// When a cart that has expired expires.
+const NEVER_MS: Millis = Millis::MAX;
 
 type LineRow = (String, String, u32, i64, String, Millis, Millis);
 
@@ -41,7 +44,7 @@ pub(super) async fn cart(tx: &mut SqliteConnection, cart_id: &str) -> Result<Opt
         version: CartVersion { epoch, version: unsigned(version)? },
         cart: Cart { currency, lines: lines.into_iter().map(line).collect(), coupons: from_json(&coupons)? },
         updated_at_ms: Some(updated_at),
-        expires_at_ms: Some(expires_at),
+        expires_at_ms: Some(expires_at).filter(|at_ms| *at_ms != NEVER_MS),
     }))
 }
 
@@ -89,7 +92,7 @@ pub(super) async fn save_expired_cart(
     .bind(&emptied.cart_id)
     .bind(signed(emptied.version.version)?)
     .bind(emptied.updated_at_ms)
-    .bind(i64::MAX)
+    .bind(NEVER_MS)
     .execute(&mut *tx)
     .await?;
     sqlx::query("DELETE FROM cart_items WHERE cart_id = ?1").bind(&emptied.cart_id).execute(&mut *tx).await?;
@@ -102,14 +105,18 @@ async fn save_lines(
     before: &[Line],
     after: &[Line],
 ) -> Result<(), StoreError> {
-    for line in before.iter().filter(|line| !after.iter().any(|kept| kept.line_id == line.line_id)) {
+    let by_id = |lines: &'_ [Line]| -> BTreeMap<String, Line> {
+        lines.iter().map(|line| (line.line_id.clone(), line.clone())).collect()
+    };
+    let (old, new) = (by_id(before), by_id(after));
+    for line in before.iter().filter(|line| !new.contains_key(&line.line_id)) {
         sqlx::query("DELETE FROM cart_items WHERE cart_id = ?1 AND line_id = ?2")
             .bind(cart_id)
             .bind(&line.line_id)
             .execute(&mut *tx)
             .await?;
     }
-    for line in after.iter().filter(|line| !before.contains(line)) {
+    for line in after.iter().filter(|line| old.get(&line.line_id) != Some(*line)) {
         sqlx::query(
             "INSERT OR REPLACE INTO cart_items
                  (cart_id, line_id, item_id, quantity, unit_price, variant, added_at, updated_at)
@@ -135,13 +142,18 @@ pub(super) async fn items(
     only: Option<&BTreeSet<&String>>,
 ) -> Result<Vec<ItemRecord>, StoreError> {
     type Row = (String, String, String, u32, Option<u32>, bool, String, Millis);
-    let rows: Vec<Row> = sqlx::query_as(
-        "SELECT item_id, title, prices, stock, quantity_max, tax_zero, tags, changed_at FROM items
-         WHERE ?1 IS NULL OR item_id IN (SELECT value FROM json_each(?1))",
-    )
-    .bind(only.map(to_json).transpose()?)
-    .fetch_all(tx)
-    .await?;
+    // Two statements, because « all or these » in one would never use the primary key.
+    let query = match only {
+        None => sqlx::query_as(
+            "SELECT item_id, title, prices, stock, quantity_max, tax_zero, tags, changed_at FROM items",
+        ),
+        Some(names) => sqlx::query_as(
+            "SELECT item_id, title, prices, stock, quantity_max, tax_zero, tags, changed_at FROM items
+             WHERE item_id IN (SELECT value FROM json_each(?1))",
+        )
+        .bind(to_json(names)?),
+    };
+    let rows: Vec<Row> = query.fetch_all(tx).await?;
     let record = |(item_id, title, prices, stock, quantity_max, tax_zero, tags, changed_at_ms): Row| {
         let (prices, tags) = (from_json(&prices)?, from_json(&tags)?);
         Ok(ItemRecord { item_id, title, prices, stock, quantity_max, tax_zero, tags, changed_at_ms })
@@ -155,13 +167,17 @@ pub(super) async fn coupons(
     only: Option<&BTreeSet<&String>>,
 ) -> Result<Vec<CouponRecord>, StoreError> {
     type Row = (String, String, Option<Millis>, Option<Millis>, Option<u32>, u32, Millis);
-    let rows: Vec<Row> = sqlx::query_as(
-        "SELECT code, value, starts_at, ends_at, redemptions_max, redemptions, changed_at FROM coupons
-         WHERE ?1 IS NULL OR code IN (SELECT value FROM json_each(?1))",
-    )
-    .bind(only.map(to_json).transpose()?)
-    .fetch_all(tx)
-    .await?;
+    let query = match only {
+        None => sqlx::query_as(
+            "SELECT code, value, starts_at, ends_at, redemptions_max, redemptions, changed_at FROM coupons",
+        ),
+        Some(codes) => sqlx::query_as(
+            "SELECT code, value, starts_at, ends_at, redemptions_max, redemptions, changed_at FROM coupons
+             WHERE code IN (SELECT value FROM json_each(?1))",
+        )
+        .bind(to_json(codes)?),
+    };
+    let rows: Vec<Row> = query.fetch_all(tx).await?;
     let record =
         |(code, value, starts_at_ms, ends_at_ms, redemptions_max, redemptions, changed_at_ms): Row| {
             Ok(CouponRecord {
@@ -198,29 +214,46 @@ pub(super) async fn insert_answer(
     answer: &StoredAnswer,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO idempotency_keys (cart_id, key, fingerprint, answer, created_at)
+        "INSERT INTO idempotency_keys (cart_id, key, fingerprint, answer, expires_at)
          VALUES (?1, ?2, ?3, ?4, ?5)",
     )
     .bind(&write.unused.cart_id)
     .bind(&write.idempotency_key)
     .bind(write.fingerprint.as_slice())
     .bind(to_json(answer)?)
-    .bind(write.now_ms)
+    .bind(write.answer_kept_until_ms)
     .execute(tx)
     .await?;
     Ok(())
 }
 
-pub(super) async fn delete_old_answers(
+pub(super) async fn delete_expired_answers(
     tx: &mut SqliteConnection,
-    before_ms: Millis,
+    now_ms: Millis,
     limit: i64,
 ) -> Result<u64, StoreError> {
     let deleted = sqlx::query(
         "DELETE FROM idempotency_keys WHERE (cart_id, key) IN
-             (SELECT cart_id, key FROM idempotency_keys WHERE created_at <= ?1 LIMIT ?2)",
+             (SELECT cart_id, key FROM idempotency_keys WHERE expires_at <= ?1 LIMIT ?2)",
     )
-    .bind(before_ms)
+    .bind(now_ms)
+    .bind(limit)
+    .execute(tx)
+    .await?;
+    Ok(deleted.rows_affected())
+}
+
+/// Guests' carts that went to users, once the guests' tokens have ended.
+pub(super) async fn delete_merged_carts(
+    tx: &mut SqliteConnection,
+    now_ms: Millis,
+    limit: i64,
+) -> Result<u64, StoreError> {
+    let deleted = sqlx::query(
+        "DELETE FROM carts WHERE cart_id IN
+             (SELECT cart_id FROM carts WHERE state = 'merged' AND expires_at <= ?1 LIMIT ?2)",
+    )
+    .bind(now_ms)
     .bind(limit)
     .execute(tx)
     .await?;
@@ -232,8 +265,12 @@ pub(super) async fn delete_old_events(
     before_ms: Millis,
     limit: i64,
 ) -> Result<u64, StoreError> {
+    // Only from the front, and no further than the first event that is to stay: whoever follows finds a hole
+    // by its beginning.
     let deleted = sqlx::query(
-        "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox WHERE at <= ?1 ORDER BY seq LIMIT ?2)",
+        "WITH head AS (SELECT seq, at FROM outbox ORDER BY seq LIMIT ?2)
+         DELETE FROM outbox WHERE seq IN (SELECT seq FROM head WHERE seq <
+             COALESCE((SELECT MIN(seq) FROM head WHERE at > ?1), 9223372036854775807))",
     )
     .bind(before_ms)
     .bind(limit)
