@@ -7,7 +7,7 @@ exit_usage=64
 quiet=no
 
 # Everything that this machine keeps for the checkout; never in git, readable by its owner alone.
-state=.local
+state=${TROLI_STATE:-.local}
 logs=$state/log
 # The whole story of installing and building.
 step_log=$logs/${program//\//-}.log
@@ -44,27 +44,28 @@ spawn() {
 # Stops all that was spawned, and waits for it: asked first, after 3.5 seconds made to.
 stop_all() {
     trap '' INT TERM HUP
-    local pids pid i
+    local pids pid hurry
     mapfile -t pids < <(jobs -p)
-    for pid in "${pids[@]}"; do signal_group TERM "$pid"; done
-    for ((i = 0; i < 70; i++)); do
-        any_alive "${pids[@]}" || return 0
-        pause 0.05
-    done
-    for pid in "${pids[@]}"; do signal_group KILL "$pid"; done
+    ((${#pids[@]} > 0)) || return 0
+    signal_all TERM "${pids[@]}"
+    { pause 3.5 && signal_all KILL "${pids[@]}"; } &
+    hurry=$!
+    {
+        wait "${pids[@]}" || true
+        # A group may outlive its first process.
+        for pid in "${pids[@]}"; do kill -KILL -- "-$pid" || true; done
+        kill -KILL "$hurry" || true
+        wait "$hurry" || true
+    } 2>/dev/null
 }
 
-signal_group() {
-    # Just after its start it may not have its group yet.
-    kill -"$1" -- "-$2" 2>/dev/null || kill -"$1" "$2" 2>/dev/null || true
-}
-
-any_alive() {
-    local pid
+signal_all() {
+    local signal=$1 pid
+    shift
     for pid in "$@"; do
-        if kill -0 -- "-$pid" 2>/dev/null || kill -0 "$pid" 2>/dev/null; then return 0; fi
+        # Just after its start it may not have its group yet.
+        kill -"$signal" -- "-$pid" 2>/dev/null || kill -"$signal" "$pid" 2>/dev/null || true
     done
-    return 1
 }
 
 # Waits without a process, so that a signal is answered at once. Nothing ever comes through this pipe.

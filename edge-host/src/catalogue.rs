@@ -16,9 +16,6 @@ pub const ITEMS_MAX: usize = 500_000;
 /// Coupons that a catalogue may have.
 pub const COUPONS_MAX: usize = 100_000;
 
-/// Stamps of changes in two places may be in the wrong order by so much.
-pub const CHANGE_SLACK_MS: Millis = 60_000;
-
 /// Items and coupons.
 #[derive(Default)]
 pub struct Catalogue {
@@ -123,20 +120,6 @@ impl CartFacts {
         items.dedup_by(|a, b| a.item_id == b.item_id);
         let coupons = self.coupons.iter().map(|coupon| coupon.facts(cart.currency)).collect();
         Context::new(now_ms, region.to_owned(), principal.rules_kind(), items, coupons)
-    }
-
-    /// Whether anything that the price of the cart depends on may have changed since `since_ms`.
-    ///
-    /// Careful by a minute: a change is stamped before it waits for the database, and travels to this region
-    /// after that.
-    pub fn changed_since(&self, since_ms: Millis, now_ms: Millis) -> bool {
-        let since_ms = since_ms - CHANGE_SLACK_MS;
-        let passed = |at: Option<Millis>| at.is_some_and(|at| since_ms < at && at <= now_ms);
-        !self.items_missing.is_empty()
-            || self.items.iter().any(|item| item.changed_at_ms >= since_ms)
-            || self.coupons.iter().any(|coupon| {
-                coupon.changed_at_ms >= since_ms || passed(coupon.starts_at_ms) || passed(coupon.ends_at_ms)
-            })
     }
 
     /// An item of the cart.

@@ -157,9 +157,14 @@ impl RulesSource {
 fn watch_folder(path: &Path, changed: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.map_or_else(|| PathBuf::from("."), Path::to_path_buf);
-    let tell = move |_: notify::Result<notify::Event>| {
-        // Full means that somebody is about to look anyway.
-        let _ = changed.try_send(());
+    let name = path.file_name().map(ToOwned::to_owned);
+    let tell = move |event: notify::Result<notify::Event>| {
+        // What else happens in the folder is not waited for: a busy neighbour would never let the file settle.
+        let of_file = |path: &PathBuf| path.file_name() == name.as_deref();
+        if event.map_or(true, |event| event.need_rescan() || event.paths.iter().any(of_file)) {
+            // Full means that somebody is about to look anyway.
+            let _ = changed.try_send(());
+        }
     };
     let watching = notify::recommended_watcher(tell).and_then(|mut watcher| {
         watcher.watch(&folder, RecursiveMode::NonRecursive)?;

@@ -9,7 +9,7 @@ use moka::future::Cache;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::catalogue::{CHANGE_SLACK_MS, CartFacts, Catalogue};
+use crate::catalogue::{CartFacts, Catalogue};
 use crate::clock::now_ms;
 use crate::error::CartError;
 use crate::home::HomeRegion;
@@ -89,8 +89,6 @@ pub struct CartRead {
     pub source: Source,
     /// Where the time went.
     pub timing: Timing,
-    /// Whether the price may differ from the one when the cart was last written.
-    pub repriced: bool,
 }
 
 impl CartService {
@@ -120,16 +118,12 @@ impl CartService {
         let facts = self.facts(&record).await;
         let none = || CartError::RulesFailed { code: "rules_not_loaded".to_owned() };
         let rules = self.rules.current().ok_or_else(none)?;
-        let now_ms = now_ms();
-        let context = facts.context(&record.cart, principal, &self.region, now_ms);
+        let context = facts.context(&record.cart, principal, &self.region, now_ms());
         let outcome = rules.quote(&record.cart, &context);
         metric::rules_call(&self.region, &outcome);
         let outcome = outcome?;
         timing.rules = Some(outcome.duration);
-        let written_at = record.updated_at_ms.unwrap_or(0);
-        let repriced = self.rules.activated_at_ms() >= written_at - CHANGE_SLACK_MS
-            || facts.changed_since(written_at, now_ms);
-        Ok(CartRead { record, quote: outcome.value, facts, rules, source, timing, repriced })
+        Ok(CartRead { record, quote: outcome.value, facts, rules, source, timing })
     }
 
     /// Lines and units of the principal's cart, without loading it where the cache can count.

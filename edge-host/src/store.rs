@@ -177,6 +177,8 @@ pub type Decide<'a> = dyn FnMut(Loaded) -> Option<Commit> + Send + 'a;
 pub struct Commit {
     /// The cart afterwards.
     pub cart: Cart,
+    /// Of the public document of that cart, where it was made.
+    pub view_digest: Option<String>,
     /// What else happens.
     pub effect: Effect,
     /// The answer to keep under the idempotency key. Its version is the cart's after the commit.

@@ -8,5 +8,6 @@ CREATE TABLE carts (
     version    INTEGER NOT NULL,
     coupons    TEXT NOT NULL,
     updated_at INTEGER NOT NULL,
-    expires_at INTEGER NOT NULL
+    expires_at INTEGER NOT NULL,
+    view_digest TEXT
 ) STRICT;

@@ -1,1 +1,32 @@
-//! Starts fleets for the tests.
+//! What every test of the whole needs: a fleet in this process, people who call it, and patience with a
+//! deadline.
+//!
+//! - [`Fleet`]: regions on free ports, with a link of their own to the home region that can be slowed down and
+//!   cut; and a front door, for those who ask for one. [`shared`] is the fleet of every test that harms nothing.
+//! - [`Caller`]: a client of the public API, as nobody, a guest or a user; [`Admin`]: one of the internal
+//!   listener.
+//! - [`Answer`]: what came back, with checks that say what was expected and what came.
+//! - [`eventually`]: waits for a condition, never for a time.
+//! - [`components`]: the rules, built from their sources.
+
+mod answer;
+mod caller;
+mod chance;
+mod components;
+mod fleet;
+mod internal;
+mod paths;
+mod ports;
+mod process;
+mod wait;
+
+pub use answer::Answer;
+pub use caller::{Ask, Caller, fresh_key, unique};
+pub use chance::Chance;
+pub use components::{Components, components};
+pub use fleet::{Fleet, FleetOptions, HS256_SECRET, shared};
+pub use internal::{Admin, goods};
+pub use paths::{executable, repository, rules_cache, scratch, target};
+pub use ports::free_port;
+pub use process::{GroupedChild, marked_processes};
+pub use wait::{PATIENCE, eventually, eventually_within};

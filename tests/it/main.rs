@@ -1,1 +1,59 @@
-//! The tests.
+//! The tests of the whole, in one binary, so that they link once and share a fleet.
+
+/// Checks that many tests share.
+mod support;
+
+// What an owner does with a cart.
+
+/// Lines, coupons, prices, limits and pages.
+mod carts;
+
+/// Versions, conditions, idempotency keys and races.
+mod concurrency_and_conditions;
+
+/// A guest signs in.
+mod merge;
+
+/// Orders, stock and payment.
+mod checkout;
+
+/// Wrong routes, inputs and tokens.
+mod errors;
+
+// Several regions.
+
+/// Consistency, forwarding, the feed and outages.
+mod regions;
+
+/// The nearest region that serves.
+mod front_door;
+
+/// Health, metrics, admin, and regions among themselves.
+mod internal_listener;
+
+// The rules.
+
+/// Swapped while the shop is open; and what bad ones do.
+mod rules;
+
+/// Natively and as a component.
+mod rules_parity;
+
+/// Real supermarket baskets.
+mod baskets;
+
+// The parts behind the ports.
+
+/// One suite of behaviours for every store.
+mod store_contract;
+
+// The repository and what it builds.
+
+/// `deploy/up`, as a developer runs it.
+mod deploy_up;
+
+/// The executables from outside.
+mod executables;
+
+/// What the architecture promises.
+mod tidy;

@@ -6,14 +6,19 @@ use alloc::vec::Vec;
 
 use super::generate::{NOW_MS, item_id, line};
 use crate::{
-    Cart, Context, Coupon, CouponKind, Currency, Item, PriceTable, PrincipalKind, Promotion, PromotionKind, Quote,
-    TaxClass, quote,
+    Cart, Context, Coupon, CouponKind, Currency, Item, PriceTable, PrincipalKind, Promotion, PromotionKind,
+    Quote, TaxClass, quote,
 };
 
 /// Price, quantity and tags of one line; the item is named after its place.
 type Shelf<'a> = &'a [(i64, u32, &'a [&'a str])];
 
-fn shop_in(currency: Currency, shelf: Shelf<'_>, coupons: &[(&str, CouponKind)], promotions: &[PromotionKind]) -> Quote {
+fn shop_in(
+    currency: Currency,
+    shelf: Shelf<'_>,
+    coupons: &[(&str, CouponKind)],
+    promotions: &[PromotionKind],
+) -> Quote {
     let mut cart = Cart::empty(currency);
     let mut items = Vec::new();
     for (n, (price, quantity, tags)) in shelf.iter().enumerate() {
@@ -73,7 +78,11 @@ fn buy_get(tag: &str, buy: u32, free: u32) -> PromotionKind {
 }
 
 fn percent_over(tag: Option<&str>, threshold: i64, basis_points: u32) -> PromotionKind {
-    PromotionKind::PercentOverThreshold { tag: tag.map(ToString::to_string), threshold: sgd(threshold), basis_points }
+    PromotionKind::PercentOverThreshold {
+        tag: tag.map(ToString::to_string),
+        threshold: sgd(threshold),
+        basis_points,
+    }
 }
 
 #[test]
@@ -172,7 +181,7 @@ fn tax_is_reckoned_line_by_line_on_what_is_left_to_pay() {
     // Three lines of 0.05 each: 0.05 × 9 / 109 = 0.0041 → 0.00 each; together it would have been 0.01.
     let quote = shop(&[(5, 1, &[]), (5, 1, &[]), (5, 1, &[])], &[]);
     assert_eq!((quote.totals.tax, quote.totals.total), (0, 15));
-    // On top in Malaysia: 10 % of 9.95 − 50 % = 4.98 (half to even: 4.975 → 4.98 left is 4.97).
+    // On top in Malaysia: half of 9.95 is 4.975, to even 4.98; of the 4.97 left 10 % are 0.497, so 0.50.
     let coupons = [("HALF", CouponKind::Percent(5000))];
     let ringgit = shop_in(Currency::Myr, &[(995, 1, &[])], &coupons, &[]);
     assert_eq!(ringgit.totals.discount, 498);

@@ -46,10 +46,12 @@ fn item(n: usize) -> impl Strategy<Value = Item> {
     let stock = prop_oneof![1 => Just(0_u32), 2 => 1_u32..10, 4 => Just(1_000_000)];
     let quantity_max = proptest::option::weighted(0.2, 1_u32..20);
     let price = proptest::option::weighted(0.9, price());
-    (price, stock, quantity_max, tax_class, tags).prop_map(move |(price, stock, quantity_max, tax_class, tags)| {
-        let tags = tags.iter().map(ToString::to_string).collect();
-        Item { item_id: item_id(n), price, stock, quantity_max, tax_class, tags }
-    })
+    (price, stock, quantity_max, tax_class, tags).prop_map(
+        move |(price, stock, quantity_max, tax_class, tags)| {
+            let tags = tags.iter().map(ToString::to_string).collect();
+            Item { item_id: item_id(n), price, stock, quantity_max, tax_class, tags }
+        },
+    )
 }
 
 fn coupon(n: usize) -> impl Strategy<Value = Coupon> {
@@ -136,7 +138,8 @@ fn promotion_kind() -> impl Strategy<Value = PromotionKind> {
 
 pub(super) fn promotions() -> impl Strategy<Value = Vec<Promotion>> {
     vec(promotion_kind(), 0..6).prop_map(|kinds| {
-        let promotion = |(n, kind)| Promotion { code: format!("promo-{n}"), title: format!("Promo {n}"), kind };
+        let promotion =
+            |(n, kind)| Promotion { code: format!("promo-{n}"), title: format!("Promo {n}"), kind };
         kinds.into_iter().enumerate().map(promotion).collect()
     })
 }

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::generate::{cart, context, promotions};
 use crate::{
-    Cart, CartRules, Currency, PromotionKind, Rejection, StandardRules, TaxClass, TaxRule, percent_of, quote, tax_rule,
+    Cart, CartRules, Currency, PromotionKind, Rejection, StandardRules, TaxClass, TaxRule, percent_of, quote,
+    tax_rule,
 };
 
 proptest! {

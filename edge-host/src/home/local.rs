@@ -19,7 +19,7 @@ use crate::model::{
 use crate::rules::{Outcome, Rules, RulesError, RulesHandle};
 use crate::store::{CartWrite, Commit, Effect, Loaded, NewOrder, PrimaryStore, WriteOutcome};
 use crate::telemetry::metric;
-use crate::view::{Priced, RulesView};
+use crate::view::{self, Priced, RulesView};
 
 /// Events in one page of the feed.
 const FEED_PAGE_MAX: u32 = 500;
@@ -234,13 +234,10 @@ impl Decision<'_> {
         let quote = self.took(outcome)?;
         let title = |item_id: &str| facts.title(item_id);
         let priced = Priced { record: &record, quote: &quote, title: &title, rules: rules_view(self.rules) };
-        let answer = StoredAnswer {
-            status: 200,
-            body: to_json(&priced.cart())?,
-            version: record.version,
-            location: None,
-        };
-        Ok(Commit { cart: record.cart, effect, answer })
+        let body = to_json(&priced.cart())?;
+        let view_digest = Some(view::digest(&body));
+        let answer = StoredAnswer { status: 200, body, version: record.version, location: None };
+        Ok(Commit { cart: record.cart, view_digest, effect, answer })
     }
 
     fn checkout(
@@ -280,7 +277,7 @@ impl Decision<'_> {
             items,
             coupons: record.cart.coupons.iter().filter(gave).cloned().collect(),
         };
-        Ok(Commit { cart: Cart::empty(currency), effect: Effect::Ordered(order), answer })
+        Ok(Commit { cart: Cart::empty(currency), view_digest: None, effect: Effect::Ordered(order), answer })
     }
 
     fn context(&self, cart: &Cart, facts: &CartFacts) -> Context {

@@ -15,7 +15,7 @@ use crate::error::CartError;
 use crate::home::local::rules_view;
 use crate::model::{CartCommand, Operation, OwnerKind, Principal};
 use crate::service::{CartRead, Source};
-use crate::view::{CartView, CountView, LineView, OrderView, Priced};
+use crate::view::{self, CartView, CountView, LineView, OrderView, Priced};
 
 /// The caller's cart with today's prices.
 #[utoipa::path(
@@ -32,10 +32,12 @@ pub(super) async fn get_cart(
     conditions: Conditions,
 ) -> Result<Response, ApiError> {
     let read = api.service.cart(&principal, conditions.seen).await?;
-    // The tag names the version only, so it stands for the same bytes only as long as no price has moved.
-    let has_it = conditions.if_none_match.contains(&read.record.version);
-    let unchanged = !read.repriced && has_it;
-    let body = if unchanged { String::new() } else { json(&priced(&read, |priced| priced.cart()))? };
+    let body = json(&priced(&read, |priced| priced.cart()))?;
+    // The tag names the version only, and prices move without it. So the client has what there is only if that
+    // is still what this version was first answered with.
+    let unchanged = conditions.if_none_match.contains(&read.record.version)
+        && read.record.view_digest.as_ref().is_some_and(|first| *first == view::digest(&body));
+    let body = if unchanged { String::new() } else { body };
     let mut response = answer(&api, &read, body);
     if unchanged {
         *response.status_mut() = StatusCode::NOT_MODIFIED;

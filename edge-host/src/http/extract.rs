@@ -7,6 +7,8 @@ use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, IF_MATCH, IF_NONE_MATCH};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use region_router::front_door::client_address;
 use serde::de::DeserializeOwned;
 
@@ -18,6 +20,9 @@ use crate::model::{CartVersion, OwnerKind, Principal};
 pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Entity tags in one header; a client knows a version or two of its cart.
 const ENTITY_TAGS_MAX: usize = 64;
+/// So much of a body that is too large is read and dropped: a client that is still sending sees a broken
+/// connection and not the answer.
+const EXCESS_BYTES_READ_MAX: usize = 1024 * 1024;
 /// Characters of an idempotency key.
 const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 /// The header, and the name of the cookie.
@@ -217,20 +222,29 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalB
 }
 
 /// The bytes of a body, up to a limit.
-pub(super) async fn read(request: Request, bytes_max: usize) -> Result<axum::body::Bytes, ApiError> {
-    axum::body::to_bytes(request.into_body(), bytes_max).await.map_err(|error| {
-        let too_large = std::error::Error::source(&error)
-            .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
-        if too_large {
-            ApiError::Input {
-                status: StatusCode::PAYLOAD_TOO_LARGE,
-                code: "body_too_large",
-                detail: format!("a body has at most {bytes_max} bytes"),
-                errors: Vec::new(),
-            }
-        } else {
-            ApiError::bad_request("body_incomplete", "the body ended before it was complete")
+pub(super) async fn read(request: Request, bytes_max: usize) -> Result<Bytes, ApiError> {
+    let mut body = request.into_body();
+    let mut bytes = BytesMut::new();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame
+            .map_err(|_| ApiError::bad_request("body_incomplete", "the body ended before it was complete"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        length += data.len();
+        if length <= bytes_max {
+            bytes.extend_from_slice(&data);
+        } else if length > bytes_max + EXCESS_BYTES_READ_MAX {
+            break;
         }
+    }
+    if length <= bytes_max {
+        return Ok(bytes.freeze());
+    }
+    Err(ApiError::Input {
+        status: StatusCode::PAYLOAD_TOO_LARGE,
+        code: "body_too_large",
+        detail: format!("a body has at most {bytes_max} bytes"),
+        errors: Vec::new(),
     })
 }
 

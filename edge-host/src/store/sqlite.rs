@@ -15,13 +15,17 @@ use sqlx::sqlite::{
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 use tokio::sync::watch;
 
+use self::outbox::{feed_head, publish, publish_cart};
+use self::stock::{settle, take_stock};
 use crate::model::{
     CART_TTL_MS, CartRecord, CartState, CatalogueSnapshot, Change, CouponRecord, FeedEvent, FeedPage,
-    ItemRecord, Millis, OrderRecord, OrderState, PAYMENT_TTL_MS, Principal, STOCK_MAX,
+    ItemRecord, Millis, OrderRecord, OrderState, PAYMENT_TTL_MS, Principal,
 };
 use crate::store::{CartWrite, Decide, Effect, Loaded, PrimaryStore, StoreError, WriteOutcome};
 
+mod outbox;
 mod rows;
+mod stock;
 
 /// Readers beside the one writer: more than the cores of the one machine this is for.
 const READERS_MAX: u32 = 4;
@@ -151,6 +155,7 @@ impl PrimaryStore for SqliteStore {
         let mut guest_version = None;
         if !matches!(commit.effect, Effect::Unchanged) {
             record.cart = commit.cart;
+            record.view_digest = commit.view_digest;
             record.version = before.version.next();
             record.updated_at_ms = Some(write.now_ms);
             record.expires_at_ms = Some(write.now_ms + CART_TTL_MS);
@@ -405,6 +410,7 @@ async fn end_guest_cart(
         cart: Cart::empty(guest.cart.currency),
         updated_at_ms: Some(now_ms),
         expires_at_ms: Some(now_ms + CART_TTL_MS),
+        view_digest: None,
     };
     rows::save_cart(tx, owner, guest, &ended).await?;
     publish_cart(tx, &ended, now_ms).await
@@ -421,112 +427,6 @@ async fn empty_cart(
     emptied.updated_at_ms = Some(now_ms);
     rows::save_expired_cart(tx, &emptied).await?;
     publish_cart(tx, &emptied, now_ms).await
-}
-
-/// Takes an order's items from stock and counts its coupons. The transaction has the write lock and the
-/// rules have seen the stock under it, so a shortage here is a bug; the schema's checks refuse it.
-async fn take_stock(
-    tx: &mut SqliteConnection,
-    order: &super::NewOrder,
-    now_ms: Millis,
-) -> Result<Option<u64>, StoreError> {
-    for (item_id, quantity) in &order.items {
-        sqlx::query("UPDATE items SET stock = stock - ?2, changed_at = ?3 WHERE item_id = ?1")
-            .bind(item_id)
-            .bind(quantity)
-            .bind(now_ms)
-            .execute(&mut *tx)
-            .await?;
-    }
-    for code in &order.coupons {
-        sqlx::query("UPDATE coupons SET redemptions = redemptions + 1, changed_at = ?2 WHERE code = ?1")
-            .bind(code)
-            .bind(now_ms)
-            .execute(&mut *tx)
-            .await?;
-    }
-    let item_ids = order.items.iter().map(|(item_id, _)| item_id.clone()).collect();
-    publish_facts(tx, &item_ids, &order.coupons.iter().cloned().collect(), now_ms).await
-}
-
-/// Moves an unsettled order to a state; a cancelled one gives its stock and its coupons back.
-async fn settle(
-    tx: &mut SqliteConnection,
-    order_id: &str,
-    to: OrderState,
-    now_ms: Millis,
-) -> Result<Option<u64>, StoreError> {
-    let moved = sqlx::query(
-        "UPDATE orders SET state = ?2, settled_at = ?3 WHERE order_id = ?1 AND state = 'pending_payment'",
-    )
-    .bind(order_id)
-    .bind(to.as_str())
-    .bind(now_ms)
-    .execute(&mut *tx)
-    .await?;
-    if moved.rows_affected() == 0 || to != OrderState::Cancelled {
-        return Ok(None);
-    }
-    let items: Vec<String> = sqlx::query_scalar(
-        "UPDATE items SET stock = MIN(stock + o.quantity, ?3), changed_at = ?2 FROM order_items o
-         WHERE o.order_id = ?1 AND o.item_id = items.item_id RETURNING items.item_id",
-    )
-    .bind(order_id)
-    .bind(now_ms)
-    .bind(STOCK_MAX)
-    .fetch_all(&mut *tx)
-    .await?;
-    let coupons: Vec<String> = sqlx::query_scalar(
-        "UPDATE coupons SET redemptions = redemptions - 1, changed_at = ?2 FROM order_coupons o
-         WHERE o.order_id = ?1 AND o.code = coupons.code RETURNING coupons.code",
-    )
-    .bind(order_id)
-    .bind(now_ms)
-    .fetch_all(&mut *tx)
-    .await?;
-    publish_facts(tx, &items.into_iter().collect(), &coupons.into_iter().collect(), now_ms).await
-}
-
-async fn publish_facts(
-    tx: &mut SqliteConnection,
-    item_ids: &BTreeSet<String>,
-    codes: &BTreeSet<String>,
-    now_ms: Millis,
-) -> Result<Option<u64>, StoreError> {
-    let mut seq = None;
-    for item in rows::items(tx, Some(&item_ids.iter().collect())).await? {
-        seq = Some(publish(tx, &Change::Item(item), now_ms).await?);
-    }
-    for coupon in rows::coupons(tx, Some(&codes.iter().collect())).await? {
-        seq = Some(publish(tx, &Change::Coupon(coupon), now_ms).await?);
-    }
-    Ok(seq)
-}
-
-async fn publish_cart(
-    tx: &mut SqliteConnection,
-    record: &CartRecord,
-    now_ms: Millis,
-) -> Result<u64, StoreError> {
-    let change = Change::Cart { cart_id: record.cart_id.clone(), version: record.version };
-    publish(tx, &change, now_ms).await
-}
-
-async fn publish(tx: &mut SqliteConnection, change: &Change, now_ms: Millis) -> Result<u64, StoreError> {
-    let seq: i64 = sqlx::query_scalar("INSERT INTO outbox (at, change) VALUES (?1, ?2) RETURNING seq")
-        .bind(now_ms)
-        .bind(to_json(change)?)
-        .fetch_one(tx)
-        .await?;
-    unsigned(seq)
-}
-
-/// The newest place that was ever given out, also when its row has been swept away.
-async fn feed_head(tx: &mut SqliteConnection) -> Result<u64, StoreError> {
-    let seq: Option<i64> = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'")
-        .fetch_optional(tx)
-        .await?;
-    unsigned(seq.unwrap_or(0))
 }
 
 fn to_json(value: &impl Serialize) -> Result<String, StoreError> {

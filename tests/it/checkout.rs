@@ -1,0 +1,5 @@
+//! Checkout: the one place where everything must be exact.
+
+mod orders;
+mod placing;
+mod stock;

@@ -1,0 +1,5 @@
+//! Versions, conditions and idempotency keys: what lets clients retry and race without losing anything.
+
+mod conditions;
+mod idempotency;
+mod races;

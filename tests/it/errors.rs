@@ -1,0 +1,7 @@
+//! Every way to be wrong, and the answer to each.
+
+mod inputs;
+mod nasty;
+mod rate;
+mod routes;
+mod tokens;

@@ -1,0 +1,94 @@
+//! The two executables from outside: their help, and what they say of a wrong configuration.
+
+use std::process::{Command, Output};
+
+use edge_host::config::SETTINGS;
+use harness::{executable, free_port, repository, scratch};
+
+/// `EX_USAGE` of BSD's `sysexits.h`.
+const EXIT_USAGE: i32 = 64;
+
+fn run(name: &str, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(executable(name));
+    command.args(arguments).env_clear().envs(settings.iter().copied()).current_dir(repository());
+    command.output().expect("the executable runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("words are text")
+}
+
+#[test]
+fn the_help_of_the_edge_names_every_setting() {
+    for arguments in [&["serve", "--help"] as &[&str]] {
+        let output = run("edge-host", arguments, &[]);
+        assert!(output.status.success());
+        let help = text(&output.stdout);
+        for setting in SETTINGS {
+            assert!(help.contains(setting.name), "{} is not in the help", setting.name);
+            assert!(setting.default.is_none_or(|default| help.contains(default)), "{}", setting.name);
+        }
+    }
+    for name in ["edge-host", "region-router"] {
+        let output = run(name, &["--help"], &[]);
+        assert!(output.status.success(), "{name}");
+        assert!(text(&output.stdout).contains("serve"), "{name}");
+        assert!(run(name, &["--version"], &[]).status.success(), "{name}");
+        assert_eq!(run(name, &["--nonsense"], &[]).status.code(), Some(EXIT_USAGE), "{name}");
+        assert_eq!(run(name, &["dance"], &[]).status.code(), Some(EXIT_USAGE), "{name}");
+    }
+}
+
+#[test]
+fn every_mistake_of_a_configuration_is_told_at_once_and_nothing_is_bound() {
+    let directory = scratch("config");
+    let short = directory.path().join("short");
+    std::fs::write(&short, "too short").expect("a file can be written");
+    let short = short.display().to_string();
+    let listen = format!("127.0.0.1:{}", free_port());
+    let settings = [
+        ("TROLI_REGION", "sin"),
+        ("TROLI_LISTEN", listen.as_str()),
+        ("TROLI_INTERNAL_LISTEN", "nowhere"),
+        ("TROLI_HOME_URL", "http://127.0.0.1:1"),
+        ("TROLI_CACHE_URL", "paper:"),
+        ("TROLI_REGION_SECRET_FILE", short.as_str()),
+        ("TROLI_GUEST_SECRET_FILE", "no/such/file"),
+        ("TROLI_DEV_TOKENS", "perhaps"),
+        ("TROLI_JWT_HS256_SECRET", "short"),
+        ("TROLI_TRUSTED_PROXIES", "127.0.0.1/32,everybody"),
+        ("TROLI_RATE_LIMIT_PER_S", "0"),
+        ("TROLI_RATE_LIMIT_GUESTS_PER_S", "many"),
+    ];
+    let output = run("edge-host", &["serve"], &settings);
+    assert_eq!(output.status.code(), Some(EXIT_USAGE));
+    let told = text(&output.stderr);
+    let wrong = settings
+        .iter()
+        .map(|(name, _)| *name)
+        .filter(|name| !matches!(*name, "TROLI_REGION" | "TROLI_LISTEN"));
+    for name in wrong.chain(["TROLI_DATABASE_URL"]) {
+        assert!(told.lines().any(|line| line.contains(name)), "{name} is not told:\n{told}");
+    }
+    assert!(!told.contains("too short") && !told.contains("\"short\""), "a secret is not repeated:\n{told}");
+    std::net::TcpListener::bind(&listen).expect("nothing was bound");
+}
+
+#[test]
+fn an_edge_that_is_not_home_has_no_primary() {
+    let directory = scratch("config");
+    let secret = directory.path().join("secret");
+    std::fs::write(&secret, "a secret of at least thirty-two bytes").expect("a file can be written");
+    let secret = secret.display().to_string();
+    let settings = [
+        ("TROLI_REGION", "jkt"),
+        ("TROLI_DATABASE_URL", "sqlite:primary.sqlite"),
+        ("TROLI_REGION_SECRET_FILE", secret.as_str()),
+        ("TROLI_GUEST_SECRET_FILE", secret.as_str()),
+    ];
+    let output = run("edge-host", &["serve"], &settings);
+    assert_eq!(output.status.code(), Some(EXIT_USAGE));
+    let told = text(&output.stderr);
+    assert!(told.contains("TROLI_DATABASE_URL: only the home region has a primary"), "{told}");
+    assert!(!repository().join("primary.sqlite").exists());
+}

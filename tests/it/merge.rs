@@ -1,0 +1,180 @@
+//! A guest signs in: both carts become one, and the guest's ends.
+
+use harness::{Caller, fresh_key, shared, unique};
+use serde_json::{Value, json};
+
+use crate::support::{assert_json, line_of, lines_of};
+
+/// A guest, a user, and three items: one that only the guest has, one that both have (2 and 3 units), and one
+/// that only the user has.
+struct SignIn {
+    guest: Caller,
+    user: Caller,
+    only_guests: String,
+    shared: String,
+    only_users: String,
+}
+
+async fn sign_in(region: &str) -> SignIn {
+    let fleet = shared();
+    let [only_guests, shared, only_users] = ["guests", "both", "users"].map(unique);
+    for item in [&only_guests, &shared, &only_users] {
+        fleet.admin().sell(item, "10.00").await;
+    }
+    let nobody = fleet.at(region);
+    let (guest, user) = (nobody.guest("SGD").await, nobody.user(&unique("user")).await);
+    guest.add(&only_guests, 1).await.ok();
+    guest.add(&shared, 2).await.ok();
+    user.add(&shared, 3).await.ok();
+    user.add(&only_users, 4).await.ok();
+    SignIn { guest, user, only_guests, shared, only_users }
+}
+
+impl SignIn {
+    fn body(&self, policy: Option<&str>) -> Value {
+        match policy {
+            Some(policy) => json!({ "guest_token": self.guest.token(), "policy": policy }),
+            None => json!({ "guest_token": self.guest.token() }),
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_policy_decides_the_lines_that_both_carts_have() {
+    for (region, policy, expected) in
+        [("sin", None, 3), ("jkt", Some("max"), 3), ("bkk", Some("sum"), 5), ("jkt", Some("replace"), 2)]
+    {
+        let it = sign_in(region).await;
+        let cart = it.user.post("/v1/cart/merge", it.body(policy)).await.ok();
+        assert_eq!(lines_of(&cart).len(), 3, "{cart:#}");
+        assert_json(&line_of(&cart, &it.only_guests)["quantity"], json!(1));
+        assert_json(&line_of(&cart, &it.shared)["quantity"], json!(expected));
+        assert_json(&line_of(&cart, &it.only_users)["quantity"], json!(4));
+        assert_json(&it.user.cart().await, cart);
+    }
+}
+
+#[tokio::test]
+async fn sums_stop_at_the_most_units_of_a_line() {
+    let it = sign_in("sin").await;
+    it.guest.add(&it.shared, 900).await.ok();
+    it.user.add(&it.shared, 900).await.ok();
+    let cart = it.user.post("/v1/cart/merge", it.body(Some("sum"))).await.ok();
+    assert_json(&line_of(&cart, &it.shared)["quantity"], json!(999));
+}
+
+#[tokio::test]
+async fn coupons_come_along() {
+    let (it, code) = (sign_in("bkk").await, unique("TEN"));
+    shared().admin().put_coupon(&code, json!({ "kind": "percent", "value": "10" })).await;
+    it.guest.put(format!("/v1/cart/coupons/{code}")).await.ok();
+    let cart = it.user.post("/v1/cart/merge", it.body(None)).await.ok();
+    assert_json(&cart["coupons"], json!([code]));
+    assert_json(&cart["discounts"][0]["code"], json!(code));
+}
+
+#[tokio::test]
+async fn a_merged_guest_cart_is_gone_everywhere() {
+    let fleet = shared();
+    let it = sign_in("jkt").await;
+    // Every region has it in its cache.
+    for region in fleet.ids() {
+        it.guest.at(fleet.url(region)).get("/v1/cart").await.ok();
+    }
+    it.user.post("/v1/cart/merge", it.body(None)).await.ok();
+    // Where the merge came in, at once; elsewhere as soon as the feed has told.
+    it.guest.get("/v1/cart").await.problem(410, "cart_merged");
+    let line = "/v1/cart/items/l_any";
+    for region in fleet.ids() {
+        let guest = it.guest.at(fleet.url(region));
+        harness::eventually("the region hears of the merge", async || {
+            guest.get("/v1/cart").await.status == 410
+        })
+        .await;
+        for ask in [
+            guest.get("/v1/cart"),
+            guest.get("/v1/cart/count"),
+            guest.get(line),
+            guest.add(&it.shared, 1),
+            guest.patch(line, json!({ "quantity": 1 })),
+            guest.delete(line),
+            guest.delete("/v1/cart/items"),
+            guest.put("/v1/cart/coupons/ANY"),
+            guest.post("/v1/cart/commands", json!({ "commands": [{ "op": "clear" }] })),
+        ] {
+            ask.await.problem(410, "cart_merged");
+        }
+    }
+    let total = json!({ "expected_total": { "amount": "0.00", "currency": "SGD" } });
+    let checkout = it.guest.post("/v1/cart/checkout", total).header("if-match", "*").await;
+    checkout.problem(410, "cart_merged");
+}
+
+#[tokio::test]
+async fn merging_again_with_the_same_key_is_the_same_merge() {
+    let it = sign_in("bkk").await;
+    let key = fresh_key();
+    let first = it.user.post("/v1/cart/merge", it.body(Some("sum"))).key(&key).await;
+    first.ok();
+    let again = it.user.post("/v1/cart/merge", it.body(Some("sum"))).key(&key).await;
+    assert_eq!((again.status, &again.body), (200, &first.body));
+    assert_eq!(again.header("idempotent-replayed"), "true");
+    it.user
+        .post("/v1/cart/merge", it.body(Some("max")))
+        .key(&key)
+        .await
+        .problem(422, "idempotency_key_reused");
+    it.user.post("/v1/cart/merge", it.body(Some("sum"))).await.problem(410, "cart_merged");
+    assert_json(&line_of(&it.user.cart().await, &it.shared)["quantity"], json!(5));
+}
+
+#[tokio::test]
+async fn many_sign_ins_at_once_merge_once() {
+    let fleet = shared();
+    let it = sign_in("sin").await;
+    let regions = fleet.ids();
+    let merges = (0..9).map(|n| {
+        let user = it.user.at(fleet.url(regions[n % regions.len()]));
+        user.post("/v1/cart/merge", it.body(Some("sum"))).into_future()
+    });
+    let answers = futures_util::future::join_all(merges).await;
+    assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 1);
+    for answer in answers.iter().filter(|answer| answer.status != 200) {
+        answer.problem(410, "cart_merged");
+    }
+    assert_json(&line_of(&it.user.cart().await, &it.shared)["quantity"], json!(5));
+}
+
+#[tokio::test]
+async fn carts_of_two_currencies_do_not_become_one() {
+    let (fleet, tea) = (shared(), unique("tea"));
+    let prices = json!({ "title": "Tea", "prices": { "SGD": "4.50", "MYR": "15.00" }, "stock": 99 });
+    fleet.admin().put_item(&tea, prices).await;
+    let nobody = fleet.at("jkt");
+    let (guest, user) = (nobody.guest("MYR").await, nobody.user(&unique("user")).await);
+    guest.add(&tea, 1).await.ok();
+    user.add(&tea, 1).await.ok();
+    let body = json!({ "guest_token": guest.token() });
+    user.post("/v1/cart/merge", body.clone()).await.problem(422, "currency_mismatch");
+    assert_json(&guest.cart().await["lines"][0]["quantity"], json!(1));
+    // An empty cart has no prices to be in a currency, so it takes the guest's.
+    user.delete("/v1/cart/items").await.ok();
+    let cart = user.post("/v1/cart/merge", body).await.ok();
+    assert_json(&cart["currency"], json!("MYR"));
+    assert_json(&cart["totals"]["total"], crate::support::money("16.50", "MYR"));
+}
+
+#[tokio::test]
+async fn only_a_user_can_merge_and_only_a_guests_cart() {
+    let it = sign_in("sin").await;
+    it.guest.post("/v1/cart/merge", it.body(None)).await.problem(403, "forbidden");
+    for wrong in [it.user.token(), "", "garbage"] {
+        let answer = it.user.post("/v1/cart/merge", json!({ "guest_token": wrong })).await;
+        let problem = answer.any_problem();
+        assert_json(&problem["status"], json!(400));
+        assert_json(&problem["errors"][0]["pointer"], json!("#/guest_token"));
+    }
+    let unknown_policy = it.user.post("/v1/cart/merge", it.body(Some("min"))).await.any_problem();
+    assert_json(&unknown_policy["errors"][0]["pointer"], json!("#/policy"));
+    it.guest.get("/v1/cart").await.ok();
+}
