@@ -34,6 +34,15 @@ usage_error() {
 
 # Processes.
 
+# From now on a signal to stop is obeyed at the next pause, and nothing that was spawned is left behind.
+# Not in the trap itself: bash 5.2 may crash when it exits from a trap that has interrupted `read -t`.
+obey_signals() {
+    trap stop_all EXIT
+    trap 'stop=129' HUP
+    trap 'stop=130' INT
+    trap 'stop=143' TERM
+}
+
 # Starts a command in a process group of its own, so that all of it can be stopped, and leaves its process
 # id in $spawned. It is told to stop when this shell is killed, and does not inherit the lock (9).
 spawn() {
@@ -44,6 +53,7 @@ spawn() {
 # Stops all that was spawned, and waits for it: asked first, after 3.5 seconds made to.
 stop_all() {
     trap '' INT TERM HUP
+    stop=
     local pids pid hurry
     mapfile -t pids < <(jobs -p)
     ((${#pids[@]} > 0)) || return 0
@@ -68,29 +78,46 @@ signal_all() {
     done
 }
 
-# Waits without a process, so that a signal is answered at once. Nothing ever comes through this pipe.
+# Waits without a process to wait for: nothing ever comes through this pipe.
 exec {never}<> <(:)
+stop=
 pause() {
     read -rt "$1" -u "$never" || true
+    [[ -z $stop ]] || exit "$stop"
+}
+
+# Runs a command in sight.
+attend() {
+    spawn "$@"
+    await "$spawned"
 }
 
 # Runs a command out of sight. A person at a terminal sees its last line meanwhile.
 quietly() {
-    local label=$1 status=0
-    shift
-    say "$label"
-    printf '\n== %s: %s\n' "$label" "$*" >>"$step_log"
-    spawn "$@" >>"$step_log" 2>&1
-    local pid=$spawned
-    while kill -0 "$pid" 2>/dev/null; do
-        if [[ $quiet == no && -t 1 ]]; then
-            printf '\r\e[K  %s\r' "$(tail -n 1 "$step_log" | cut -c "1-$((${COLUMNS:-80} - 4))")"
-        fi
+    say "$1"
+    printf '\n== %s: %s\n' "$1" "${*:2}" >>"$step_log"
+    spawn "${@:2}" >>"$step_log" 2>&1
+    if [[ $quiet == yes || ! -t 1 ]]; then
+        await "$spawned"
+        return
+    fi
+    local status=0
+    await "$spawned" show_last_line || status=$?
+    printf '\e[K'
+    return "$status"
+}
+
+show_last_line() {
+    printf '\e[K  %s\r' "$(tail -n 1 "$step_log" | cut -c "1-$((${COLUMNS:-80} - 4))")"
+}
+
+# Waits for what was spawned, doing something meanwhile, and returns its status.
+await() {
+    while kill -0 "$1" 2>/dev/null; do
+        "${2:-true}"
         pause 0.2
     done
-    [[ $quiet == yes || ! -t 1 ]] || printf '\r\e[K'
-    wait "$pid" || status=$?
-    return "$status"
+    wait "$1"
 }
 
 # The same, and there is no going on without it.

@@ -118,10 +118,9 @@ impl RulesSource {
         let revision = Revision::of(&bytes);
         let started = Instant::now();
         let checked = tokio::task::spawn_blocking(move || {
-            engine.load(&bytes).map_err(|error| (Refusal::new(now_ms(), &bytes, &error), error))
+            engine.load(&bytes).map_err(|error| Refusal::new(now_ms(), &bytes, &error))
         });
-        let loaded = checked.await;
-        match loaded {
+        match checked.await {
             Ok(Ok(rules)) => {
                 info!(
                     rules.revision = %revision, rules.name = rules.manifest().name,
@@ -129,9 +128,9 @@ impl RulesSource {
                 );
                 Ok(rules)
             }
-            Ok(Err((refusal, error))) => {
+            Ok(Err(refusal)) => {
                 error!(
-                    rules.revision = %revision, error.code = error.code(), error = refusal.reason,
+                    rules.revision = %revision, error.code = refusal.code, error = refusal.reason,
                     "rules refused, the active ones stay"
                 );
                 self.handle.record_refusal(refusal);

@@ -9,7 +9,7 @@ impl Chance {
     }
 
     /// The next number (SplitMix64).
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -20,7 +20,7 @@ impl Chance {
     /// A number from 0 to below `end`.
     pub fn below(&mut self, end: usize) -> usize {
         let end = u64::try_from(end).expect("a usize has at most 64 bits");
-        usize::try_from(self.next() % end).expect("it is below a usize")
+        usize::try_from(self.number() % end).expect("it is below a usize")
     }
 
     /// One of these.

@@ -29,4 +29,4 @@ pub use internal::{Admin, goods};
 pub use paths::{executable, repository, rules_cache, scratch, target};
 pub use ports::free_port;
 pub use process::{GroupedChild, marked_processes};
-pub use wait::{PATIENCE, eventually, eventually_within};
+pub use wait::{PATIENCE, eventually};

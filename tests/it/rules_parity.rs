@@ -28,7 +28,8 @@ fn context(chance: &mut Chance, items: usize) -> Context {
     let dear = 10_i64.pow(1 + u32::try_from(chance.below(7)).expect("small"));
     let item = |n: usize, chance: &mut Chance| Item {
         item_id: item_id(n),
-        price: (!chance.once_in(9)).then(|| i64::try_from(chance.next() % 1_000_000).expect("small") % dear),
+        price: (!chance.once_in(9))
+            .then(|| i64::try_from(chance.number() % 1_000_000).expect("small") % dear),
         stock: u32::try_from([0, 1, 3, 50, 100_000][chance.below(5)]).expect("small"),
         quantity_max: chance.once_in(5).then(|| 1 + u32::try_from(chance.below(20)).expect("small")),
         tax_class: if chance.once_in(4) { TaxClass::Zero } else { TaxClass::Standard },

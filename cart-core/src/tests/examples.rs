@@ -3,6 +3,7 @@
 use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::slice::from_ref;
 
 use super::generate::{NOW_MS, item_id, line};
 use crate::{
@@ -89,17 +90,17 @@ fn percent_over(tag: Option<&str>, threshold: i64, basis_points: u32) -> Promoti
 fn a_bundle_costs_its_price_and_its_saving_is_shared_by_price() {
     let meal = bundle(&["main", "side"], 1000);
     // 8.00 + 4.00 for 10.00: 2.00 saved, two thirds of it on the main.
-    check(&shop(&[(800, 1, &["main"]), (400, 1, &["side"])], &[meal.clone()]), 200, &[133, 67]);
+    check(&shop(&[(800, 1, &["main"]), (400, 1, &["side"])], from_ref(&meal)), 200, &[133, 67]);
     // Two bundles, and one main left over: 4.00 saved.
-    check(&shop(&[(800, 3, &["main"]), (400, 2, &["side"])], &[meal.clone()]), 400, &[267, 133]);
+    check(&shop(&[(800, 3, &["main"]), (400, 2, &["side"])], from_ref(&meal)), 400, &[267, 133]);
     // The dearer side goes first: 8.00 + 5.00 and 8.00 + 4.00 save 3.00 and 2.00; the last side stays.
     let sides = [(800, 2, &["main"] as &[&str]), (400, 2, &["side"]), (500, 1, &["side"])];
-    check(&shop(&sides, &[meal.clone()]), 500, &[185 + 133, 67, 115]);
+    check(&shop(&sides, from_ref(&meal)), 500, &[185 + 133, 67, 115]);
     // A bundle that would cost more than its parts is none.
-    check(&shop(&[(500, 1, &["main"]), (400, 1, &["side"])], &[meal.clone()]), 0, &[0, 0]);
-    check(&shop(&[(600, 1, &["main"]), (400, 1, &["side"])], &[meal.clone()]), 0, &[0, 0]);
+    check(&shop(&[(500, 1, &["main"]), (400, 1, &["side"])], from_ref(&meal)), 0, &[0, 0]);
+    check(&shop(&[(600, 1, &["main"]), (400, 1, &["side"])], from_ref(&meal)), 0, &[0, 0]);
     // Without a side there is none either, nor in a currency without a price.
-    check(&shop(&[(800, 9, &["main"])], &[meal.clone()]), 0, &[0]);
+    check(&shop(&[(800, 9, &["main"])], from_ref(&meal)), 0, &[0]);
     let ringgit = shop_in(Currency::Myr, &[(800, 1, &["main"]), (400, 1, &["side"])], &[], &[meal]);
     check(&ringgit, 0, &[0, 0]);
 }
@@ -107,19 +108,19 @@ fn a_bundle_costs_its_price_and_its_saving_is_shared_by_price() {
 #[test]
 fn one_item_can_be_two_parts_of_a_bundle_with_two_of_its_units() {
     let pair = bundle(&["sock", "sock"], 500);
-    check(&shop(&[(300, 1, &["sock"])], &[pair.clone()]), 0, &[0]);
-    check(&shop(&[(300, 5, &["sock"])], &[pair.clone()]), 200, &[200]);
+    check(&shop(&[(300, 1, &["sock"])], from_ref(&pair)), 0, &[0]);
+    check(&shop(&[(300, 5, &["sock"])], from_ref(&pair)), 200, &[200]);
     check(&shop(&[(300, 1, &["sock"]), (400, 1, &["sock"])], &[pair]), 200, &[86, 114]);
 }
 
 #[test]
 fn of_buy_two_get_one_the_cheapest_are_free() {
     let b2g1 = buy_get("tea", 2, 1);
-    check(&shop(&[(500, 2, &["tea"])], &[b2g1.clone()]), 0, &[0]);
-    check(&shop(&[(500, 3, &["tea"])], &[b2g1.clone()]), 500, &[500]);
-    check(&shop(&[(500, 5, &["tea"])], &[b2g1.clone()]), 500, &[500]);
-    check(&shop(&[(500, 2, &["tea"]), (300, 4, &["tea"])], &[b2g1.clone()]), 600, &[0, 600]);
-    check(&shop(&[(500, 5, &["tea"]), (300, 1, &["tea"])], &[b2g1.clone()]), 800, &[500, 300]);
+    check(&shop(&[(500, 2, &["tea"])], from_ref(&b2g1)), 0, &[0]);
+    check(&shop(&[(500, 3, &["tea"])], from_ref(&b2g1)), 500, &[500]);
+    check(&shop(&[(500, 5, &["tea"])], from_ref(&b2g1)), 500, &[500]);
+    check(&shop(&[(500, 2, &["tea"]), (300, 4, &["tea"])], from_ref(&b2g1)), 600, &[0, 600]);
+    check(&shop(&[(500, 5, &["tea"]), (300, 1, &["tea"])], from_ref(&b2g1)), 800, &[500, 300]);
     check(&shop(&[(500, 2, &["tea"]), (100, 7, &["coffee"])], &[b2g1]), 0, &[0, 0]);
     check(&shop(&[(500, 4, &["tea"])], &[buy_get("tea", 0, 1)]), 2000, &[2000]);
     check(&shop(&[(500, 4, &["tea"])], &[buy_get("tea", 1, 0)]), 0, &[0]);
@@ -129,12 +130,12 @@ fn of_buy_two_get_one_the_cheapest_are_free() {
 #[test]
 fn a_percentage_begins_exactly_at_its_threshold() {
     let ten = percent_over(None, 10_000, 1000);
-    check(&shop(&[(9_999, 1, &[])], &[ten.clone()]), 0, &[0]);
-    check(&shop(&[(10_000, 1, &[])], &[ten.clone()]), 1000, &[1000]);
+    check(&shop(&[(9_999, 1, &[])], from_ref(&ten)), 0, &[0]);
+    check(&shop(&[(10_000, 1, &[])], from_ref(&ten)), 1000, &[1000]);
     // 100.05 × 10 % = 10.005, half to even: 10.00. Shared by price: 6.67 and 3.33.
     check(&shop(&[(6_670, 1, &[]), (3_335, 1, &[])], &[ten]), 1000, &[667, 333]);
     let tagged = percent_over(Some("tv"), 10_000, 2500);
-    check(&shop(&[(9_000, 1, &["tv"]), (9_000, 1, &[])], &[tagged.clone()]), 0, &[0, 0]);
+    check(&shop(&[(9_000, 1, &["tv"]), (9_000, 1, &[])], from_ref(&tagged)), 0, &[0, 0]);
     check(&shop(&[(9_000, 2, &["tv"]), (9_000, 1, &[])], &[tagged]), 4500, &[4500, 0]);
     // More than all of it is all of it.
     check(&shop(&[(777, 1, &[])], &[percent_over(None, 0, 99_999)]), 777, &[777]);

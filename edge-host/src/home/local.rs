@@ -201,7 +201,7 @@ impl Decision<'_> {
                 self.change(loaded.cart, &[merge], &facts, Effect::Merged)
             }
             Operation::Checkout { expected_total, currency } => {
-                self.checkout(loaded.cart, (*expected_total, currency.0), &facts)
+                self.checkout(&loaded.cart, (*expected_total, currency.0), &facts)
             }
         }
     }
@@ -242,7 +242,7 @@ impl Decision<'_> {
 
     fn checkout(
         &mut self,
-        record: CartRecord,
+        record: &CartRecord,
         (expected_total, expected_currency): (i64, Currency),
         facts: &CartFacts,
     ) -> Result<Commit, CartError> {
@@ -260,7 +260,7 @@ impl Decision<'_> {
         // Version 7 grows with time, so orders sort by their names.
         let order_id = format!("o_{}", Uuid::now_v7().simple());
         let title = |item_id: &str| facts.title(item_id);
-        let priced = Priced { record: &record, quote: &quote, title: &title, rules: rules_view(self.rules) };
+        let priced = Priced { record, quote: &quote, title: &title, rules: rules_view(self.rules) };
         let document = priced.order(&order_id, self.now_ms);
         let answer = StoredAnswer {
             status: 201,

@@ -1,12 +1,7 @@
-use std::time::Duration;
-
-use harness::{eventually_within, shared, unique};
+use harness::{shared, unique};
 use serde_json::json;
 
 use crate::support::assert_json;
-
-/// More than the minute by which regions are careful with the times of changes.
-const SURE: Duration = Duration::from_secs(120);
 
 #[tokio::test]
 async fn every_cart_answer_carries_its_version_as_header_tag_and_cookie() {
@@ -70,17 +65,8 @@ async fn what_the_client_has_already_is_not_sent_again() {
     let (fleet, mug) = (shared(), unique("mug"));
     fleet.admin().sell(&mug, "10.00").await;
     let guest = fleet.at("jkt").guest("SGD").await;
-    // Clocks of regions differ, so a region is sure that no price has moved since the cart was written only
-    // once the newest price and the rules are a while older than the cart.
-    let mut line = guest.add(&mug, 1).await.ok()["lines"][0]["line_id"].as_str().expect("a line").to_owned();
-    line.insert_str(0, "/v1/cart/items/");
-    let mut quantity = 1;
-    eventually_within(SURE, "a region is sure that nothing has changed", async || {
-        quantity = quantity % 900 + 1;
-        let tag = guest.patch(&line, json!({ "quantity": quantity })).await.header("etag").to_owned();
-        guest.get("/v1/cart").header("if-none-match", &tag).await.status == 304
-    })
-    .await;
+    let line = guest.add(&mug, 1).await.ok()["lines"][0]["line_id"].as_str().expect("a line").to_owned();
+    let line = format!("/v1/cart/items/{line}");
     let first = guest.get("/v1/cart").await;
     let tag = first.header("etag").to_owned();
     for tags in [tag.clone(), format!("W/{tag}"), format!("\"9.9\", {tag}")] {

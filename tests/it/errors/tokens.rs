@@ -155,7 +155,7 @@ async fn public_keys_verify_users_and_are_no_shared_secrets() {
         let token = sign(&named(Algorithm::EdDSA, kid), &claims, &private);
         nobody.with_token(token).get("/v1/cart").await.ok();
     }
-    let public = jsonwebtoken::decode_header(&sign(&named(Algorithm::EdDSA, None), &claims, &private));
+    let public = jsonwebtoken::decode_header(sign(&named(Algorithm::EdDSA, None), &claims, &private));
     assert_eq!(public.map(|header| header.alg).ok(), Some(Algorithm::EdDSA));
     let whole_set = std::fs::read_to_string(keys.path()).expect("the key set can be read");
     for secret in [ED25519_X, whole_set.as_str(), HS256_SECRET, ""] {
