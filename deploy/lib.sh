@@ -122,9 +122,11 @@ await() {
 
 # The same, and there is no going on without it.
 step() {
-    quietly "$@" || {
+    local status=0
+    quietly "$@" || status=$?
+    ((status == 0)) || {
         tail -n 40 "$step_log" >&2
-        fail "$1: failed; the whole story is in $step_log"
+        fail "$1: failed with status $status; the whole story is in $step_log"
     }
 }
 
