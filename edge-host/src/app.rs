@@ -26,7 +26,7 @@ use crate::auth::{KeysError, Tokens};
 use crate::catalogue::Catalogue;
 use crate::clock::now_ms;
 use crate::config::{Config, Role};
-use crate::feed::Feed;
+use crate::feed::{CacheKeeper, CatalogueFeed};
 use crate::home::HomeRegion;
 use crate::home::local::LocalHome;
 use crate::home::remote::{RemoteHome, RemoteHomeError};
@@ -139,7 +139,7 @@ impl App {
             Arc::clone(&rules),
         ));
         let source = Arc::new(RulesSource::new(engine, rules, home, region));
-        let feed = Arc::new(Feed::new(Arc::clone(&service), Arc::clone(&source)));
+        let feed = Arc::new(CatalogueFeed::new(Arc::clone(&service), Arc::clone(&source)));
         let regions = Arc::new(Regions::new(config.topology.clone()));
         let stopping = CancellationToken::new();
         let api = Arc::new(Api {
@@ -199,6 +199,8 @@ fn background(api: &Arc<Api>, source: Arc<RulesSource>) -> JoinSet<()> {
     let mut tasks = region_router::regions::probe(&api.regions);
     let feed = Arc::clone(&api.feed);
     tasks.spawn(async move { feed.run().await });
+    let keeper = CacheKeeper::new(Arc::clone(&api.service));
+    tasks.spawn(async move { keeper.run().await });
     if let Some(store) = &api.primary {
         tasks.spawn(sweep(Arc::clone(store)));
         if let Role::Home { rules_file: Some(path), .. } = &api.config.role {

@@ -152,13 +152,13 @@ pub(crate) async fn old_answers_are_forgotten_and_young_ones_kept(store: Store) 
 
 pub(crate) async fn the_feed_tells_every_change_in_order(store: Store) {
     let mut head = store.feed_head();
-    let begin = store.catalogue().await.expect("an answer").seq;
+    let begin = store.catalogue().await.expect("an answer").position;
     let owner = guest("told");
     store.put_item(item("item-0", 5)).await.expect("an answer");
     store.put_coupon(coupon("FIVE")).await.expect("an answer");
     done(place(&store, "told", "o_1", &[2], &["FIVE"]).await);
     store.settle_order("o_1", OrderState::Cancelled, NOW_MS).await.expect("an answer");
-    let page = store.feed(begin, 100).await.expect("an answer");
+    let page = store.feed(Some(&begin), 100, NOW_MS).await.expect("an answer");
     assert!(!page.lost);
     let words: Vec<String> = page.events.iter().map(word).collect();
     let cart = |n: u64| format!("cart {} {}", owner.cart_id(), version(n));
@@ -202,7 +202,7 @@ pub(crate) async fn a_follower_that_was_away_too_long_is_told_so(store: Store) {
     for n in 0..3 {
         store.put_item(item(&format!("item-{n}"), 5)).await.expect("an answer");
     }
-    let head = store.catalogue().await.expect("an answer").seq;
+    let head = store.catalogue().await.expect("an answer").position;
     sweep_all(&store, NOW_MS + 100 * HOUR_MS).await;
     for behind in [0, head - 1] {
         assert!(store.feed(behind, 10).await.expect("an answer").lost, "{behind} of {head}");
@@ -231,7 +231,7 @@ pub(crate) async fn the_catalogue_stands_for_its_place_in_the_feed(store: Store)
 
 pub(crate) async fn rules_are_kept_and_told(store: Store) {
     let (one, two) = ("1".repeat(64), "2".repeat(64));
-    let begin = store.catalogue().await.expect("an answer").seq;
+    let begin = store.catalogue().await.expect("an answer").position;
     for revision in [&one, &two, &one] {
         store.activate_rules(revision, revision.as_bytes(), NOW_MS).await.expect("an answer");
         assert_eq!(store.catalogue().await.expect("an answer").rules.as_ref(), Some(revision));
@@ -239,6 +239,6 @@ pub(crate) async fn rules_are_kept_and_told(store: Store) {
     assert_eq!(store.rules(&two).await.expect("an answer"), Some(two.as_bytes().to_vec()));
     assert_eq!(store.rules("3").await.expect("an answer"), None);
     let words: Vec<String> =
-        store.feed(begin, 10).await.expect("an answer").events.iter().map(word).collect();
+        store.feed(Some(&begin), 10, NOW_MS).await.expect("an answer").events.iter().map(word).collect();
     assert_eq!(words, [&one, &two, &one].map(|revision| format!("rules {revision}")));
 }
