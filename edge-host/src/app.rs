@@ -25,7 +25,7 @@ use tracing::{debug, error, info, warn};
 use crate::auth::{KeysError, Tokens};
 use crate::catalogue::Catalogue;
 use crate::clock::now_ms;
-use crate::config::{Config, Role};
+use crate::config::{Config, Database, Role};
 use crate::feed::{CacheKeeper, CatalogueFeed};
 use crate::home::HomeRegion;
 use crate::home::local::LocalHome;
@@ -35,6 +35,7 @@ use crate::rules::{EngineError, RulesEngine, RulesHandle, RulesLimits, RulesOpti
 use crate::rules_source::RulesSource;
 use crate::service::CartService;
 use crate::store::memory::MemoryCache;
+use crate::store::mysql::{self, MySqlStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{PrimaryStore, StoreError};
 use crate::telemetry;
@@ -239,7 +240,10 @@ async fn sweep(store: Arc<dyn PrimaryStore>) {
 
 async fn primary(config: &Config) -> Result<Option<Arc<dyn PrimaryStore>>, StartError> {
     Ok(match &config.role {
-        Role::Home { database, .. } => Some(SqliteStore::open(database).await?),
+        Role::Home { database: Database::Sqlite(path), .. } => Some(SqliteStore::open(path).await?),
+        Role::Home { database: Database::MySql(url), .. } => {
+            Some(MySqlStore::open(&mysql::parse_url(url.expose()).map_err(StoreError::unavailable)?))
+        }
         Role::Edge { .. } => None,
     })
 }
