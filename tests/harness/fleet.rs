@@ -221,6 +221,11 @@ impl Fleet {
         self.links.get(id).unwrap_or_else(|| panic!("{id} has no link: it is home, or not there"))
     }
 
+    /// The region that holds the primary.
+    pub fn home(&self) -> &'static str {
+        HOME
+    }
+
     /// The regions, home among them.
     pub fn ids(&self) -> Vec<&'static str> {
         self.regions.keys().copied().collect()

@@ -7,6 +7,7 @@
 //!   listener.
 //! - [`Answer`]: what came back, with checks that say what was expected and what came.
 //! - [`eventually`]: waits for a condition, never for a time.
+//! - [`history`]: many clients at random work while things go wrong, and whether what they saw can be.
 //! - [`components`]: the rules, built from their sources.
 
 mod answer;
@@ -14,6 +15,7 @@ mod caller;
 mod chance;
 mod components;
 mod fleet;
+pub mod history;
 mod internal;
 mod paths;
 mod ports;

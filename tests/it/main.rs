@@ -25,6 +25,9 @@ mod errors;
 /// Consistency, forwarding, the feed and outages.
 mod regions;
 
+/// Random work while things go wrong.
+mod history;
+
 /// The nearest region that serves.
 mod front_door;
 

@@ -1,0 +1,23 @@
+//! Random work while things go wrong: what the clients were told has to be true, all of it, at once.
+
+use std::io::Write as _;
+
+use harness::history::{Options, run};
+use harness::{Fleet, FleetOptions};
+
+/// A hand-made history for each way in which the checker must say no.
+mod checker;
+
+/// Enough that every kind of fault is there, and not so many that anybody waits for it.
+const OPERATIONS: usize = 4_000;
+
+#[tokio::test]
+async fn history_embedded() {
+    let options = Options::from_environment(OPERATIONS);
+    let fleet =
+        Fleet::start(FleetOptions { regions: options.regions.clone(), ..FleetOptions::default() }).await;
+    let report = run(&fleet, "embedded", options).await;
+    // Past the test's own output, which nobody sees of a test that passes.
+    writeln!(std::io::stderr(), "{report}").expect("stderr can be written to");
+    report.assert_nothing_is_broken();
+}

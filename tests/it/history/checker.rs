@@ -1,0 +1,523 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use harness::history::{
+    Act, CartNo, Command, Contents, Coupon, Event, Good, Goods, History, Item, Order, Outcome, Owner, Policy,
+    Rule, Version, Wanted, Write, check,
+};
+
+const MUG: usize = 0;
+const VASE: usize = 1;
+const VASES: i64 = 5;
+const USER: CartNo = 0;
+const GUEST: CartNo = 1;
+const ONCE: &str = "ONCE";
+
+/// A history under construction: one thing after the other, each taking a moment.
+struct Made {
+    history: History,
+    now: u64,
+}
+
+impl Made {
+    fn new() -> Self {
+        let item = |item_id: &str, stock, scarce| Item {
+            item_id: item_id.to_owned(),
+            price: 100,
+            stock,
+            scarce,
+            quantity_max: None,
+        };
+        let good = |item, line_id: &str| Good { line_id: line_id.to_owned(), item, size: None };
+        let goods = Goods {
+            lines: vec![good(0, "l_mug"), good(1, "l_vase")],
+            items: vec![item("mug", 1000, false), item("vase", VASES, true)],
+            coupons: vec![Coupon { code: ONCE.to_owned(), redemptions_max: Some(1) }],
+        };
+        let owner = |name: &str, guest| Owner { name: name.to_owned(), guest };
+        let history = History {
+            goods,
+            carts: vec![owner("user-1", false), owner("guest-1", true)],
+            events: Vec::new(),
+            stock_left: BTreeMap::from([("mug".to_owned(), 1000), ("vase".to_owned(), VASES)]),
+        };
+        Self { history, now: 0 }
+    }
+
+    /// Somebody of session 1, who follows, asks and hears.
+    fn add(&mut self, cart: CartNo, act: Act, outcome: Outcome) -> usize {
+        self.now += 10;
+        self.history.events.push(Event {
+            session: 1,
+            follows: true,
+            cart,
+            region: "sin",
+            began: self.now,
+            ended: self.now + 5,
+            seen: None,
+            act,
+            ambiguous: 0,
+            outcome,
+        });
+        self.history.events.len() - 1
+    }
+
+    fn write(&mut self, cart: CartNo, write: Write, number: u64, lines: &[(usize, u32)]) -> usize {
+        self.add(cart, Act::Write(wanted(write)), shown(number, lines))
+    }
+
+    fn put_in(&mut self, cart: CartNo, quantity: u32, number: u64, lines: &[(usize, u32)]) -> usize {
+        self.write(cart, Write::One(Command::Add { line: MUG, quantity }), number, lines)
+    }
+
+    fn read(&mut self, number: u64, lines: &[(usize, u32)]) -> usize {
+        self.add(USER, Act::Read, shown(number, lines))
+    }
+
+    /// Three in a row, all well: 2, 5, 4 mugs.
+    fn three_writes() -> Self {
+        let mut made = Self::new();
+        made.put_in(USER, 2, 1, &[(MUG, 2)]);
+        made.put_in(USER, 3, 2, &[(MUG, 5)]);
+        made.write(USER, Write::One(Command::Set { line: MUG, quantity: 4 }), 3, &[(MUG, 4)]);
+        made
+    }
+
+    /// A cart of vases is ordered at version 2.
+    fn order(vases: u32) -> Self {
+        let mut made = Self::new();
+        made.order_again("o_1", vases, 1);
+        made
+    }
+
+    fn order_again(&mut self, id: &str, vases: u32, number: u64) -> usize {
+        let add = Write::One(Command::Add { line: VASE, quantity: vases });
+        self.write(USER, add, number, &[(VASE, vases)]);
+        let total = i64::from(vases) * 100;
+        let mut checkout = wanted(Write::Checkout { total });
+        checkout.if_match = Some(version(number));
+        self.add(USER, Act::Write(checkout), placed(number + 1, order(id, vases)))
+    }
+
+    fn listed(&mut self, orders: Vec<Order>) -> usize {
+        self.add(USER, Act::LastOrders, Outcome::Orders(orders))
+    }
+
+    fn left(mut self, vases: i64) -> Self {
+        self.history.stock_left.insert("vase".to_owned(), vases);
+        self
+    }
+
+    #[track_caller]
+    fn is_fine(&self) {
+        let found = check(&self.history);
+        assert!(found.is_empty(), "{found:#?}");
+    }
+
+    /// The promise is broken, and this event is named.
+    #[track_caller]
+    fn breaks(&self, rule: Rule, event: usize) {
+        let found = check(&self.history);
+        let named = found.iter().any(|violation| violation.rule == rule && violation.events.contains(&event));
+        assert!(named, "expected {rule:?} to name event {event}, found {found:#?}");
+    }
+}
+
+fn version(number: u64) -> Version {
+    Version { epoch: 1, number }
+}
+
+fn wanted(write: Write) -> Wanted {
+    Wanted { key: "key".to_owned(), write, if_match: None }
+}
+
+fn shown(number: u64, lines: &[(usize, u32)]) -> Outcome {
+    let contents = Contents { lines: lines.iter().copied().collect(), coupons: BTreeSet::new() };
+    let total = lines.iter().map(|(_, quantity)| i64::from(*quantity) * 100).sum();
+    Outcome::Cart {
+        version: version(number),
+        shown: contents,
+        total,
+        odd: None,
+        replayed: false,
+        digest: number,
+    }
+}
+
+fn order(id: &str, vases: u32) -> Order {
+    Order {
+        id: id.to_owned(),
+        state: "pending_payment".to_owned(),
+        lines: BTreeMap::from([(VASE, vases)]),
+        redeemed: BTreeSet::new(),
+        total: i64::from(vases) * 100,
+    }
+}
+
+fn placed(number: u64, order: Order) -> Outcome {
+    Outcome::Placed { version: version(number), order, replayed: false, digest: number }
+}
+
+fn refused(status: u16, code: &str) -> Outcome {
+    Outcome::Refused { status, code: code.to_owned(), current: None }
+}
+
+#[test]
+fn a_history_without_fault_is_let_pass() {
+    let mut made = Made::three_writes();
+    made.read(3, &[(MUG, 4)]);
+    made.add(USER, Act::Count, Outcome::Count { version: version(3), lines: 1, quantity: 4 });
+    made.add(USER, Act::ReadLine(MUG), Outcome::Line { version: version(3), quantity: 4 });
+    made.add(USER, Act::ReadLine(VASE), refused(404, "line_unknown"));
+    made.add(USER, Act::ReadUnless(version(3)), Outcome::NotModified(version(3)));
+    // Changes nothing, and makes no version.
+    made.write(USER, Write::One(Command::Set { line: MUG, quantity: 4 }), 3, &[(MUG, 4)]);
+    made.add(USER, Act::LastRead, shown(3, &[(MUG, 4)]));
+    made.is_fine();
+    let mut made = Made::order(2);
+    made.listed(vec![order("o_1", 2)]);
+    made.left(VASES - 2).is_fine();
+}
+
+#[test]
+fn a_lost_update_is_found() {
+    // Both began with 2 mugs; the second to commit overwrote the first.
+    let mut made = Made::new();
+    made.put_in(USER, 2, 1, &[(MUG, 2)]);
+    made.put_in(USER, 3, 2, &[(MUG, 5)]);
+    let lost = made.put_in(USER, 4, 3, &[(MUG, 6)]);
+    made.breaks(Rule::ExactlyOnce, lost);
+    // Both were told the same version.
+    let mut made = Made::new();
+    made.put_in(USER, 2, 1, &[(MUG, 2)]);
+    let one = made.put_in(USER, 3, 2, &[(MUG, 5)]);
+    let other = made.put_in(USER, 4, 2, &[(MUG, 6)]);
+    made.breaks(Rule::ExactlyOnce, one);
+    made.breaks(Rule::ExactlyOnce, other);
+    made.breaks(Rule::OneVersionOneCart, other);
+    // It was acknowledged, and in the end it is not there.
+    let mut made = Made::three_writes();
+    let last = made.add(USER, Act::LastRead, shown(2, &[(MUG, 5)]));
+    made.breaks(Rule::RegionsConverge, last);
+}
+
+#[test]
+fn a_write_done_twice_is_found() {
+    // One answer, two versions.
+    let mut made = Made::new();
+    made.put_in(USER, 2, 1, &[(MUG, 2)]);
+    made.put_in(USER, 2, 3, &[(MUG, 6)]);
+    let seen = made.read(2, &[(MUG, 4)]);
+    made.breaks(Rule::ExactlyOnce, seen);
+    // Twice within one version.
+    let mut made = Made::new();
+    let twice = made.put_in(USER, 2, 1, &[(MUG, 4)]);
+    made.breaks(Rule::ExactlyOnce, twice);
+    // After the last that anybody was told of.
+    let mut made = Made::three_writes();
+    let last = made.add(USER, Act::LastRead, shown(4, &[(MUG, 8)]));
+    made.breaks(Rule::ExactlyOnce, last);
+}
+
+#[test]
+fn a_write_in_spite_of_its_condition_is_found() {
+    let mut made = Made::new();
+    made.put_in(USER, 2, 1, &[(MUG, 2)]);
+    made.put_in(USER, 2, 2, &[(MUG, 4)]);
+    let add = Write::One(Command::Add { line: MUG, quantity: 1 });
+    let conditional = Wanted { if_match: Some(version(1)), ..wanted(add) };
+    let at = made.add(USER, Act::Write(conditional), shown(3, &[(MUG, 5)]));
+    made.breaks(Rule::ExactlyOnce, at);
+}
+
+#[test]
+fn a_write_that_did_not_see_what_was_there_is_found() {
+    let mut made = Made::three_writes();
+    // Changes nothing at version 2, which it was done at; but 3 had been acknowledged.
+    let stale = made.write(USER, Write::One(Command::Set { line: MUG, quantity: 5 }), 2, &[(MUG, 5)]);
+    made.breaks(Rule::WritesInOrder, stale);
+}
+
+#[test]
+fn a_read_of_another_cart_than_its_version_is_found() {
+    let mut made = Made::three_writes();
+    let mixed = made.read(3, &[(MUG, 5)]);
+    made.breaks(Rule::OneVersionOneCart, mixed);
+    let mut made = Made::three_writes();
+    let counted = made.add(USER, Act::Count, Outcome::Count { version: version(3), lines: 1, quantity: 5 });
+    made.breaks(Rule::OneVersionOneCart, counted);
+    let mut made = Made::three_writes();
+    let line = made.add(USER, Act::ReadLine(MUG), Outcome::Line { version: version(3), quantity: 5 });
+    made.breaks(Rule::OneVersionOneCart, line);
+    let mut made = Made::three_writes();
+    let same = made.add(USER, Act::ReadUnless(version(2)), Outcome::NotModified(version(3)));
+    made.breaks(Rule::OneVersionOneCart, same);
+    let mut made = Made::three_writes();
+    let odd = made.read(3, &[(MUG, 4)]);
+    if let Outcome::Cart { odd, .. } = &mut made.history.events[odd].outcome {
+        *odd = Some("the totals are of another cart".to_owned());
+    }
+    made.breaks(Rule::OneVersionOneCart, odd);
+}
+
+#[test]
+fn a_stale_read_of_a_client_that_echoes_is_found_and_of_another_is_not() {
+    // Not its own write seen.
+    let mut made = Made::three_writes();
+    let stale = made.read(2, &[(MUG, 5)]);
+    made.breaks(Rule::VersionsNeverGoBack, stale);
+    made.history.events[stale].follows = false;
+    made.is_fine();
+    // Back from what another had written and it had read, in another region.
+    let mut made = Made::three_writes();
+    for event in &mut made.history.events {
+        event.session = 2;
+    }
+    made.read(3, &[(MUG, 4)]);
+    let back = made.read(1, &[(MUG, 2)]);
+    made.history.events[back].region = "jkt";
+    made.breaks(Rule::VersionsNeverGoBack, back);
+    // Older than what it said it had seen.
+    let mut made = Made::three_writes();
+    for event in &mut made.history.events {
+        event.session = 2;
+    }
+    let echoed = made.read(2, &[(MUG, 5)]);
+    made.history.events[echoed].seen = Some(version(3));
+    made.breaks(Rule::VersionsNeverGoBack, echoed);
+}
+
+#[test]
+fn an_older_epoch_is_older() {
+    let mut made = Made::three_writes();
+    let after_failover = made.read(3, &[(MUG, 4)]);
+    if let Outcome::Cart { version, .. } = &mut made.history.events[after_failover].outcome {
+        version.epoch = 2;
+    }
+    let back = made.read(3, &[(MUG, 4)]);
+    made.breaks(Rule::VersionsNeverGoBack, back);
+}
+
+#[test]
+fn a_read_from_the_future_is_found() {
+    let mut made = Made::new();
+    let early = made.read(1, &[(MUG, 2)]);
+    made.put_in(USER, 2, 1, &[(MUG, 2)]);
+    made.breaks(Rule::NothingFromTheFuture, early);
+}
+
+#[test]
+fn another_answer_under_the_same_key_is_found() {
+    let repeat = |made: &mut Made, first: usize, outcome: Outcome| {
+        let write = Write::One(Command::Add { line: MUG, quantity: 2 });
+        made.add(USER, Act::Repeat(first, wanted(write)), outcome)
+    };
+    let replayed = |number, lines: &[(usize, u32)], digest| match shown(number, lines) {
+        Outcome::Cart { version, shown, total, odd, .. } => {
+            Outcome::Cart { version, shown, total, odd, replayed: true, digest }
+        }
+        other => other,
+    };
+    let mut made = Made::three_writes();
+    repeat(&mut made, 0, replayed(1, &[(MUG, 2)], 1));
+    made.is_fine();
+    for wrong in [
+        // Done again.
+        shown(4, &[(MUG, 6)]),
+        // Answered as it is now.
+        replayed(3, &[(MUG, 4)], 3),
+        // The same version in other words.
+        replayed(1, &[(MUG, 2)], 99),
+        refused(422, "idempotency_key_reused"),
+    ] {
+        let mut made = Made::three_writes();
+        let at = repeat(&mut made, 0, wrong);
+        made.breaks(Rule::KeysAreKept, at);
+    }
+    let mut made = Made::three_writes();
+    let other = wanted(Write::One(Command::Clear));
+    let at = made.add(USER, Act::Misuse(0, other), shown(4, &[]));
+    made.breaks(Rule::KeysAreKept, at);
+}
+
+#[test]
+fn a_refusal_without_a_reason_is_found() {
+    let remove = || Act::Write(wanted(Write::One(Command::Remove { line: MUG })));
+    let mut made = Made::three_writes();
+    let at = made.add(USER, remove(), refused(404, "line_unknown"));
+    made.breaks(Rule::RefusalsHaveReasons, at);
+    // While another takes the line out, there may be one.
+    let mut made = Made::three_writes();
+    let clear = made.write(USER, Write::One(Command::Clear), 4, &[]);
+    made.history.events[clear].session = 2;
+    let at = made.add(USER, remove(), refused(404, "line_unknown"));
+    made.history.events[at].began = made.history.events[clear].began;
+    made.is_fine();
+    for (act, outcome) in [
+        (Act::Read, refused(410, "cart_merged")),
+        (remove(), refused(412, "version_mismatch")),
+        (Act::Write(wanted(Write::Checkout { total: 400 })), refused(409, "out_of_stock")),
+        (Act::Write(wanted(Write::Checkout { total: 400 })), refused(422, "cart_empty")),
+        (Act::ReadLine(MUG), refused(404, "line_unknown")),
+    ] {
+        let mut made = Made::three_writes();
+        let at = made.add(USER, act, outcome);
+        made.history.events[at].seen = Some(version(3));
+        made.breaks(Rule::RefusalsHaveReasons, at);
+    }
+}
+
+#[test]
+fn an_answer_that_the_contract_does_not_know_is_found() {
+    for outcome in [
+        refused(500, "internal"),
+        refused(503, "rules_trapped"),
+        refused(401, "token_invalid"),
+        Outcome::Garbled("half a body".to_owned()),
+    ] {
+        let mut made = Made::three_writes();
+        let at = made.add(USER, Act::Read, outcome);
+        made.breaks(Rule::KnownAnswers, at);
+    }
+    let mut made = Made::three_writes();
+    let open = made.add(USER, Act::Write(wanted(Write::One(Command::Clear))), Outcome::Unanswered);
+    made.breaks(Rule::KnownAnswers, open);
+}
+
+#[test]
+fn a_doubled_a_lost_and_a_strange_order_are_found() {
+    // Two orders, one checkout.
+    let mut made = Made::order(1);
+    let listed = made.listed(vec![order("o_2", 1), order("o_1", 1)]);
+    made.left(VASES - 2).breaks(Rule::OrdersAddUp, listed);
+    // One order, two checkouts.
+    let mut made = Made::order(1);
+    let again = made.order_again("o_1", 1, 3);
+    made.breaks(Rule::OrdersAddUp, again);
+    // Listed twice.
+    let mut made = Made::order(1);
+    let listed = made.listed(vec![order("o_1", 1), order("o_1", 1)]);
+    made.breaks(Rule::OrdersAddUp, listed);
+    // Acknowledged and not there.
+    let mut made = Made::order(1);
+    let listed = made.listed(Vec::new());
+    made.breaks(Rule::OrdersAddUp, listed);
+    // Of another cart than was ordered.
+    let mut made = Made::order(1);
+    if let Outcome::Placed { order, .. } = &mut made.history.events[1].outcome {
+        order.lines.insert(VASE, 2);
+    }
+    made.breaks(Rule::OrdersAddUp, 1);
+    // At another price than was confirmed.
+    let mut made = Made::order(1);
+    if let Outcome::Placed { order, .. } = &mut made.history.events[1].outcome {
+        order.total = 90;
+    }
+    made.breaks(Rule::OrdersAddUp, 1);
+}
+
+#[test]
+fn an_order_that_breaks_its_word_is_found() {
+    let settled = |made: &mut Made, paid: bool, state: &str| {
+        made.add(USER, Act::Settle("o_1".to_owned(), paid), Outcome::Settled(state.to_owned()))
+    };
+    let in_state = |state: &str| vec![Order { state: state.to_owned(), ..order("o_1", 1) }];
+    let mut made = Made::order(1);
+    settled(&mut made, true, "paid");
+    settled(&mut made, false, "paid");
+    made.listed(in_state("paid"));
+    made.left(VASES - 1).is_fine();
+    // Paid, and cancelled afterwards.
+    let mut made = Made::order(1);
+    let word = settled(&mut made, true, "paid");
+    made.listed(in_state("cancelled"));
+    made.left(VASES).breaks(Rule::OrdersAddUp, word);
+    // Nobody said so.
+    let mut made = Made::order(1);
+    made.listed(in_state("paid"));
+    made.left(VASES - 1).breaks(Rule::OrdersAddUp, 1);
+}
+
+#[test]
+fn stock_that_does_not_add_up_is_found() {
+    for left in [VASES, VASES - 2, -1] {
+        let mut made = Made::order(1);
+        made.listed(vec![order("o_1", 1)]);
+        made.left(left).breaks(Rule::StockAddsUp, 1);
+    }
+    // A cancelled order keeps its units.
+    let mut made = Made::order(1);
+    made.add(USER, Act::Settle("o_1".to_owned(), false), Outcome::Settled("cancelled".to_owned()));
+    made.listed(vec![Order { state: "cancelled".to_owned(), ..order("o_1", 1) }]);
+    let found = check(&made.left(VASES - 1).history);
+    assert!(found.iter().any(|violation| violation.rule == Rule::StockAddsUp), "{found:#?}");
+    // More is sold than there is, though it comes back later.
+    let mut made = Made::order(4);
+    let over = made.order_again("o_2", 4, 3);
+    made.add(USER, Act::Settle("o_1".to_owned(), false), Outcome::Settled("cancelled".to_owned()));
+    made.listed(vec![order("o_2", 4), Order { state: "cancelled".to_owned(), ..order("o_1", 4) }]);
+    made.left(VASES - 4).breaks(Rule::StockAddsUp, over);
+    // More is shown than there ever was.
+    let mut made = Made::new();
+    let at = made.add(USER, Act::ReadItem(VASE), Outcome::Stock(VASES + 1));
+    made.breaks(Rule::StockAddsUp, at);
+}
+
+#[test]
+fn a_coupon_redeemed_too_often_is_found() {
+    let mut made = Made::order(1);
+    let second = made.order_again("o_2", 1, 3);
+    for at in [1, second] {
+        if let Outcome::Placed { order, .. } = &mut made.history.events[at].outcome {
+            order.redeemed.insert(ONCE.to_owned());
+        }
+    }
+    made.listed(vec![order("o_2", 1), order("o_1", 1)]);
+    made.left(VASES - 2).breaks(Rule::StockAddsUp, second);
+}
+
+#[test]
+fn a_merge_that_loses_doubles_or_comes_twice_is_found() {
+    let merge = || Write::Merge { guest: GUEST, policy: Policy::Sum };
+    let before = || {
+        let mut made = Made::new();
+        made.put_in(GUEST, 2, 1, &[(MUG, 2)]);
+        made.put_in(USER, 3, 1, &[(MUG, 3)]);
+        made
+    };
+    let mut made = before();
+    made.write(USER, merge(), 2, &[(MUG, 5)]);
+    made.add(GUEST, Act::LastRead, refused(410, "cart_merged"));
+    made.is_fine();
+    // Lost, doubled, or by another policy.
+    for wrong in [&[][..], &[(MUG, 3)], &[(MUG, 7)], &[(MUG, 2)]] {
+        let mut made = before();
+        let at = made.write(USER, merge(), 2, wrong);
+        made.breaks(Rule::ExactlyOnce, at);
+    }
+    let mut made = before();
+    made.write(USER, merge(), 2, &[(MUG, 5)]);
+    let again = made.write(USER, merge(), 3, &[(MUG, 7)]);
+    made.breaks(Rule::MergesOnce, again);
+    // Written to when it was gone.
+    let mut made = before();
+    made.write(USER, merge(), 2, &[(MUG, 5)]);
+    let late = made.put_in(GUEST, 1, 2, &[(MUG, 3)]);
+    made.breaks(Rule::MergesOnce, late);
+    // And it is still there in the end.
+    let mut made = before();
+    made.write(USER, merge(), 2, &[(MUG, 5)]);
+    let there = made.add(GUEST, Act::LastRead, shown(1, &[(MUG, 2)]));
+    made.breaks(Rule::RegionsConverge, there);
+}
+
+#[test]
+fn a_region_that_stays_behind_is_found() {
+    let mut made = Made::three_writes();
+    made.add(USER, Act::LastRead, shown(3, &[(MUG, 4)]));
+    let behind = made.add(USER, Act::LastRead, shown(2, &[(MUG, 5)]));
+    made.history.events[behind].follows = false;
+    made.breaks(Rule::RegionsConverge, behind);
+    let mut made = Made::three_writes();
+    let silent = made.add(USER, Act::LastRead, Outcome::Unanswered);
+    made.breaks(Rule::KnownAnswers, silent);
+}
