@@ -195,7 +195,8 @@ use_debian_rust() {
 # Building.
 
 build_executables() {
-    step "building edge-host and region-router" cargo build --release --bins -p edge-host -p region-router
+    # The whole workspace, or cargo would build what it depends on once more with fewer features.
+    step "building edge-host and region-router" cargo build --release --workspace --bins
 }
 
 # Builds crates of rules to core modules.

@@ -25,17 +25,8 @@ pub fn executable(name: &str) -> PathBuf {
             Some(profile) => profile,
         };
         let status = Command::new(cargo())
-            .args([
-                "build",
-                "--quiet",
-                "--profile",
-                profile,
-                "--bins",
-                "-p",
-                "edge-host",
-                "-p",
-                "region-router",
-            ])
+            // The whole workspace, or cargo would build what it depends on anew with fewer features.
+            .args(["build", "--quiet", "--profile", profile, "--workspace", "--bins"])
             .arg("--target-dir")
             .arg(target())
             .current_dir(repository())
