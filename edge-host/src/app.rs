@@ -25,8 +25,8 @@ use tracing::{debug, error, info, warn};
 use crate::auth::{KeysError, Tokens};
 use crate::catalogue::Catalogue;
 use crate::clock::now_ms;
-use crate::config::{Config, Role};
-use crate::feed::Feed;
+use crate::config::{Config, Database, Role};
+use crate::feed::{CacheKeeper, CatalogueFeed};
 use crate::home::HomeRegion;
 use crate::home::local::LocalHome;
 use crate::home::remote::{RemoteHome, RemoteHomeError};
@@ -35,6 +35,7 @@ use crate::rules::{EngineError, RulesEngine, RulesHandle, RulesLimits, RulesOpti
 use crate::rules_source::RulesSource;
 use crate::service::CartService;
 use crate::store::memory::MemoryCache;
+use crate::store::mysql::{self, MySqlStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{PrimaryStore, StoreError};
 use crate::telemetry;
@@ -139,7 +140,7 @@ impl App {
             Arc::clone(&rules),
         ));
         let source = Arc::new(RulesSource::new(engine, rules, home, region));
-        let feed = Arc::new(Feed::new(Arc::clone(&service), Arc::clone(&source)));
+        let feed = Arc::new(CatalogueFeed::new(Arc::clone(&service), Arc::clone(&source)));
         let regions = Arc::new(Regions::new(config.topology.clone()));
         let stopping = CancellationToken::new();
         let api = Arc::new(Api {
@@ -199,6 +200,8 @@ fn background(api: &Arc<Api>, source: Arc<RulesSource>) -> JoinSet<()> {
     let mut tasks = region_router::regions::probe(&api.regions);
     let feed = Arc::clone(&api.feed);
     tasks.spawn(async move { feed.run().await });
+    let keeper = CacheKeeper::new(Arc::clone(&api.service));
+    tasks.spawn(async move { keeper.run().await });
     if let Some(store) = &api.primary {
         tasks.spawn(sweep(Arc::clone(store)));
         if let Role::Home { rules_file: Some(path), .. } = &api.config.role {
@@ -237,7 +240,10 @@ async fn sweep(store: Arc<dyn PrimaryStore>) {
 
 async fn primary(config: &Config) -> Result<Option<Arc<dyn PrimaryStore>>, StartError> {
     Ok(match &config.role {
-        Role::Home { database, .. } => Some(SqliteStore::open(database).await?),
+        Role::Home { database: Database::Sqlite(path), .. } => Some(SqliteStore::open(path).await?),
+        Role::Home { database: Database::MySql(url), .. } => {
+            Some(MySqlStore::open(&mysql::parse_url(url.expose()).map_err(StoreError::unavailable)?))
+        }
         Role::Edge { .. } => None,
     })
 }

@@ -7,8 +7,11 @@ use std::ops::Bound;
 use std::sync::{Arc, RwLock};
 
 use cart_core::{Cart, Context};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use crate::model::{CouponRecord, ItemRecord, Millis, Principal};
+use crate::store::FactPrints;
 
 /// Items that a catalogue may have: at some 400 bytes each, 200 MiB in every edge.
 pub const ITEMS_MAX: usize = 500_000;
@@ -24,11 +27,28 @@ pub struct Catalogue {
 
 #[derive(Default)]
 struct Tables {
-    items: BTreeMap<String, Arc<ItemRecord>>,
-    coupons: HashMap<String, Arc<CouponRecord>>,
+    items: BTreeMap<String, Known<ItemRecord>>,
+    coupons: HashMap<String, Known<CouponRecord>>,
+}
+
+/// A record and the fingerprint of all it says.
+struct Known<T> {
+    record: Arc<T>,
+    print: u64,
+}
+
+impl<T: Serialize> Known<T> {
+    /// The fingerprint is the same in every edge: documents that were rendered by one are served by another.
+    fn new(record: T) -> Self {
+        let json = serde_json::to_vec(&record).expect("records of strings and numbers serialise");
+        let digest = Sha256::digest(json);
+        let print = digest.iter().take(8).fold(0, |print, byte| print << 8 | u64::from(*byte));
+        Self { record: Arc::new(record), print }
+    }
 }
 
 /// The facts that one cart needs, and what the catalogue does not have (yet).
+#[derive(Default)]
 pub struct CartFacts {
     /// Every item of the cart that is known.
     pub items: Vec<Arc<ItemRecord>>,
@@ -36,44 +56,51 @@ pub struct CartFacts {
     pub coupons: Vec<Arc<CouponRecord>>,
     /// Items of the cart that are not known here.
     pub items_missing: Vec<String>,
+    /// What tells these facts from others.
+    pub prints: FactPrints,
 }
 
 impl Catalogue {
     /// Replaces everything.
     pub fn replace(&self, items: Vec<ItemRecord>, coupons: Vec<CouponRecord>) {
-        let items = items.into_iter().map(|item| (item.item_id.clone(), Arc::new(item))).collect();
-        let coupons = coupons.into_iter().map(|coupon| (coupon.code.clone(), Arc::new(coupon))).collect();
+        let items = items.into_iter().map(|item| (item.item_id.clone(), Known::new(item))).collect();
+        let coupons = coupons.into_iter().map(|coupon| (coupon.code.clone(), Known::new(coupon))).collect();
         *self.tables.write().expect("no holder of the lock can panic") = Tables { items, coupons };
     }
 
     /// Puts an item in, or replaces it.
     pub fn put_item(&self, item: ItemRecord) {
+        let item = Known::new(item);
         let mut tables = self.tables.write().expect("no holder of the lock can panic");
-        tables.items.insert(item.item_id.clone(), Arc::new(item));
+        tables.items.insert(item.record.item_id.clone(), item);
     }
 
     /// Puts an item in that was not known: what the feed has brought meanwhile is newer.
     pub fn fill_item(&self, item: ItemRecord) {
+        let item = Known::new(item);
         let mut tables = self.tables.write().expect("no holder of the lock can panic");
-        tables.items.entry(item.item_id.clone()).or_insert_with(|| Arc::new(item));
+        tables.items.entry(item.record.item_id.clone()).or_insert(item);
     }
 
     /// Puts a coupon in, or replaces it.
     pub fn put_coupon(&self, coupon: CouponRecord) {
+        let coupon = Known::new(coupon);
         let mut tables = self.tables.write().expect("no holder of the lock can panic");
-        tables.coupons.insert(coupon.code.clone(), Arc::new(coupon));
+        tables.coupons.insert(coupon.record.code.clone(), coupon);
     }
 
     /// The item of that name.
     pub fn item(&self, item_id: &str) -> Option<Arc<ItemRecord>> {
-        self.tables.read().expect("no holder of the lock can panic").items.get(item_id).cloned()
+        let tables = self.tables.read().expect("no holder of the lock can panic");
+        tables.items.get(item_id).map(|item| Arc::clone(&item.record))
     }
 
     /// Items ordered by name, after a name where given.
     pub fn items(&self, after: Option<&str>, limit: usize) -> Vec<Arc<ItemRecord>> {
         let tables = self.tables.read().expect("no holder of the lock can panic");
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        tables.items.range::<str, _>((from, Bound::Unbounded)).take(limit).map(|(_, i)| i.clone()).collect()
+        let range = tables.items.range::<str, _>((from, Bound::Unbounded));
+        range.take(limit).map(|(_, item)| Arc::clone(&item.record)).collect()
     }
 
     /// Whether there is such a coupon.
@@ -99,16 +126,35 @@ impl Catalogue {
     /// What one cart needs.
     pub fn facts(&self, cart: &Cart) -> CartFacts {
         let tables = self.tables.read().expect("no holder of the lock can panic");
-        let mut facts = CartFacts { items: Vec::new(), coupons: Vec::new(), items_missing: Vec::new() };
+        let mut facts = CartFacts::default();
         facts.items.reserve(cart.lines.len());
         for line in &cart.lines {
             match tables.items.get(&line.item_id) {
-                Some(item) => facts.items.push(Arc::clone(item)),
+                Some(item) => {
+                    facts.items.push(Arc::clone(&item.record));
+                    facts.prints.items.push((line.item_id.clone(), item.print));
+                }
                 None => facts.items_missing.push(line.item_id.clone()),
             }
         }
-        facts.coupons.extend(cart.coupons.iter().filter_map(|code| tables.coupons.get(code).cloned()));
+        for code in &cart.coupons {
+            let coupon = tables.coupons.get(code);
+            facts.coupons.extend(coupon.map(|coupon| Arc::clone(&coupon.record)));
+            facts.prints.coupons.push((code.clone(), coupon.map(|coupon| coupon.print)));
+        }
         facts
+    }
+
+    /// Whether all these facts are still so.
+    pub fn still(&self, prints: &FactPrints) -> bool {
+        let tables = self.tables.read().expect("no holder of the lock can panic");
+        let same_item = |(item_id, print): &(String, u64)| {
+            tables.items.get(item_id).is_some_and(|item| item.print == *print)
+        };
+        let same_coupon = |(code, print): &(String, Option<u64>)| {
+            tables.coupons.get(code).map(|coupon| coupon.print) == *print
+        };
+        prints.items.iter().all(same_item) && prints.coupons.iter().all(same_coupon)
     }
 }
 

@@ -1,4 +1,9 @@
 //! The stream of changes that a region follows: carts become stale, the catalogue moves, rules are swapped.
+//!
+//! It is followed twice. The catalogue and the rules are this edge's own, so their place in the feed is kept in
+//! memory ([`CatalogueFeed`]). The cache of carts may be shared by the edges of a region and outlive them, so its
+//! place is kept in the cache itself ([`CacheKeeper`]): an edge that starts goes on where others are, and a cache
+//! that comes back with old data is told again what it has missed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use crate::clock::now_ms;
 use crate::error::CartError;
-use crate::model::{Change, FeedEvent, Millis};
+use crate::model::{CartVersion, Change, FeedEvent, FeedPosition};
 use crate::rules_source::RulesSource;
-use crate::service::{CartService, lag_ms};
-use crate::store::CacheEntry;
+use crate::service::CartService;
+use crate::store::{CacheFeed, StoreError};
 use crate::telemetry::metric;
 
 /// The home region holds a request for changes so long before it answers that there are none.
@@ -20,20 +26,20 @@ const RETRY_MIN: Duration = Duration::from_millis(50);
 /// The longest pause: a region that was cut off catches up within this time.
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
-/// Follows the home region's changes.
-pub struct Feed {
+/// Keeps this edge's catalogue and rules as they are at home.
+pub struct CatalogueFeed {
     service: Arc<CartService>,
     rules: Arc<RulesSource>,
     ready: AtomicBool,
 }
 
-impl Feed {
+impl CatalogueFeed {
     /// A feed that has not begun.
     pub fn new(service: Arc<CartService>, rules: Arc<RulesSource>) -> Self {
         Self { service, rules, ready: AtomicBool::new(false) }
     }
 
-    /// Whether this region has the catalogue and the rules it needs to serve.
+    /// Whether this edge has the catalogue and the rules it needs to serve.
     pub fn ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
@@ -41,71 +47,74 @@ impl Feed {
     /// Follows for ever.
     pub async fn run(&self) {
         loop {
-            let (seq, epoch) = self.start().await;
-            // Of what was cached before this place in the feed, nobody would tell when it becomes old.
-            self.service.forget_all().await;
-            self.follow(seq, epoch).await;
+            let (position, epoch) = self.start().await;
+            self.follow(position, epoch).await;
             warn!("feed lost, starting over from a snapshot");
         }
     }
 
-    /// Takes the whole catalogue over; returns the place in the feed that it stands for, and the epoch.
-    async fn start(&self) -> (u64, u32) {
-        let mut pause = RETRY_MIN;
+    /// Takes the whole catalogue over; returns the position in the feed that it stands for, and the epoch.
+    async fn start(&self) -> (FeedPosition, u32) {
+        let mut pause = Pause::default();
         loop {
             match self.snapshot().await {
                 Ok(place) => return place,
                 Err(error) => info!(error = %error, "no catalogue from home yet"),
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(RETRY_MAX);
+            pause.wait().await;
         }
     }
 
-    async fn snapshot(&self) -> Result<(u64, u32), CartError> {
+    async fn snapshot(&self) -> Result<(FeedPosition, u32), CartError> {
         let snapshot = self.service.home.catalogue().await?;
         let (items, coupons) = (snapshot.items.len(), snapshot.coupons.len());
         self.service.catalogue.replace(snapshot.items, snapshot.coupons);
-        info!(feed.seq = snapshot.seq, items, coupons, "catalogue loaded");
+        info!(feed.seq = snapshot.position.seq, items, coupons, "catalogue loaded");
         if let Some(revision) = &snapshot.rules {
             self.follow_rules(revision).await?;
         }
-        Ok((snapshot.seq, snapshot.epoch))
+        Ok((snapshot.position, snapshot.epoch))
     }
 
     /// Applies change after change; returns when the feed has a hole, or goes on in another epoch.
-    async fn follow(&self, mut seq: u64, epoch: u32) {
-        let mut pause = RETRY_MIN;
-        let mut heard = Instant::now();
+    async fn follow(&self, mut position: FeedPosition, epoch: u32) {
+        let mut pause = Pause::default();
         loop {
             let asked = Instant::now();
-            match self.service.home.feed(seq, WAIT).await {
+            match self.service.home.feed(Some(&position), WAIT).await {
                 Ok(page) if page.lost || page.epoch != epoch => return,
-                Ok(page) => {
-                    pause = RETRY_MIN;
-                    heard = Instant::now();
-                    if page.events.is_empty() && asked.elapsed() < WAIT / 2 {
-                        // No news before its time: whatever the reason, asking faster would not help.
-                        tokio::time::sleep(RETRY_MIN).await;
-                    }
-                    for event in page.events {
-                        let next = event.seq;
-                        if let Err(error) = self.apply(event).await {
-                            warn!(feed.seq = seq, error = %error, "change not applied, trying again");
-                            tokio::time::sleep(RETRY_MAX).await;
-                            break;
+                Ok(page) => match self.apply(page.events).await {
+                    Ok(()) => {
+                        if page.position == position {
+                            unhurried(asked).await;
                         }
-                        seq = next;
+                        position = page.position;
+                        pause = Pause::default();
                     }
-                }
+                    Err(error) => {
+                        warn!(feed.seq = position.seq, error = %error, "change not applied, trying again");
+                        pause.wait().await;
+                    }
+                },
                 Err(error) => {
-                    warn!(feed.seq = seq, error = %error, "feed interrupted");
-                    metric::feed_lag(&self.service.region, millis(heard.elapsed()));
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(RETRY_MAX);
+                    warn!(feed.seq = position.seq, error = %error, "feed interrupted");
+                    pause.wait().await;
                 }
             }
         }
+    }
+
+    /// Applying a change twice does no harm.
+    async fn apply(&self, events: Vec<FeedEvent>) -> Result<(), CartError> {
+        for event in events {
+            match event.change {
+                Change::Cart { .. } => {}
+                Change::Item(item) => self.service.catalogue.put_item(item),
+                Change::Coupon(coupon) => self.service.catalogue.put_coupon(coupon),
+                Change::Rules { revision } => self.follow_rules(&revision).await?,
+            }
+        }
+        Ok(())
     }
 
     /// Without rules that were taken, nothing can be served: a refused component alone does not make ready.
@@ -114,24 +123,151 @@ impl Feed {
         self.ready.store(self.service.rules.current().is_some(), Ordering::Release);
         Ok(())
     }
+}
 
-    /// Applying a change twice does no harm.
-    async fn apply(&self, event: FeedEvent) -> Result<(), CartError> {
-        match event.change {
-            Change::Cart { cart_id, version } => {
-                self.service.put(&cart_id, CacheEntry::Floor(version)).await;
+/// Tells the region's cache of every change of a cart, and lets nobody read it while it has not been told.
+pub struct CacheKeeper {
+    service: Arc<CartService>,
+}
+
+impl CacheKeeper {
+    /// A keeper of this service's cache.
+    pub fn new(service: Arc<CartService>) -> Self {
+        Self { service }
+    }
+
+    /// Keeps the cache for ever.
+    pub async fn run(&self) {
+        let mut pause = Pause::default();
+        loop {
+            let failed = match self.begin().await {
+                Ok(at) => self.keep(at, &mut pause).await,
+                Err(failed) => failed,
+            };
+            match failed {
+                Failed::Home(error) => {
+                    // What is in the cache is all there is now; it goes on being served.
+                    warn!(error = %error, "feed interrupted");
+                }
+                Failed::Cache(error) => {
+                    self.service.set_cache_current(false);
+                    warn!(error = %error, "cache not told of changes, and not read until it is");
+                }
+                Failed::Lost => {
+                    self.service.set_cache_current(false);
+                    info!("cache starts anew: it cannot be told what it has missed");
+                    continue;
+                }
             }
-            Change::Item(item) => self.service.catalogue.put_item(item),
-            Change::Coupon(coupon) => self.service.catalogue.put_coupon(coupon),
-            Change::Rules { revision } => {
-                self.follow_rules(&revision).await?;
-            }
+            pause.wait().await;
         }
-        metric::feed_lag(&self.service.region, lag_ms(event.at_ms));
-        Ok(())
+    }
+
+    /// Where the cache is. One that has forgotten everything, or does not know this epoch, starts anew.
+    async fn begin(&self) -> Result<CacheFeed, Failed> {
+        match self.service.cache.feed_position().await? {
+            Some(at) => Ok(at),
+            None => self.start_anew().await,
+        }
+    }
+
+    async fn keep(&self, mut at: CacheFeed, pause: &mut Pause) -> Failed {
+        // The first look does not wait: readers do.
+        let mut wait = Duration::ZERO;
+        loop {
+            let asked = Instant::now();
+            match self.step(&at, wait).await {
+                Ok(next) if next == at && wait > Duration::ZERO => unhurried(asked).await,
+                Ok(next) => at = next,
+                Err(failed) => return failed,
+            }
+            *pause = Pause::default();
+            wait = WAIT;
+        }
+    }
+
+    /// Tells the cache of the next page; returns where it is then.
+    async fn step(&self, at: &CacheFeed, wait: Duration) -> Result<CacheFeed, Failed> {
+        let cache = &self.service.cache;
+        let page = self.service.home.feed(Some(&at.position), wait).await?;
+        if page.lost || page.epoch != at.epoch {
+            // Another edge may have seen to it already.
+            if cache.feed_position().await?.as_ref() == Some(at) {
+                self.start_anew().await?;
+            }
+            return Err(Failed::Lost);
+        }
+        let floors: Vec<(String, CartVersion)> = page.events.iter().filter_map(floor).collect();
+        cache.floors(&floors).await?;
+        let to = CacheFeed { epoch: at.epoch, position: page.position };
+        let now = cache.advance(at, &to).await?.ok_or(Failed::Lost)?;
+        let lag_ms = page.events.iter().map(|event| now_ms() - event.at_ms).max();
+        metric::feed_lag(&self.service.region, lag_ms.unwrap_or(0));
+        if now.epoch != at.epoch || now.position.seq < at.position.seq {
+            // It has come back from the past, and is told again before anybody reads it.
+            self.service.set_cache_current(false);
+        } else if !page.more {
+            self.service.set_cache_current(true);
+        }
+        Ok(now)
+    }
+
+    async fn start_anew(&self) -> Result<CacheFeed, Failed> {
+        let now = self.service.home.feed(None, Duration::ZERO).await?;
+        let at = CacheFeed { epoch: now.epoch, position: now.position };
+        self.service.cache.start_anew(&at).await?;
+        Ok(at)
     }
 }
 
-fn millis(duration: Duration) -> Millis {
-    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+/// Why the cache is not told of changes.
+enum Failed {
+    /// The home region does not tell.
+    Home(CartError),
+    /// The cache does not hear.
+    Cache(StoreError),
+    /// What the cache has missed nobody knows any more, or it has forgotten everything.
+    Lost,
+}
+
+impl From<CartError> for Failed {
+    fn from(error: CartError) -> Self {
+        Self::Home(error)
+    }
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Cache(error)
+    }
+}
+
+fn floor(event: &FeedEvent) -> Option<(String, CartVersion)> {
+    match &event.change {
+        Change::Cart { cart_id, version } => Some((cart_id.clone(), *version)),
+        _ => None,
+    }
+}
+
+/// No news before its time: whatever the reason, asking faster would not help.
+async fn unhurried(asked: Instant) {
+    if asked.elapsed() < WAIT / 2 {
+        tokio::time::sleep(RETRY_MIN).await;
+    }
+}
+
+/// The pause after a failure, longer from time to time.
+struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(RETRY_MIN)
+    }
+}
+
+impl Pause {
+    async fn wait(&mut self) {
+        tokio::time::sleep(self.0).await;
+        self.0 = (self.0 * 2).min(RETRY_MAX);
+    }
 }

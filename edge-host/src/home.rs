@@ -9,7 +9,8 @@ use async_trait::async_trait;
 
 use crate::error::CartError;
 use crate::model::{
-    CartRecord, CatalogueSnapshot, FeedPage, ItemRecord, OrderRecord, Principal, WriteReply, WriteRequest,
+    CartRecord, CatalogueSnapshot, FeedPage, FeedPosition, ItemRecord, OrderRecord, Principal, WriteReply,
+    WriteRequest,
 };
 
 pub mod local;
@@ -41,8 +42,9 @@ pub trait HomeRegion: Send + Sync {
     /// All that a region needs before it can follow the feed.
     async fn catalogue(&self) -> Result<CatalogueSnapshot, CartError>;
 
-    /// What changed after a place in the feed; waits so long for something to happen.
-    async fn feed(&self, after: u64, wait: Duration) -> Result<FeedPage, CartError>;
+    /// What changed after a position in the feed; waits so long for something to happen. Without a position, the
+    /// one where the feed is now.
+    async fn feed(&self, after: Option<&FeedPosition>, wait: Duration) -> Result<FeedPage, CartError>;
 
     /// The component of a revision of the rules.
     async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, CartError>;

@@ -28,7 +28,7 @@ use utoipa_swagger_ui::SwaggerUi;
 use crate::auth::Tokens;
 use crate::config::Config;
 use crate::error::CartError;
-use crate::feed::Feed;
+use crate::feed::CatalogueFeed;
 use crate::home::remote::was_forwarded;
 use crate::service::CartService;
 use crate::store::PrimaryStore;
@@ -74,7 +74,7 @@ pub struct Api {
     /// Where addresses are.
     pub countries: Countries,
     /// What this region follows.
-    pub feed: Arc<Feed>,
+    pub feed: Arc<CatalogueFeed>,
     /// Set when the edge is about to stop.
     pub stopping: CancellationToken,
 }
@@ -138,7 +138,7 @@ pub fn internal_router(api: &Shared) -> Router {
         .route("/internal/order", post(internal::order))
         .route("/internal/items", post(internal::items))
         .route("/internal/catalogue", get(internal::catalogue))
-        .route("/internal/feed", get(internal::feed))
+        .route("/internal/feed", post(internal::feed))
         .route("/internal/rules/{revision}", get(internal::rules))
         .route_layer(middleware::from_fn_with_state(Arc::clone(api), internal::only_regions));
     let router = Router::new()

@@ -15,7 +15,7 @@ mod feed;
 mod write;
 
 pub use catalogue::{CouponRecord, CouponValue, ItemRecord, OrderRecord, OrderState};
-pub use feed::{CatalogueSnapshot, Change, FeedEvent, FeedPage};
+pub use feed::{CatalogueSnapshot, Change, FeedEvent, FeedGap, FeedPage, FeedPosition};
 pub use write::{
     CartCommand, MergePolicyWord, Operation, StoredAnswer, WriteReply, WriteRequest, WriteTiming,
 };

@@ -1,30 +1,35 @@
 //! The cart as one edge serves it: reads from the nearest place that is new enough, writes at home.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cart_core::Quote;
 use moka::future::Cache;
-use tracing::warn;
+use tracing::debug;
 use uuid::Uuid;
 
 use crate::catalogue::{CartFacts, Catalogue};
 use crate::clock::now_ms;
 use crate::error::CartError;
 use crate::home::HomeRegion;
+use crate::home::local::rules_view;
 use crate::model::{
     CartRecord, CartState, CartVersion, Millis, Operation, Principal, WriteReply, WriteRequest,
 };
 use crate::rules::{Rules, RulesHandle};
-use crate::store::{CacheEntry, CartCache};
+use crate::store::{CacheEntry, CartCache, CartDocument, FillTicket, Glance};
 use crate::telemetry::metric;
-use crate::view::CountView;
+use crate::view::{CountView, Priced};
 
 /// Reads of the home region that are under way at once for different carts.
 const FLIGHTS_MAX: u64 = 10_000;
 /// A finished flight is forgotten at once; this bounds what an unlucky late-comer can share.
 const FLIGHT_TTL: Duration = Duration::from_millis(20);
+/// A rendered cart is shown again for so long while nothing it was made from has changed but the time, which
+/// rules may look at: a sale that begins at midnight is seen by then, and in a minute nobody waits for the rules
+/// twice. An order is always priced anew.
+const DOCUMENT_TTL_MS: Millis = 60 * 1000;
 
 /// Carts, as one edge serves them.
 pub struct CartService {
@@ -39,8 +44,8 @@ pub struct CartService {
     /// The rules that this region runs.
     pub rules: Arc<RulesHandle>,
     flights: Cache<(String, CartVersion), Arc<CartRecord>>,
-    /// Counts how often the cache was emptied: what was fetched before is not put in after.
-    cache_generation: AtomicU64,
+    /// Whether the cache was told of all changes. While it was not, nothing is read from it.
+    cache_current: AtomicBool,
 }
 
 /// Where an answer came from.
@@ -77,14 +82,8 @@ pub struct Timing {
 
 /// A cart that was read and priced.
 pub struct CartRead {
-    /// The cart.
-    pub record: Arc<CartRecord>,
-    /// Its prices.
-    pub quote: Quote,
-    /// The facts it was priced by.
-    pub facts: CartFacts,
-    /// The rules that priced it.
-    pub rules: Arc<Rules>,
+    /// The cart as the public sees it.
+    pub document: Arc<CartDocument>,
     /// Where it came from.
     pub source: Source,
     /// Where the time went.
@@ -101,7 +100,7 @@ impl CartService {
         rules: Arc<RulesHandle>,
     ) -> Self {
         let flights = Cache::builder().max_capacity(FLIGHTS_MAX).time_to_live(FLIGHT_TTL).build();
-        Self { region, cache, home, catalogue, rules, flights, cache_generation: AtomicU64::new(0) }
+        Self { region, cache, home, catalogue, rules, flights, cache_current: AtomicBool::new(false) }
     }
 
     /// The principal's cart with today's prices, no older than `seen`.
@@ -111,19 +110,36 @@ impl CartService {
         seen: Option<CartVersion>,
     ) -> Result<CartRead, CartError> {
         let mut timing = Timing::default();
-        let (record, source) = self.record(principal, seen, &mut timing).await?;
+        let none = || CartError::RulesFailed { code: "rules_not_loaded".to_owned() };
+        let rules = self.rules.current().ok_or_else(none)?;
+        let cart_id = principal.cart_id();
+        let started = Instant::now();
+        let glance = self.glance(&cart_id).await;
+        timing.cache = Some(started.elapsed());
+        let document = glance.as_ref().and_then(|glance| glance.document.as_ref());
+        if let Some(document) = document.filter(|document| self.is_good(document, &rules, seen)) {
+            metric::cache_request(&self.region, "hit");
+            return Ok(CartRead { document: Arc::clone(document), source: Source::Cache, timing });
+        }
+        let (record, source) = self.record(principal, glance, seen, &mut timing).await?;
         if record.state == CartState::Merged {
             return Err(CartError::CartMerged);
         }
         let facts = self.facts(&record).await;
-        let none = || CartError::RulesFailed { code: "rules_not_loaded".to_owned() };
-        let rules = self.rules.current().ok_or_else(none)?;
-        let context = facts.context(&record.cart, principal, &self.region, now_ms());
+        let now_ms = now_ms();
+        let context = facts.context(&record.cart, principal, &self.region, now_ms);
         let outcome = rules.quote(&record.cart, &context);
         metric::rules_call(&self.region, &outcome);
         let outcome = outcome?;
         timing.rules = Some(outcome.duration);
-        Ok(CartRead { record, quote: outcome.value, facts, rules, source, timing })
+        let document = Arc::new(render(&record, &outcome.value, &facts, &rules, now_ms)?);
+        // What is not known here today may be known tomorrow, without a change that would tell.
+        if facts.items_missing.is_empty()
+            && let Err(error) = self.cache.keep_document(&cart_id, &document).await
+        {
+            debug!(cart.id = cart_id, error = %error, "cache did not keep a document");
+        }
+        Ok(CartRead { document, source, timing })
     }
 
     /// Lines and units of the principal's cart, without loading it where the cache can count.
@@ -133,18 +149,22 @@ impl CartService {
         seen: Option<CartVersion>,
     ) -> Result<(CartVersion, CountView, Source, Timing), CartError> {
         let mut timing = Timing::default();
-        let started = Instant::now();
-        let counted = self.cache.count(&principal.cart_id()).await.unwrap_or_default();
-        timing.cache = Some(started.elapsed());
-        if let Some(count) = counted.filter(|count| seen.is_none_or(|seen| count.version >= seen)) {
-            metric::cache_request(&self.region, "hit");
-            if count.merged {
-                return Err(CartError::CartMerged);
+        let cart_id = principal.cart_id();
+        if self.cache_is_current() {
+            let started = Instant::now();
+            let counted = self.cache.count(&cart_id).await.unwrap_or_default();
+            timing.cache = Some(started.elapsed());
+            if let Some(count) = counted.filter(|count| seen.is_none_or(|seen| count.version >= seen)) {
+                metric::cache_request(&self.region, "hit");
+                if count.merged {
+                    return Err(CartError::CartMerged);
+                }
+                let view = CountView { lines: count.lines, quantity: count.quantity };
+                return Ok((count.version, view, Source::Cache, timing));
             }
-            let view = CountView { lines: count.lines, quantity: count.quantity };
-            return Ok((count.version, view, Source::Cache, timing));
         }
-        let (record, source) = self.record(principal, seen, &mut timing).await?;
+        let glance = self.glance(&cart_id).await;
+        let (record, source) = self.record(principal, glance, seen, &mut timing).await?;
         if record.state == CartState::Merged {
             return Err(CartError::CartMerged);
         }
@@ -168,6 +188,7 @@ impl CartService {
         let key_made = idempotency_key.is_none();
         let idempotency_key = idempotency_key.unwrap_or_else(|| format!("edge:{}", Uuid::new_v4()));
         let request = WriteRequest { principal, operation, idempotency_key, key_made, if_match };
+        let ticket = self.cache.ticket(&cart_id).await.ok();
         let started = Instant::now();
         let reply = self.home.write(request).await;
         let elapsed = started.elapsed();
@@ -177,7 +198,7 @@ impl CartService {
         }
         if let Err(CartError::VersionMismatch(current)) = &reply {
             // Or the client would read the old version here, and fail with it again.
-            self.put(&cart_id, CacheEntry::Floor(*current)).await;
+            self.put_floors(&[(cart_id.clone(), *current)]).await;
         }
         let reply = reply?;
         let timing = Timing {
@@ -187,31 +208,64 @@ impl CartService {
             forward: self.home.forwards().then_some(elapsed),
         };
         // The client reads its own write here at once; should this fail, its `Cart-Version` still protects it.
-        let entry = match &reply.record {
-            Some(record) => CacheEntry::Full(Arc::new(record.clone())),
-            None => CacheEntry::Floor(reply.answer.version),
-        };
-        self.put(&cart_id, entry).await;
-        if let Some((guest_cart_id, version)) = guest_cart_id.zip(reply.guest_version) {
-            self.put(&guest_cart_id, CacheEntry::Floor(version)).await;
+        let mut floors = Vec::new();
+        match (&reply.record, ticket) {
+            (Some(record), Some(ticket)) => self.fill(ticket, record).await,
+            _ => floors.push((cart_id, reply.answer.version)),
         }
+        floors.extend(guest_cart_id.zip(reply.guest_version));
+        self.put_floors(&floors).await;
         Ok((reply, timing))
     }
 
-    /// Puts an entry in the cache, unless there is a newer one. A cache that fails is only slow.
-    pub async fn put(&self, cart_id: &str, entry: CacheEntry) {
-        if let Err(error) = self.cache.put_if_newer(cart_id, entry).await {
+    /// Says whether the cache was told of all changes, so that it may be read.
+    pub fn set_cache_current(&self, current: bool) {
+        self.cache_current.store(current, Ordering::Release);
+    }
+
+    fn cache_is_current(&self) -> bool {
+        self.cache_current.load(Ordering::Acquire)
+    }
+
+    /// What the cache knows, as far as it can be asked.
+    async fn glance(&self, cart_id: &str) -> Option<Glance> {
+        if !self.cache_is_current() {
             metric::cache_request(&self.region, "error");
-            warn!(cart.id = cart_id, error = %error, "cache did not take an entry");
+            return None;
+        }
+        match self.cache.glance(cart_id).await {
+            Ok(Some(glance)) => Some(glance),
+            Ok(None) => {
+                metric::cache_request(&self.region, "miss");
+                None
+            }
+            Err(error) => {
+                metric::cache_request(&self.region, "error");
+                debug!(error = %error, "cache did not answer");
+                None
+            }
         }
     }
 
-    /// Forgets all carts, also those that are on their way here.
-    pub async fn forget_all(&self) {
-        self.cache_generation.fetch_add(1, Ordering::SeqCst);
-        if let Err(error) = self.cache.forget_all().await {
-            warn!(error = %error, "cache could not be emptied");
+    /// A cache that does not take a cart is only slow.
+    async fn fill(&self, ticket: FillTicket, record: &CartRecord) {
+        if let Err(error) = self.cache.fill(ticket, record).await {
+            debug!(cart.id = record.cart_id, error = %error, "cache did not take a cart");
         }
+    }
+
+    /// Nor does it lose anything by a floor: the feed brings them all, and sees to it that they arrive.
+    async fn put_floors(&self, floors: &[(String, CartVersion)]) {
+        if let Err(error) = self.cache.floors(floors).await {
+            debug!(error = %error, "cache did not take a floor");
+        }
+    }
+
+    fn is_good(&self, document: &CartDocument, rules: &Rules, seen: Option<CartVersion>) -> bool {
+        seen.is_none_or(|seen| document.version >= seen)
+            && document.rules == rules.revision().full()
+            && now_ms() < document.good_until_ms
+            && self.catalogue.still(&document.facts)
     }
 
     /// The cart, from the cache where that is new enough, else from home: one request for all who wait for
@@ -219,44 +273,37 @@ impl CartService {
     async fn record(
         &self,
         principal: &Principal,
+        glance: Option<Glance>,
         seen: Option<CartVersion>,
         timing: &mut Timing,
     ) -> Result<(Arc<CartRecord>, Source), CartError> {
         let cart_id = principal.cart_id();
-        let started = Instant::now();
-        let held = self.cache.get(&cart_id).await;
-        timing.cache = Some(started.elapsed());
-        let floor = match held {
-            Ok(Some(CacheEntry::Full(record))) => {
-                if seen.is_none_or(|seen| record.version >= seen) {
-                    metric::cache_request(&self.region, "hit");
-                    return Ok((record, Source::Cache));
-                }
-                metric::cache_request(&self.region, "stale");
-                record.version
+        let floor = glance.as_ref().map(|glance| glance.version);
+        if let Some(glance) =
+            glance.filter(|glance| glance.full && seen.is_none_or(|seen| glance.version >= seen))
+        {
+            let started = Instant::now();
+            let entry = self.cache.get(&cart_id).await;
+            timing.cache = timing.cache.map(|time| time + started.elapsed());
+            // Between the glance and this it may have been forgotten.
+            if let Ok(Some(CacheEntry::Full(record))) = entry
+                && record.version >= glance.version
+            {
+                metric::cache_request(&self.region, "hit");
+                return Ok((record, Source::Cache));
             }
-            Ok(Some(CacheEntry::Floor(version))) => {
-                metric::cache_request(&self.region, "stale");
-                version
-            }
-            Ok(None) => {
-                metric::cache_request(&self.region, "miss");
-                CartVersion::default()
-            }
-            Err(error) => {
-                metric::cache_request(&self.region, "error");
-                warn!(error = %error, "cache did not answer");
-                CartVersion::default()
-            }
-        };
+        }
+        if floor.is_some() {
+            metric::cache_request(&self.region, "stale");
+        }
         // The flight is named after the version it must reach: nobody shares one that began before their write.
-        let flight = (cart_id, floor.max(seen.unwrap_or_default()));
+        let flight = (cart_id, floor.max(seen).unwrap_or_default());
         let started = Instant::now();
         let fetch = async {
-            let generation = self.cache_generation.load(Ordering::SeqCst);
+            let ticket = self.cache.ticket(&flight.0).await.ok();
             let record = Arc::new(self.home.cart(principal).await?);
-            if generation == self.cache_generation.load(Ordering::SeqCst) {
-                self.put(&record.cart_id, CacheEntry::Full(Arc::clone(&record))).await;
+            if let Some(ticket) = ticket {
+                self.fill(ticket, &record).await;
             }
             Ok::<_, CartError>(record)
         };
@@ -287,6 +334,30 @@ impl CartService {
             Err(_) => facts,
         }
     }
+}
+
+/// The public document of a cart, with what it was made from.
+fn render(
+    record: &CartRecord,
+    quote: &Quote,
+    facts: &CartFacts,
+    rules: &Rules,
+    now_ms: Millis,
+) -> Result<CartDocument, CartError> {
+    let title = |item_id: &str| facts.title(item_id);
+    let priced = Priced { record, quote, title: &title, rules: rules_view(rules) };
+    let body =
+        serde_json::to_string(&priced.cart()).map_err(|error| CartError::Internal(error.to_string()))?;
+    let bounds = facts.coupons.iter().flat_map(|coupon| [coupon.starts_at_ms, coupon.ends_at_ms]).flatten();
+    let next_bound = bounds.filter(|at_ms| *at_ms > now_ms).min().unwrap_or(Millis::MAX);
+    Ok(CartDocument {
+        version: record.version,
+        rules: rules.revision().full(),
+        facts: facts.prints.clone(),
+        good_until_ms: next_bound.min(now_ms + DOCUMENT_TTL_MS),
+        view_digest: record.view_digest.clone(),
+        body,
+    })
 }
 
 fn outcome_word(reply: &Result<WriteReply, CartError>) -> &'static str {

@@ -6,30 +6,79 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use cart_core::Cart;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::model::{
-    CartRecord, CartVersion, CatalogueSnapshot, CouponRecord, FeedPage, ItemRecord, Millis, OrderRecord,
-    OrderState, Principal, StoredAnswer,
+    CartRecord, CartVersion, CatalogueSnapshot, CouponRecord, FeedPage, FeedPosition, ItemRecord, Millis,
+    OrderRecord, OrderState, Principal, StoredAnswer,
 };
 
 pub mod memory;
+pub mod mysql;
+mod sql;
 pub mod sqlite;
 
 /// The region's copy of carts. It may forget, but it never goes back: no entry is replaced by an older one.
+///
+/// Three rules keep it so, also when it forgets (evicts, is flushed, starts anew) while a fill is on its way:
+/// a cart is put in only if its version is newer than what is held; only under a ticket that was taken before
+/// the cart was read, and that ends when the entry is forgotten; and a change elsewhere leaves a floor, a
+/// version without a cart, where deleting would forget.
 #[async_trait]
 pub trait CartCache: Send + Sync {
+    /// What a read needs first: the version, and the rendered document where there is one.
+    async fn glance(&self, cart_id: &str) -> Result<Option<Glance>, StoreError>;
+
     /// What the cache knows of a cart.
     async fn get(&self, cart_id: &str) -> Result<Option<CacheEntry>, StoreError>;
 
     /// Lines and units, without loading the cart; `None` when the cache has no full entry.
     async fn count(&self, cart_id: &str) -> Result<Option<CartCount>, StoreError>;
 
-    /// Puts an entry in unless there is a newer one. Of two entries of one version, the full one stays.
-    async fn put_if_newer(&self, cart_id: &str, entry: CacheEntry) -> Result<(), StoreError>;
+    /// A ticket to put this cart in, to be taken before it is read.
+    async fn ticket(&self, cart_id: &str) -> Result<FillTicket, StoreError>;
 
-    /// Forgets everything, after the region has lost track of the feed.
-    async fn forget_all(&self) -> Result<(), StoreError>;
+    /// Puts a cart in, unless there is a newer version or the ticket has ended. A floor of its version gives
+    /// way to it.
+    async fn fill(&self, ticket: FillTicket, cart: &CartRecord) -> Result<(), StoreError>;
+
+    /// Puts floors in where there is nothing as new: from now on nothing older is held.
+    async fn floors(&self, floors: &[(String, CartVersion)]) -> Result<(), StoreError>;
+
+    /// Keeps the document of a cart beside it, as long as it is at the document's version.
+    async fn keep_document(&self, cart_id: &str, document: &CartDocument) -> Result<(), StoreError>;
+
+    /// How far this cache has been told of changes; `None` when it has forgotten everything.
+    async fn feed_position(&self) -> Result<Option<CacheFeed>, StoreError>;
+
+    /// Notes that this cache, which had been told of all changes up to `from`, was told of all up to `to`. Returns
+    /// how far it has been told: further, when somebody else was faster; less far than `from`, and then nothing
+    /// is noted, when it has come back from the past; `None` when it has forgotten everything.
+    async fn advance(&self, from: &CacheFeed, to: &CacheFeed) -> Result<Option<CacheFeed>, StoreError>;
+
+    /// Forgets everything, and begins to be told of changes from this position on.
+    async fn start_anew(&self, from: &CacheFeed) -> Result<(), StoreError>;
+}
+
+/// How far a cache has been told of changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheFeed {
+    /// Of which epoch.
+    pub epoch: u32,
+    /// Up to where.
+    pub position: FeedPosition,
+}
+
+/// What the cache knows of a cart, at a glance.
+#[derive(Clone, Debug)]
+pub struct Glance {
+    /// The version of the cart, or its floor.
+    pub version: CartVersion,
+    /// Whether there is a cart, and not only a floor.
+    pub full: bool,
+    /// The document of this version, if it was rendered.
+    pub document: Option<Arc<CartDocument>>,
 }
 
 /// What the cache knows of a cart.
@@ -49,6 +98,42 @@ impl CacheEntry {
             Self::Floor(version) => *version,
         }
     }
+}
+
+/// Leave to put one cart into the cache. It ends when the cache forgets what it knew of the cart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FillTicket {
+    /// The cart.
+    pub cart_id: String,
+    /// Which life of the entry it is for.
+    pub life: String,
+}
+
+/// A rendered cart, and what it was rendered from: it is good as long as that has not changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CartDocument {
+    /// The version of the cart.
+    pub version: CartVersion,
+    /// The revision of the rules that priced it.
+    pub rules: String,
+    /// Every item and coupon of the cart with a fingerprint of its facts.
+    pub facts: FactPrints,
+    /// Until when it is good. Rules look at the time: coupons begin and end.
+    pub good_until_ms: Millis,
+    /// Of the public document that this version was first answered with.
+    pub view_digest: Option<String>,
+    /// The JSON.
+    #[serde(skip)]
+    pub body: String,
+}
+
+/// What a document was rendered from: items by name and coupons by code, each with a fingerprint of its facts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FactPrints {
+    /// Items.
+    pub items: Vec<(String, u64)>,
+    /// Coupons that are known; others can become known.
+    pub coupons: Vec<(String, Option<u64>)>,
 }
 
 /// Lines and units of a cart.
@@ -112,11 +197,16 @@ pub trait PrimaryStore: Send + Sync {
     /// The whole catalogue and the place in the feed that it stands for.
     async fn catalogue(&self) -> Result<CatalogueSnapshot, StoreError>;
 
-    /// Events after a place in the feed, at most `limit`.
-    async fn feed(&self, after: u64, limit: u32) -> Result<FeedPage, StoreError>;
+    /// Events after a position in the feed, at most `limit`; without a position, where the feed is now.
+    async fn feed(
+        &self,
+        after: Option<&FeedPosition>,
+        limit: u32,
+        now_ms: Millis,
+    ) -> Result<FeedPage, StoreError>;
 
-    /// Tells when the feed grows.
-    fn feed_head(&self) -> watch::Receiver<u64>;
+    /// Tells when the feed may have grown; the number says nothing.
+    fn feed_news(&self) -> watch::Receiver<u64>;
 
     /// Makes these rules the active ones, and tells every region through the feed.
     async fn activate_rules(&self, revision: &str, bytes: &[u8], now_ms: Millis) -> Result<(), StoreError>;
@@ -127,7 +217,8 @@ pub trait PrimaryStore: Send + Sync {
     /// Connections to the database: in use, and idle.
     fn connections(&self) -> (u32, u32);
 
-    /// Sweeps away what has had its time, a small batch of each kind; returns how many rows that was.
+    /// Sweeps away what has had its time, a small batch of each kind; returns how many rows that was. Of several
+    /// who share a primary one sweeps; the others find nothing to do.
     async fn sweep(&self, now_ms: Millis) -> Result<u64, StoreError>;
 }
 
@@ -152,6 +243,8 @@ pub struct CartWrite {
     pub item_ids: Vec<String>,
     /// Coupons whose facts are needed, beside those of the cart.
     pub coupon_codes: Vec<String>,
+    /// Whether stock may be taken: then nobody else takes of the same items until this has ended.
+    pub takes_stock: bool,
     /// The time of the write.
     pub now_ms: Millis,
 }
@@ -244,4 +337,11 @@ pub enum StoreError {
     /// The store answered something that cannot be: a bug, or data that someone else wrote.
     #[error("the store holds what it cannot hold: {0}")]
     Corrupt(String),
+}
+
+impl StoreError {
+    /// The store cannot be reached, for this reason.
+    pub fn unavailable(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Unavailable(reason.into())
+    }
 }

@@ -5,6 +5,7 @@
 use cart_core::{Cart, Currency, Money, Quote};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
@@ -275,6 +276,25 @@ impl CountView {
     pub fn of(cart: &Cart) -> Self {
         Self { lines: cart.lines.len(), quantity: cart.quantity() }
     }
+}
+
+/// One line of a public cart, as it stands in it.
+pub fn line(cart: &str, line_id: &str) -> serde_json::Result<Option<String>> {
+    #[derive(Deserialize)]
+    struct Lines<'a> {
+        #[serde(borrow)]
+        lines: Vec<&'a RawValue>,
+    }
+    #[derive(Deserialize)]
+    struct Line<'a> {
+        line_id: &'a str,
+    }
+    for line in serde_json::from_str::<Lines<'_>>(cart)?.lines {
+        if serde_json::from_str::<Line<'_>>(line.get())?.line_id == line_id {
+            return Ok(Some(line.get().to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 /// Tells one public document from another: half of its SHA-256, in hex.

@@ -61,13 +61,25 @@ macro_rules! cart_cache {
         cart_cache!(@ $adapter, $open, [
             what_was_put_in_comes_out,
             a_cart_that_was_never_put_in_is_not_there,
+            a_cart_that_was_never_written_is_known_as_such,
             no_entry_is_replaced_by_an_older_one,
+            a_newer_cart_leaves_nothing_of_the_older,
             a_floor_keeps_older_carts_out,
+            a_floor_does_not_end_a_ticket,
+            many_floors_are_put_in_at_once,
             of_one_version_the_whole_cart_stays,
             a_newer_epoch_is_newer_whatever_its_version,
             a_count_is_that_of_the_whole_cart,
+            a_document_is_kept_beside_its_version,
+            a_document_of_another_version_is_not_kept,
+            a_document_goes_with_its_version,
             concurrent_puts_never_go_back,
-            forgetting_forgets_all,
+            starting_anew_forgets_all,
+            a_ticket_ends_when_its_entry_is_forgotten,
+            a_ticket_is_good_for_its_own_cart,
+            the_place_in_the_feed_is_kept,
+            of_two_that_tell_it_the_faster_counts,
+            who_came_back_from_the_past_is_told_so,
         ]);
     };
     (@ $adapter:ident, $open:path, [$($behaviour:ident,)*]) => {

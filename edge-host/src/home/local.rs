@@ -13,8 +13,9 @@ use crate::clock::now_ms;
 use crate::error::{CartError, Reason};
 use crate::home::HomeRegion;
 use crate::model::{
-    CartCommand, CartRecord, CartState, CatalogueSnapshot, FeedPage, IDEMPOTENCY_TTL_MS, ItemRecord,
-    MADE_KEY_TTL_MS, Operation, OrderRecord, Principal, StoredAnswer, WriteReply, WriteRequest, WriteTiming,
+    CartCommand, CartRecord, CartState, CatalogueSnapshot, FeedPage, FeedPosition, IDEMPOTENCY_TTL_MS,
+    ItemRecord, MADE_KEY_TTL_MS, Operation, OrderRecord, Principal, StoredAnswer, WriteReply, WriteRequest,
+    WriteTiming,
 };
 use crate::rules::{Outcome, Rules, RulesError, RulesHandle};
 use crate::store::{CartWrite, Commit, Effect, Loaded, NewOrder, PrimaryStore, WriteOutcome};
@@ -23,6 +24,9 @@ use crate::view::{self, Priced, RulesView};
 
 /// Events in one page of the feed.
 const FEED_PAGE_MAX: u32 = 500;
+/// While a place in the feed is missing, the primary is asked this often: what another home edge committed late
+/// is not announced here.
+const GAP_LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The home region over a primary.
 pub struct LocalHome {
@@ -110,11 +114,23 @@ impl HomeRegion for LocalHome {
         Ok(self.store.catalogue().await?)
     }
 
-    async fn feed(&self, after: u64, wait: Duration) -> Result<FeedPage, CartError> {
-        let mut head = self.store.feed_head();
-        // An early look would miss nothing and find nothing; the wait ends by itself.
-        let _ = tokio::time::timeout(wait, head.wait_for(|head| *head != after)).await;
-        Ok(self.store.feed(after, FEED_PAGE_MAX).await?)
+    async fn feed(&self, after: Option<&FeedPosition>, wait: Duration) -> Result<FeedPage, CartError> {
+        let deadline = tokio::time::Instant::now() + wait;
+        let mut news = self.store.feed_news();
+        loop {
+            // Marked as seen before the look, so that what comes after the look is news.
+            news.mark_unchanged();
+            let page = self.store.feed(after, FEED_PAGE_MAX, now_ms()).await?;
+            let nothing = page.events.is_empty() && !page.lost;
+            if after.is_none() || !nothing || tokio::time::Instant::now() >= deadline {
+                return Ok(page);
+            }
+            // What is missing may come without being told.
+            let look_again = tokio::time::Instant::now() + GAP_LOOK_EVERY;
+            let until = if page.position.gaps.is_empty() { deadline } else { deadline.min(look_again) };
+            // An early look would miss nothing and find nothing; the wait ends by itself.
+            let _ = tokio::time::timeout_at(until, news.changed()).await;
+        }
     }
 
     async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, CartError> {
@@ -147,6 +163,7 @@ impl LocalHome {
             if_match: request.if_match.clone(),
             item_ids: Vec::new(),
             coupon_codes: Vec::new(),
+            takes_stock: matches!(request.operation, Operation::Checkout { .. }),
             now_ms,
         };
         match &request.operation {
@@ -183,7 +200,7 @@ impl Decision<'_> {
         let facts = CartFacts {
             items: loaded.items.into_iter().map(Arc::new).collect(),
             coupons: loaded.coupons.into_iter().map(Arc::new).collect(),
-            items_missing: Vec::new(),
+            ..CartFacts::default()
         };
         match operation {
             Operation::Commands(commands) => {

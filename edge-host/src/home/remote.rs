@@ -12,7 +12,8 @@ use tracing::warn;
 use crate::error::CartError;
 use crate::home::HomeRegion;
 use crate::model::{
-    CartRecord, CatalogueSnapshot, FeedPage, ItemRecord, OrderRecord, Principal, WriteReply, WriteRequest,
+    CartRecord, CatalogueSnapshot, FeedPage, FeedPosition, ItemRecord, OrderRecord, Principal, WriteReply,
+    WriteRequest,
 };
 use crate::telemetry;
 
@@ -63,16 +64,6 @@ impl RemoteHome {
         headers.insert(AUTHORIZATION, bearer);
         headers.insert(FORWARDED, header(forwarded_by(region))?);
         Ok(Self { client, base: base.trim_end_matches('/').to_owned(), headers })
-    }
-
-    async fn get<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        query: &impl Serialize,
-        timeout: Duration,
-    ) -> Result<T, CartError> {
-        let request = self.client.get(format!("{}{path}", self.base)).query(query).timeout(timeout);
-        self.send(request).await.map_err(Failure::into_error)
     }
 
     async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
@@ -155,13 +146,14 @@ impl HomeRegion for RemoteHome {
     }
 
     async fn catalogue(&self) -> Result<CatalogueSnapshot, CartError> {
-        self.get("/internal/catalogue", &(), CATALOGUE_TIMEOUT).await
+        let request = self.client.get(format!("{}/internal/catalogue", self.base));
+        self.send(request.timeout(CATALOGUE_TIMEOUT)).await.map_err(Failure::into_error)
     }
 
-    async fn feed(&self, after: u64, wait: Duration) -> Result<FeedPage, CartError> {
-        let wait_ms = wait.as_millis().to_string();
-        let query = [("after", after.to_string()), ("wait_ms", wait_ms)];
-        self.get("/internal/feed", &query, wait + REQUEST_TIMEOUT).await
+    async fn feed(&self, after: Option<&FeedPosition>, wait: Duration) -> Result<FeedPage, CartError> {
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let request = self.client.post(format!("{}/internal/feed", self.base)).json(&(after, wait_ms));
+        self.send(request.timeout(wait + REQUEST_TIMEOUT)).await.map_err(Failure::into_error)
     }
 
     async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, CartError> {

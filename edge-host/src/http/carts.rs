@@ -12,10 +12,9 @@ use super::input;
 use super::problem::{ApiError, Problem};
 use super::respond::{CartAnswer, mark_replayed, set_location};
 use crate::error::CartError;
-use crate::home::local::rules_view;
 use crate::model::{CartCommand, Operation, OwnerKind, Principal};
 use crate::service::{CartRead, Source};
-use crate::view::{self, CartView, CountView, LineView, OrderView, Priced};
+use crate::view::{self, CartView, CountView, LineView, OrderView};
 
 /// The caller's cart with today's prices.
 #[utoipa::path(
@@ -32,12 +31,12 @@ pub(super) async fn get_cart(
     conditions: Conditions,
 ) -> Result<Response, ApiError> {
     let read = api.service.cart(&principal, conditions.seen).await?;
-    let body = json(&priced(&read, |priced| priced.cart()))?;
+    let document = &read.document;
     // The tag names the version only, and prices move without it. So the client has what there is only if that
     // is still what this version was first answered with.
-    let unchanged = conditions.if_none_match.contains(&read.record.version)
-        && read.record.view_digest.as_ref().is_some_and(|first| *first == view::digest(&body));
-    let body = if unchanged { String::new() } else { body };
+    let unchanged = conditions.if_none_match.contains(&document.version)
+        && document.view_digest.as_ref().is_some_and(|first| *first == view::digest(&document.body));
+    let body = if unchanged { String::new() } else { document.body.clone() };
     let mut response = answer(&api, &read, body);
     if unchanged {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -77,9 +76,9 @@ pub(super) async fn get_line(
     Path(line_id): Path<String>,
 ) -> Result<Response, ApiError> {
     let read = api.service.cart(&principal, conditions.seen).await?;
-    let at = read.record.cart.lines.iter().position(|line| line.line_id == line_id);
-    let view = at.and_then(|at| priced(&read, |priced| priced.line(at)));
-    let body = json(&view.ok_or(CartError::LineUnknown(line_id))?)?;
+    let line =
+        view::line(&read.document.body, &line_id).map_err(|error| CartError::Internal(error.to_string()))?;
+    let body = line.ok_or(CartError::LineUnknown(line_id))?;
     Ok(answer(&api, &read, body))
 }
 
@@ -279,18 +278,12 @@ async fn write(
     Ok(response)
 }
 
-fn priced<T>(read: &CartRead, view: impl FnOnce(&Priced<'_>) -> T) -> T {
-    let title = |item_id: &str| read.facts.title(item_id);
-    let rules = rules_view(&read.rules);
-    view(&Priced { record: &read.record, quote: &read.quote, title: &title, rules })
-}
-
 fn answer(api: &Shared, read: &CartRead, body: String) -> Response {
     CartAnswer {
         status: StatusCode::OK,
         body,
-        version: read.record.version,
-        cookie: read.record.version,
+        version: read.document.version,
+        cookie: read.document.version,
         region: &api.service.region,
         source: read.source,
         timing: read.timing,

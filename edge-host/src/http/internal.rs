@@ -8,16 +8,16 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::Shared;
-use super::extract::{Path, Query, bearer, read};
+use super::extract::{Path, bearer, read};
 use super::problem::ApiError;
 use crate::auth::same_secret;
 use crate::error::CartError;
 use crate::feed;
 use crate::home::HomeRegion;
-use crate::model::{Principal, WriteRequest};
+use crate::model::{FeedPosition, Principal, WriteRequest};
 
 /// Bytes of a body between regions: a batch of 50 commands with full variants, and the words around them.
 const INTERNAL_BODY_BYTES_MAX: usize = 256 * 1024;
@@ -63,16 +63,12 @@ pub(super) async fn catalogue(State(api): State<Shared>) -> Response {
     reply(async { home(&api)?.catalogue().await }.await)
 }
 
-/// Where a region stands in the feed.
-#[derive(Deserialize)]
-pub(super) struct Place {
-    after: u64,
-    wait_ms: u64,
-}
-
-pub(super) async fn feed(State(api): State<Shared>, Query(place): Query<Place>) -> Response {
-    let wait = Duration::from_millis(place.wait_ms).min(feed::WAIT);
-    let answer = async { home(&api)?.feed(place.after, wait).await };
+pub(super) async fn feed(State(api): State<Shared>, request: Request) -> Response {
+    let answer = async {
+        let (after, wait_ms): (Option<FeedPosition>, u64) = body(request).await?;
+        let wait = Duration::from_millis(wait_ms).min(feed::WAIT);
+        home(&api)?.feed(after.as_ref(), wait).await
+    };
     tokio::select! {
         answer = answer => reply(answer),
         // Waiting for news must not hold up the end.

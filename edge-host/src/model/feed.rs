@@ -7,7 +7,7 @@ use super::{CartVersion, CouponRecord, ItemRecord, Millis};
 /// A change that the regions follow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedEvent {
-    /// Grows by the order of commits.
+    /// Its place in the feed. Of two changes of one thing the later one has the later place.
     pub seq: u64,
     /// When it was committed.
     pub at_ms: Millis,
@@ -37,24 +37,60 @@ pub enum Change {
     },
 }
 
+/// How far somebody has followed the feed: all up to `seq`, but for the gaps.
+///
+/// Places are given out when a transaction writes its event, and seen when it commits, so a later place may be
+/// seen first. What is missing below `seq` is waited for as long as a transaction may take; then it was undone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedPosition {
+    /// The last place that was seen.
+    pub seq: u64,
+    /// Places before it that were not.
+    #[serde(default)]
+    pub gaps: Vec<FeedGap>,
+}
+
+/// A place in the feed that was passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedGap {
+    /// The place.
+    pub seq: u64,
+    /// When it was first missed, by the clock of the database's region.
+    pub since_ms: Millis,
+}
+
+impl FeedPosition {
+    /// A place with nothing missing before it.
+    pub const fn at(seq: u64) -> Self {
+        Self { seq, gaps: Vec::new() }
+    }
+
+    /// Whether this place was seen.
+    pub fn covers(&self, seq: u64) -> bool {
+        seq <= self.seq && !self.gaps.iter().any(|gap| gap.seq == seq)
+    }
+}
+
 /// A piece of the feed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FeedPage {
-    /// In order, without gaps.
+    /// What is new, in order; of two changes of one thing the later one comes later.
     pub events: Vec<FeedEvent>,
-    /// The newest event there is.
-    pub head: u64,
+    /// How far the feed was followed when these are applied.
+    pub position: FeedPosition,
+    /// Whether there is more to be had at once.
+    pub more: bool,
     /// The database's epoch; events of another one do not continue these.
     pub epoch: u32,
-    /// Whether events after the asked-for place have already been swept away.
+    /// Whether events after the asked-for position have already been swept away.
     pub lost: bool,
 }
 
 /// All that a region needs before it can follow the feed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CatalogueSnapshot {
-    /// The feed's place that the snapshot stands for.
-    pub seq: u64,
+    /// The position in the feed that the snapshot stands for.
+    pub position: FeedPosition,
     /// The database's epoch.
     pub epoch: u32,
     /// Every item.

@@ -1,6 +1,7 @@
 //! The regional cache in the process's own memory, for one machine without Redis.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -8,9 +9,12 @@ use moka::Expiry;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
-use crate::store::{CacheEntry, CartCache, CartCount, StoreError};
+use crate::model::{CartRecord, CartState, CartVersion};
+use crate::store::{
+    CacheEntry, CacheFeed, CartCache, CartCount, CartDocument, FillTicket, Glance, StoreError,
+};
 
-/// Memory for carts. A cart of five lines takes about 1 KiB, so this is a quarter of a million of them.
+/// Memory for carts. A cart of five lines takes about 4 KiB with its document, so this is 60 000 of them.
 const CACHE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// An entry lives so long without a write: long enough to hit, short enough to bound what a lost
 /// invalidation can do.
@@ -20,7 +24,20 @@ const ENTRY_TTL_JITTER: Duration = Duration::from_secs(360);
 
 /// Carts in memory.
 pub struct MemoryCache {
-    carts: Cache<String, CacheEntry>,
+    carts: Cache<String, Held>,
+    lives: AtomicU64,
+    feed: Mutex<Option<CacheFeed>>,
+}
+
+/// What is held of one cart.
+#[derive(Clone)]
+struct Held {
+    /// Tells this entry from one of the same cart before it was forgotten.
+    life: u64,
+    version: CartVersion,
+    /// `None`: a floor.
+    cart: Option<Arc<CartRecord>>,
+    document: Option<Arc<CartDocument>>,
 }
 
 impl MemoryCache {
@@ -28,62 +45,128 @@ impl MemoryCache {
     pub fn new() -> Arc<Self> {
         let carts = Cache::builder()
             .max_capacity(CACHE_BYTES_MAX)
-            .weigher(|cart_id: &String, entry: &CacheEntry| weight_bytes(cart_id, entry))
+            .weigher(|cart_id: &String, held: &Held| weight_bytes(cart_id, held))
             .expire_after(JitteredTtl)
             .build();
-        Arc::new(Self { carts })
+        Arc::new(Self { carts, lives: AtomicU64::new(1), feed: Mutex::default() })
+    }
+
+    fn feed(&self) -> MutexGuard<'_, Option<CacheFeed>> {
+        self.feed.lock().expect("no holder of the lock can panic")
+    }
+
+    /// Changes what is held of a cart in one step; `None` leaves it as it is.
+    fn update(&self, cart_id: &str, change: impl FnOnce(Option<Held>) -> Option<Held>) {
+        self.carts
+            .entry_by_ref(cart_id)
+            .and_compute_with(|held| change(held.map(moka::Entry::into_value)).map_or(Op::Nop, Op::Put));
+    }
+
+    fn floor(&self, version: CartVersion) -> Held {
+        let life = self.lives.fetch_add(1, Ordering::Relaxed);
+        Held { life, version, cart: None, document: None }
     }
 }
 
 #[async_trait]
 impl CartCache for MemoryCache {
+    async fn glance(&self, cart_id: &str) -> Result<Option<Glance>, StoreError> {
+        let held = self.carts.get(cart_id).filter(|held| held.version != CartVersion::default());
+        Ok(held.map(|held| Glance {
+            version: held.version,
+            full: held.cart.is_some(),
+            document: held.document,
+        }))
+    }
+
     async fn get(&self, cart_id: &str) -> Result<Option<CacheEntry>, StoreError> {
-        Ok(self.carts.get(cart_id))
+        let held = self.carts.get(cart_id).filter(|held| held.version != CartVersion::default());
+        Ok(held.map(|held| held.cart.map_or(CacheEntry::Floor(held.version), CacheEntry::Full)))
     }
 
     async fn count(&self, cart_id: &str) -> Result<Option<CartCount>, StoreError> {
-        Ok(match self.carts.get(cart_id) {
-            Some(CacheEntry::Full(record)) => Some(CartCount {
-                version: record.version,
-                lines: record.cart.lines.len(),
-                quantity: record.cart.quantity(),
-                merged: record.state == crate::model::CartState::Merged,
-            }),
-            Some(CacheEntry::Floor(_)) | None => None,
-        })
+        let cart = self.carts.get(cart_id).and_then(|held| held.cart);
+        Ok(cart.map(|record| CartCount {
+            version: record.version,
+            lines: record.cart.lines.len(),
+            quantity: record.cart.quantity(),
+            merged: record.state == CartState::Merged,
+        }))
     }
 
-    async fn put_if_newer(&self, cart_id: &str, entry: CacheEntry) -> Result<(), StoreError> {
-        self.carts.entry_by_ref(cart_id).and_compute_with(|held| match held {
-            Some(held) if !replaces(&entry, held.value()) => Op::Nop,
-            _ => Op::Put(entry.clone()),
+    async fn ticket(&self, cart_id: &str) -> Result<FillTicket, StoreError> {
+        let mut life = 0;
+        self.update(cart_id, |held| {
+            let held = held.unwrap_or_else(|| self.floor(CartVersion::default()));
+            life = held.life;
+            Some(held)
+        });
+        Ok(FillTicket { cart_id: cart_id.to_owned(), life: life.to_string() })
+    }
+
+    async fn fill(&self, ticket: FillTicket, cart: &CartRecord) -> Result<(), StoreError> {
+        self.update(&ticket.cart_id, |held| {
+            let held = held.filter(|held| held.life.to_string() == ticket.life)?;
+            let newer = cart.version > held.version || (cart.version == held.version && held.cart.is_none());
+            newer.then(|| Held {
+                version: cart.version,
+                cart: Some(Arc::new(cart.clone())),
+                document: None,
+                ..held
+            })
         });
         Ok(())
     }
 
-    async fn forget_all(&self) -> Result<(), StoreError> {
+    async fn floors(&self, floors: &[(String, CartVersion)]) -> Result<(), StoreError> {
+        for (cart_id, version) in floors {
+            self.update(cart_id, |held| match held {
+                Some(held) if held.version >= *version => None,
+                Some(held) => Some(Held { life: held.life, ..self.floor(*version) }),
+                None => Some(self.floor(*version)),
+            });
+        }
+        Ok(())
+    }
+
+    async fn keep_document(&self, cart_id: &str, document: &CartDocument) -> Result<(), StoreError> {
+        self.update(cart_id, |held| {
+            let held = held.filter(|held| held.version == document.version && held.cart.is_some())?;
+            Some(Held { document: Some(Arc::new(document.clone())), ..held })
+        });
+        Ok(())
+    }
+
+    async fn feed_position(&self) -> Result<Option<CacheFeed>, StoreError> {
+        Ok(self.feed().clone())
+    }
+
+    async fn advance(&self, from: &CacheFeed, to: &CacheFeed) -> Result<Option<CacheFeed>, StoreError> {
+        let mut feed = self.feed();
+        let between = |at: &&mut CacheFeed| {
+            at.epoch == to.epoch && (from.position.seq..=to.position.seq).contains(&at.position.seq)
+        };
+        if let Some(at) = feed.as_mut().filter(between) {
+            at.clone_from(to);
+        }
+        Ok(feed.clone())
+    }
+
+    async fn start_anew(&self, from: &CacheFeed) -> Result<(), StoreError> {
         self.carts.invalidate_all();
+        *self.feed() = Some(from.clone());
         Ok(())
     }
 }
 
-fn replaces(new: &CacheEntry, held: &CacheEntry) -> bool {
-    match new.version().cmp(&held.version()) {
-        std::cmp::Ordering::Less => false,
-        std::cmp::Ordering::Greater => true,
-        std::cmp::Ordering::Equal => matches!(held, CacheEntry::Floor(_)),
-    }
-}
-
-fn weight_bytes(cart_id: &str, entry: &CacheEntry) -> u32 {
+fn weight_bytes(cart_id: &str, held: &Held) -> u32 {
     const ENTRY_OVERHEAD_BYTES: usize = 200;
     const LINE_OVERHEAD_BYTES: usize = 160;
-    let lines = match entry {
-        CacheEntry::Full(record) => record.cart.lines.as_slice(),
-        CacheEntry::Floor(_) => &[],
-    };
+    let lines = held.cart.as_ref().map_or(&[][..], |record| record.cart.lines.as_slice());
     let lines = lines.iter().map(|line| LINE_OVERHEAD_BYTES + line.variant.len() + line.item_id.len());
-    u32::try_from(ENTRY_OVERHEAD_BYTES + cart_id.len() + lines.sum::<usize>()).unwrap_or(u32::MAX)
+    let document = held.document.as_ref().map_or(0, |document| document.body.len());
+    let bytes = ENTRY_OVERHEAD_BYTES + cart_id.len() + lines.sum::<usize>() + document;
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 struct JitteredTtl;
@@ -96,15 +179,15 @@ impl JitteredTtl {
     }
 }
 
-impl Expiry<String, CacheEntry> for JitteredTtl {
-    fn expire_after_create(&self, cart_id: &String, _: &CacheEntry, _: Instant) -> Option<Duration> {
+impl Expiry<String, Held> for JitteredTtl {
+    fn expire_after_create(&self, cart_id: &String, _: &Held, _: Instant) -> Option<Duration> {
         Some(Self::ttl(cart_id))
     }
 
     fn expire_after_update(
         &self,
         cart_id: &String,
-        _: &CacheEntry,
+        _: &Held,
         _: Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {

@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cart_core::Cart;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -19,8 +17,9 @@ use self::outbox::{feed_head, publish, publish_cart};
 use self::stock::{settle, take_stock};
 use crate::model::{
     CART_TTL_MS, CartRecord, CartState, CatalogueSnapshot, Change, CouponRecord, FeedEvent, FeedPage,
-    ItemRecord, Millis, OrderRecord, OrderState, PAYMENT_TTL_MS, Principal,
+    FeedPosition, ItemRecord, Millis, OrderRecord, OrderState, PAYMENT_TTL_MS, Principal,
 };
+use crate::store::sql::{from_json, signed, to_json, unsigned};
 use crate::store::{CartWrite, Decide, Effect, Loaded, PrimaryStore, StoreError, WriteOutcome};
 
 mod outbox;
@@ -59,7 +58,7 @@ impl SqliteStore {
             .busy_timeout(ACQUIRE_TIMEOUT);
         let pool = SqlitePoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT);
         let writer = pool.clone().max_connections(1).connect_with(options.clone()).await?;
-        sqlx::migrate!("../migrations/sqlite").run(&writer).await.map_err(unavailable)?;
+        sqlx::migrate!("../migrations/sqlite").run(&writer).await.map_err(StoreError::unavailable)?;
         let readers = pool.max_connections(READERS_MAX).connect_with(options.read_only(true)).await?;
         let head = feed_head(&mut *readers.acquire().await?).await?;
         let store = Self { writer, readers, in_flight: Arc::default(), head: watch::Sender::new(head) };
@@ -86,7 +85,7 @@ impl SqliteStore {
             }
             Ok(())
         });
-        committed.await.map_err(unavailable)?
+        committed.await.map_err(StoreError::unavailable)?
     }
 
     /// Claims a key for the time of one request.
@@ -277,7 +276,7 @@ impl PrimaryStore for SqliteStore {
         let (epoch, rules): (u32, Option<String>) =
             sqlx::query_as("SELECT epoch, active_rules FROM cluster").fetch_one(&mut *tx).await?;
         Ok(CatalogueSnapshot {
-            seq: feed_head(&mut tx).await?,
+            position: FeedPosition::at(feed_head(&mut tx).await?),
             epoch,
             items: rows::items(&mut tx, None).await?,
             coupons: rows::coupons(&mut tx, None).await?,
@@ -285,10 +284,16 @@ impl PrimaryStore for SqliteStore {
         })
     }
 
-    async fn feed(&self, after: u64, limit: u32) -> Result<FeedPage, StoreError> {
+    async fn feed(
+        &self,
+        after: Option<&FeedPosition>,
+        limit: u32,
+        _: Millis,
+    ) -> Result<FeedPage, StoreError> {
         let mut tx = self.readers.begin().await?;
         let epoch: u32 = sqlx::query_scalar("SELECT epoch FROM cluster").fetch_one(&mut *tx).await?;
         let head = feed_head(&mut tx).await?;
+        let after = after.map_or(head, |position| position.seq);
         let rows: Vec<(i64, Millis, String)> =
             sqlx::query_as("SELECT seq, at, change FROM outbox WHERE seq > ?1 ORDER BY seq LIMIT ?2")
                 .bind(signed(after)?)
@@ -302,10 +307,12 @@ impl PrimaryStore for SqliteStore {
         // One writer, so places become visible in order and a hole means swept rows, or another database.
         let next = events.first().map_or(head + 1, |event| event.seq);
         let lost = after > head || (next != after + 1);
-        Ok(FeedPage { events, head, epoch, lost })
+        let position = FeedPosition::at(events.last().map_or(after, |event| event.seq));
+        let more = events.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
+        Ok(FeedPage { events, position, more, epoch, lost })
     }
 
-    fn feed_head(&self) -> watch::Receiver<u64> {
+    fn feed_news(&self) -> watch::Receiver<u64> {
         self.head.subscribe()
     }
 
@@ -427,39 +434,4 @@ async fn empty_cart(
     emptied.updated_at_ms = Some(now_ms);
     rows::save_expired_cart(tx, &emptied).await?;
     publish_cart(tx, &emptied, now_ms).await
-}
-
-fn to_json(value: &impl Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| StoreError::Corrupt(error.to_string()))
-}
-
-fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
-    serde_json::from_str(text).map_err(|error| StoreError::Corrupt(error.to_string()))
-}
-
-fn unsigned<T: TryFrom<i64>>(value: i64) -> Result<T, StoreError> {
-    T::try_from(value).map_err(|_| StoreError::Corrupt(format!("{value} is out of range")))
-}
-
-fn signed(value: u64) -> Result<i64, StoreError> {
-    i64::try_from(value).map_err(|_| StoreError::Corrupt(format!("{value} is out of range")))
-}
-
-fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
-    StoreError::Unavailable(Box::new(error))
-}
-
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        match error {
-            // A constraint of the schema: whoever wrote this has a bug.
-            sqlx::Error::Database(error) if error.kind() != sqlx::error::ErrorKind::Other => {
-                Self::Corrupt(error.to_string())
-            }
-            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnNotFound(_) => {
-                Self::Corrupt(error.to_string())
-            }
-            error => unavailable(error),
-        }
-    }
 }

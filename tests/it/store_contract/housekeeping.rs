@@ -1,7 +1,9 @@
 //! Orders, stock, the feed, and what time sweeps away.
 
 use cart_core::Cart;
-use edge_host::model::{CART_TTL_MS, Change, FeedEvent, IDEMPOTENCY_TTL_MS, OrderState, PAYMENT_TTL_MS};
+use edge_host::model::{
+    CART_TTL_MS, Change, FeedEvent, FeedPosition, IDEMPOTENCY_TTL_MS, OrderState, PAYMENT_TTL_MS,
+};
 use edge_host::store::WriteOutcome;
 use futures_util::future::join_all;
 
@@ -151,14 +153,14 @@ pub(crate) async fn old_answers_are_forgotten_and_young_ones_kept(store: Store) 
 }
 
 pub(crate) async fn the_feed_tells_every_change_in_order(store: Store) {
-    let mut head = store.feed_head();
-    let begin = store.catalogue().await.expect("an answer").seq;
+    let mut news = store.feed_news();
+    let begin = store.catalogue().await.expect("an answer").position;
     let owner = guest("told");
     store.put_item(item("item-0", 5)).await.expect("an answer");
     store.put_coupon(coupon("FIVE")).await.expect("an answer");
     done(place(&store, "told", "o_1", &[2], &["FIVE"]).await);
     store.settle_order("o_1", OrderState::Cancelled, NOW_MS).await.expect("an answer");
-    let page = store.feed(begin, 100).await.expect("an answer");
+    let page = store.feed(Some(&begin), 100, NOW_MS).await.expect("an answer");
     assert!(!page.lost);
     let words: Vec<String> = page.events.iter().map(word).collect();
     let cart = |n: u64| format!("cart {} {}", owner.cart_id(), version(n));
@@ -174,17 +176,20 @@ pub(crate) async fn the_feed_tells_every_change_in_order(store: Store) {
     ];
     assert_eq!(words, expected);
     assert!(page.events.windows(2).all(|pair| pair[0].seq < pair[1].seq));
-    assert_eq!(page.events.last().map(|event| event.seq), Some(page.head));
-    assert!(head.has_changed().expect("the store is there"));
-    assert_eq!(*head.borrow_and_update(), page.head);
+    assert_eq!(page.events.last().map(|event| event.seq), Some(page.position.seq));
+    assert!(!page.more);
+    news.changed().await.expect("the store is there, and has told");
     // In pieces it is the same.
     let mut pieces = Vec::new();
     let mut at = begin;
     loop {
-        let piece = store.feed(at, 3).await.expect("an answer");
-        let Some(last) = piece.events.last() else { break };
-        at = last.seq;
+        let piece = store.feed(Some(&at), 3, NOW_MS).await.expect("an answer");
+        assert!(piece.events.len() <= 3);
+        at = piece.position;
         pieces.extend(piece.events);
+        if !piece.more {
+            break;
+        }
     }
     assert_eq!(pieces, page.events);
 }
@@ -202,16 +207,24 @@ pub(crate) async fn a_follower_that_was_away_too_long_is_told_so(store: Store) {
     for n in 0..3 {
         store.put_item(item(&format!("item-{n}"), 5)).await.expect("an answer");
     }
-    let head = store.catalogue().await.expect("an answer").seq;
+    let head = store.catalogue().await.expect("an answer").position;
+    let at = |seq: u64| FeedPosition::at(seq);
     sweep_all(&store, NOW_MS + 100 * HOUR_MS).await;
-    for behind in [0, head - 1] {
-        assert!(store.feed(behind, 10).await.expect("an answer").lost, "{behind} of {head}");
+    for behind in [at(0), at(head.seq - 1)] {
+        assert!(
+            store.feed(Some(&behind), 10, NOW_MS).await.expect("an answer").lost,
+            "{behind:?} of {head:?}"
+        );
     }
-    let up_to_date = store.feed(head, 10).await.expect("an answer");
+    let up_to_date = store.feed(Some(&head), 10, NOW_MS).await.expect("an answer");
     assert!(!up_to_date.lost && up_to_date.events.is_empty());
-    assert!(store.feed(head + 1, 10).await.expect("an answer").lost, "a place of another database");
+    let beyond = store.feed(Some(&at(head.seq + 1)), 10, NOW_MS).await.expect("an answer");
+    assert!(beyond.lost, "a place of another database");
+    // Who asks for no place is told where the feed is, and misses nothing from there on.
+    let now = store.feed(None, 10, NOW_MS).await.expect("an answer");
+    assert_eq!((now.lost, now.events.len(), &now.position), (false, 0, &head));
     store.put_item(item("item-9", 5)).await.expect("an answer");
-    let next = store.feed(head, 10).await.expect("an answer");
+    let next = store.feed(Some(&now.position), 10, NOW_MS).await.expect("an answer");
     assert_eq!((next.lost, next.events.len()), (false, 1));
 }
 
@@ -225,13 +238,13 @@ pub(crate) async fn the_catalogue_stands_for_its_place_in_the_feed(store: Store)
     assert_eq!(catalogue.items, [item("item-0", 4), item("item-1", 5)]);
     assert_eq!(catalogue.coupons, [coupon("FIVE")]);
     assert_eq!((catalogue.epoch, catalogue.rules), (1, None));
-    let rest = store.feed(catalogue.seq, 10).await.expect("an answer");
+    let rest = store.feed(Some(&catalogue.position), 10, NOW_MS).await.expect("an answer");
     assert!(rest.events.is_empty() && !rest.lost);
 }
 
 pub(crate) async fn rules_are_kept_and_told(store: Store) {
     let (one, two) = ("1".repeat(64), "2".repeat(64));
-    let begin = store.catalogue().await.expect("an answer").seq;
+    let begin = store.catalogue().await.expect("an answer").position;
     for revision in [&one, &two, &one] {
         store.activate_rules(revision, revision.as_bytes(), NOW_MS).await.expect("an answer");
         assert_eq!(store.catalogue().await.expect("an answer").rules.as_ref(), Some(revision));
@@ -239,6 +252,6 @@ pub(crate) async fn rules_are_kept_and_told(store: Store) {
     assert_eq!(store.rules(&two).await.expect("an answer"), Some(two.as_bytes().to_vec()));
     assert_eq!(store.rules("3").await.expect("an answer"), None);
     let words: Vec<String> =
-        store.feed(begin, 10).await.expect("an answer").events.iter().map(word).collect();
+        store.feed(Some(&begin), 10, NOW_MS).await.expect("an answer").events.iter().map(word).collect();
     assert_eq!(words, [&one, &two, &one].map(|revision| format!("rules {revision}")));
 }

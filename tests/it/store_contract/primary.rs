@@ -60,10 +60,10 @@ pub(crate) async fn a_write_that_changes_nothing_keeps_its_version_and_its_answe
         let answer = answer("as it was", loaded.cart.version);
         Some(Commit { cart: loaded.cart.cart, view_digest: None, effect: Effect::Unchanged, answer })
     };
-    let head = store.catalogue().await.expect("an answer").seq;
+    let head = store.catalogue().await.expect("an answer").position;
     let record = done(store.write(&write, &mut nothing).await.expect("an answer"));
     assert_eq!((record.version, &record.cart), (before.version, &before.cart));
-    assert_eq!(store.catalogue().await.expect("an answer").seq, head, "nobody has to be told");
+    assert_eq!(store.catalogue().await.expect("an answer").position, head, "nobody has to be told");
     let again = store.write(&write, &mut nothing).await.expect("an answer");
     assert!(matches!(again, WriteOutcome::Replayed(kept) if kept.body == "as it was"));
 }
@@ -71,11 +71,11 @@ pub(crate) async fn a_write_that_changes_nothing_keeps_its_version_and_its_answe
 pub(crate) async fn a_refused_write_leaves_nothing(store: Store) {
     let owner = guest("refused");
     let before = put_cart(&store, &owner, cart_of(&[2])).await;
-    let head = store.catalogue().await.expect("an answer").seq;
+    let head = store.catalogue().await.expect("an answer").position;
     let outcome = store.write(&write_of(&owner), &mut |_| None).await.expect("an answer");
     assert!(matches!(outcome, WriteOutcome::Refused), "{outcome:?}");
     assert_eq!(store.cart(&owner.cart_id()).await.expect("an answer"), Some(before));
-    assert_eq!(store.catalogue().await.expect("an answer").seq, head);
+    assert_eq!(store.catalogue().await.expect("an answer").position, head);
     let nobody = guest("refused at first");
     store.write(&write_of(&nobody), &mut |_| None).await.expect("an answer");
     assert_eq!(store.cart(&nobody.cart_id()).await.expect("an answer"), None);

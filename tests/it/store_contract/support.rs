@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use cart_core::{Cart, Currency, Line, line_id};
 use edge_host::model::{
-    CartRecord, CartVersion, CouponRecord, CouponValue, CurrencyCode, IDEMPOTENCY_TTL_MS, ItemRecord,
-    OwnerKind, Principal, StoredAnswer,
+    CartRecord, CartVersion, CouponRecord, CouponValue, CurrencyCode, FeedPosition, IDEMPOTENCY_TTL_MS,
+    ItemRecord, OwnerKind, Principal, StoredAnswer,
 };
 use edge_host::store::memory::MemoryCache;
 use edge_host::store::sqlite::SqliteStore;
-use edge_host::store::{CartCache, CartWrite, Commit, Effect, Loaded, NewOrder, PrimaryStore, WriteOutcome};
+use edge_host::store::{
+    CacheFeed, CartCache, CartWrite, Commit, Effect, Loaded, NewOrder, PrimaryStore, WriteOutcome,
+};
 use harness::{fresh_key, scratch};
 use tempfile::TempDir;
 
@@ -27,7 +29,14 @@ pub(crate) async fn sqlite() -> (Store, TempDir) {
 }
 
 pub(crate) async fn memory() -> (Cache, ()) {
-    (MemoryCache::new(), ())
+    (begun(MemoryCache::new()).await, ())
+}
+
+/// A cache is told of changes before anything is put in.
+async fn begun(cache: Cache) -> Cache {
+    let from = CacheFeed { epoch: 1, position: FeedPosition::at(0) };
+    cache.start_anew(&from).await.expect("the cache answers");
+    cache
 }
 
 pub(crate) fn guest(id: &str) -> Principal {
@@ -101,6 +110,7 @@ pub(crate) fn write_of(principal: &Principal) -> CartWrite {
         if_match: None,
         item_ids: Vec::new(),
         coupon_codes: Vec::new(),
+        takes_stock: true,
         answer_kept_until_ms: NOW_MS + IDEMPOTENCY_TTL_MS,
         now_ms: NOW_MS,
     }

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use sqlx::SqliteConnection;
 
-use super::{rows, to_json, unsigned};
+use super::rows;
 use crate::model::{CartRecord, Change, Millis};
 use crate::store::StoreError;
+use crate::store::sql::{to_json, unsigned};
 
 pub(super) async fn publish_facts(
     tx: &mut SqliteConnection,

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use cart_core::{Cart, Currency, Line};
 use sqlx::SqliteConnection;
 
-use super::{from_json, signed, to_json, unsigned};
 use crate::model::{
     CartRecord, CartState, CartVersion, CouponRecord, ItemRecord, Millis, OrderRecord, OrderState, Principal,
     StoredAnswer,
 };
+use crate::store::sql::{from_json, signed, to_json, unsigned};
 use crate::store::{CartWrite, NewOrder, StoreError};
 
 /// When a cart that has expired expires.
