@@ -7,6 +7,7 @@
 //!   listener.
 //! - [`Answer`]: what came back, with checks that say what was expected and what came.
 //! - [`eventually`]: waits for a condition, never for a time.
+//! - [`RedisServer`]: a real Redis, to be killed, paused and started again.
 //! - [`components`]: the rules, built from their sources.
 
 mod answer;
@@ -18,6 +19,7 @@ mod internal;
 mod paths;
 mod ports;
 mod process;
+mod redis;
 mod wait;
 
 pub use answer::Answer;
@@ -29,4 +31,5 @@ pub use internal::{Admin, goods};
 pub use paths::{executable, repository, rules_cache, scratch, target};
 pub use ports::free_port;
 pub use process::{GroupedChild, marked_processes};
+pub use redis::RedisServer;
 pub use wait::{PATIENCE, eventually};
