@@ -44,6 +44,9 @@ mod baskets;
 
 // The parts behind the ports.
 
+/// The real servers, as the tests start them.
+mod servers;
+
 /// One suite of behaviours for every store.
 mod store_contract;
 
