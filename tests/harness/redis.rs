@@ -1,91 +1,75 @@
-use std::net::Ipv4Addr;
-use std::path::Path;
+use std::fs;
+use std::net::SocketAddr;
 
 use tempfile::TempDir;
 use tokio::net::TcpStream;
-use tokio::process::Command;
 
-use crate::{GroupedChild, eventually, free_port, scratch};
+use crate::scratch;
+use crate::server::Server;
 
-/// A Redis of its own on a free port. It keeps nothing on disk; it ends when it is dropped.
+/// A Redis of a test's own. What it held is gone after every restart, as in the regions.
 #[derive(Debug)]
 pub struct RedisServer {
-    port: u16,
-    options: Vec<String>,
+    server: Server,
+    /// The last to go.
     directory: TempDir,
-    child: Option<GroupedChild>,
 }
 
 impl RedisServer {
-    /// Starts a server; it listens when this returns.
+    /// Starts it on a free port, and waits until it is ready.
     pub async fn start() -> Self {
-        Self::start_with(&[]).await
+        let directory = scratch("redis");
+        let redis = Self { server: Server::new("redis", directory.path()), directory };
+        redis.start_server().await;
+        redis
     }
 
-    /// Starts a server with more options, such as `["--requirepass", "secret"]`. With `--tls-cert-file` among them
-    /// it speaks TLS only.
-    pub async fn start_with(options: &[&str]) -> Self {
-        let options = options.iter().map(ToString::to_string).collect();
-        let mut server = Self { port: free_port(), options, directory: scratch("redis"), child: None };
-        server.restart().await;
-        server
+    /// How an edge reaches it, as `TROLI_CACHE_URL` has it.
+    pub fn url(&self) -> String {
+        self.url_through(self.address())
+    }
+
+    /// How an edge reaches it through a link that listens at an address.
+    pub fn url_through(&self, address: SocketAddr) -> String {
+        let password = fs::read_to_string(self.directory.path().join("password"));
+        format!("redis://:{}@{address}", password.expect("a server that was started has a password"))
     }
 
     /// Where it listens.
-    pub fn port(&self) -> u16 {
-        self.port
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
     }
 
-    /// Where a cache finds it.
-    pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+    /// Ends it as a power cut would.
+    pub fn kill(&self) {
+        self.server.kill();
     }
 
-    /// A directory of its own, for files that the options name.
-    pub fn directory(&self) -> &Path {
-        self.directory.path()
-    }
-
-    /// Kills it; whatever it held is lost.
-    pub async fn kill(&mut self) {
-        if let Some(child) = self.child.take() {
-            child.kill().await;
-        }
-    }
-
-    /// Lets it hang: it keeps its connections, takes new ones, and says nothing.
+    /// From now on it does nothing, with all its connections open.
     pub fn pause(&self) {
-        self.child().pause().expect("the server runs");
+        self.server.pause();
     }
 
-    /// Lets it go on.
+    /// Lets it go on after a pause.
     pub fn resume(&self) {
-        self.child().resume().expect("the server runs");
+        self.server.resume();
     }
 
-    /// Starts it on the same port, empty; kills it before if it runs.
-    pub async fn restart(&mut self) {
-        self.kill().await;
-        let mut command = Command::new("redis-server");
-        command.current_dir(self.directory.path());
-        let tls = self.options.iter().any(|option| option == "--tls-cert-file");
-        let (plain, with_tls) = if tls { (0, self.port) } else { (self.port, 0) };
-        command.args([
-            "--bind",
-            "127.0.0.1",
-            "--port",
-            &plain.to_string(),
-            "--tls-port",
-            &with_tls.to_string(),
-        ]);
-        command.args(["--save", "", "--appendonly", "no", "--logfile", "redis.log"]).args(&self.options);
-        let child = GroupedChild::start(command).expect("redis-server is installed");
-        self.child = Some(child);
-        let address = (Ipv4Addr::LOCALHOST, self.port);
-        eventually("redis-server listens", async || TcpStream::connect(address).await.is_ok()).await;
+    /// Ends it as an administrator would, and waits until it has.
+    pub async fn stop(&self) {
+        self.server.stop().await;
     }
 
-    fn child(&self) -> &GroupedChild {
-        self.child.as_ref().expect("the server runs")
+    /// Starts it at its old address, after ending it when it runs, and waits until it is ready.
+    pub async fn restart(&self) {
+        if self.server.is_running() {
+            self.stop().await;
+        }
+        self.start_server().await;
+    }
+
+    async fn start_server(&self) {
+        // It listens only when it serves, because there is nothing to load.
+        self.server.start(async |address| TcpStream::connect(address).await.is_ok()).await;
     }
 }
