@@ -97,3 +97,4 @@ macro_rules! cart_cache {
 
 primary_store!(sqlite, crate::store_contract::support::sqlite);
 cart_cache!(memory, crate::store_contract::support::memory);
+cart_cache!(redis, crate::store_contract::support::redis);

@@ -9,11 +9,12 @@ use edge_host::model::{
     ItemRecord, OwnerKind, Principal, StoredAnswer,
 };
 use edge_host::store::memory::MemoryCache;
+use edge_host::store::redis::{RedisCache, RedisTarget};
 use edge_host::store::sqlite::SqliteStore;
 use edge_host::store::{
     CacheFeed, CartCache, CartWrite, Commit, Effect, Loaded, NewOrder, PrimaryStore, WriteOutcome,
 };
-use harness::{fresh_key, scratch};
+use harness::{RedisServer, fresh_key, scratch};
 use tempfile::TempDir;
 
 pub(crate) type Store = Arc<dyn PrimaryStore>;
@@ -30,6 +31,12 @@ pub(crate) async fn sqlite() -> (Store, TempDir) {
 
 pub(crate) async fn memory() -> (Cache, ()) {
     (begun(MemoryCache::new()).await, ())
+}
+
+pub(crate) async fn redis() -> (Cache, RedisServer) {
+    let server = RedisServer::start().await;
+    let target = RedisTarget::new(&server.url(), None).expect("a good URL");
+    (begun(RedisCache::new(target)).await, server)
 }
 
 /// A cache is told of changes before anything is put in.
