@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{MySqlServer, RedisServer};
+use harness::{Fleet, FleetOptions, MySqlServer, RedisServer, Stack, eventually, unique};
 use sqlx::{Connection, MySqlConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -114,4 +114,30 @@ async fn redis_wants_its_password_and_keeps_nothing() {
     assert_eq!(redis_says(&redis, "EXISTS a").await.expect("it runs"), ":0");
     redis.stop().await;
     redis_says(&redis, "PING").await.expect_err("nobody listens");
+}
+
+#[tokio::test]
+async fn a_fleet_on_servers_of_its_own_gets_over_the_loss_of_each() {
+    let options =
+        FleetOptions { regions: vec!["sin", "jkt"], stack: Stack::Servers, ..FleetOptions::default() };
+    let fleet = Fleet::start(options).await;
+    let mug = unique("mug");
+    fleet.admin().sell(&mug, "10.00").await;
+    let guest = fleet.at("jkt").guest("SGD").await.following();
+    guest.add(&mug, 1).await.ok();
+
+    fleet.redis("jkt").kill();
+    guest.add(&mug, 1).await.ok();
+    fleet.redis_link("sin").cut().await;
+    guest.add(&mug, 1).await.ok();
+    fleet.redis("jkt").restart().await;
+
+    fleet.mysql_link().cut().await;
+    guest.add(&mug, 1).await.is(503);
+    fleet.mysql_link().restore().await.expect("its port is still free");
+    fleet.mysql().kill();
+    guest.add(&mug, 1).await.is(503);
+    fleet.mysql().restart().await;
+    eventually("home writes again", async || guest.add(&mug, 1).await.status == 200).await;
+    assert_eq!(guest.get("/v1/cart").await.ok()["count"]["quantity"], 4);
 }
