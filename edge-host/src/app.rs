@@ -25,7 +25,7 @@ use tracing::{debug, error, info, warn};
 use crate::auth::{KeysError, Tokens};
 use crate::catalogue::Catalogue;
 use crate::clock::now_ms;
-use crate::config::{Config, Database, Role};
+use crate::config::{CacheAt, Config, Database, Role};
 use crate::feed::{CacheKeeper, CatalogueFeed};
 use crate::home::HomeRegion;
 use crate::home::local::LocalHome;
@@ -36,8 +36,9 @@ use crate::rules_source::RulesSource;
 use crate::service::CartService;
 use crate::store::memory::MemoryCache;
 use crate::store::mysql::{self, MySqlStore};
+use crate::store::redis::RedisCache;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{PrimaryStore, StoreError};
+use crate::store::{CartCache, PrimaryStore, StoreError};
 use crate::telemetry;
 
 /// Requests in progress may end within this time when the edge stops.
@@ -134,7 +135,7 @@ impl App {
         };
         let service = Arc::new(CartService::new(
             region.clone(),
-            MemoryCache::new(),
+            cache(&config),
             Arc::clone(&home),
             Arc::new(Catalogue::default()),
             Arc::clone(&rules),
@@ -235,6 +236,14 @@ async fn sweep(store: Arc<dyn PrimaryStore>) {
             }
         };
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// A cache that cannot be reached yet is found later.
+fn cache(config: &Config) -> Arc<dyn CartCache> {
+    match &config.cache {
+        CacheAt::Memory => MemoryCache::new(),
+        CacheAt::Redis(target) => RedisCache::new(target.clone()),
     }
 }
 

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use region_router::topology::{RegionId, Topology};
 
 use crate::store::mysql;
+use crate::store::redis::RedisTarget;
 
 /// A setting: its variable, its default, and what it means. `--help` shows this table.
 pub struct Setting {
@@ -37,7 +38,8 @@ settings! {
     INTERNAL_LISTEN = "TROLI_INTERNAL_LISTEN", None, "address of the internal listener; default: the region's in the topology";
     DATABASE_URL = "TROLI_DATABASE_URL", None, "the primary, in the home region only: mysql://USER:PASSWORD@HOST/DATABASE, or sqlite:PATH for one machine";
     HOME_URL = "TROLI_HOME_URL", None, "internal listener of a home edge, elsewhere; default: the home region's in the topology";
-    CACHE_URL = "TROLI_CACHE_URL", Some("memory:"), "the regional cache: memory:";
+    CACHE_URL = "TROLI_CACHE_URL", Some("memory:"), "the regional cache: memory:, redis://[user:password@]host:port[/db], rediss:// with TLS, redis+cluster://host:port,host:port or rediss+cluster://";
+    CACHE_CA_FILE = "TROLI_CACHE_CA_FILE", None, "certificates that the cache's is verified by; default: the system's";
     REGION_SECRET_FILE = "TROLI_REGION_SECRET_FILE", None, "file with the secret that regions prove themselves by; required";
     ADMIN_TOKEN_FILE = "TROLI_ADMIN_TOKEN_FILE", None, "file with the admin token; without it the admin routes are closed";
     GUEST_SECRET_FILE = "TROLI_GUEST_SECRET_FILE", None, "file with the secret that signs guest tokens, the same in all regions; required";
@@ -67,6 +69,8 @@ pub struct Config {
     pub internal_listen: SocketAddr,
     /// What only the home region has, or what only the others have.
     pub role: Role,
+    /// Where the region's copy of carts lies.
+    pub cache: CacheAt,
     /// Proves one region to another.
     pub region_secret: Secret,
     /// Opens the admin routes.
@@ -123,6 +127,15 @@ impl Database {
         let mut reader = Reader { lookup: &lookup, errors: Vec::new() };
         reader.database().ok_or(ConfigErrors(reader.errors))
     }
+}
+
+/// Where the region's copy of carts lies.
+#[derive(Clone, Debug)]
+pub enum CacheAt {
+    /// In this process: for one edge per region.
+    Memory,
+    /// In Redis, shared by the edges of a region.
+    Redis(RedisTarget),
 }
 
 /// The keys that user tokens are verified by; none means that there are no users.
@@ -210,9 +223,7 @@ impl Reader<'_> {
         let listen = self.address(LISTEN, region.as_ref().and_then(|r| r.public.first()));
         let internal_listen = self.address(INTERNAL_LISTEN, region.as_ref().and_then(|r| r.internal.first()));
         let role = at_home.and_then(|at_home| self.role(at_home, topology.as_ref()));
-        if self.text(CACHE_URL).as_deref() != Some("memory:") {
-            self.errors.push(format!("{CACHE_URL}: only memory: is known"));
-        }
+        let cache = self.cache();
         let region_secret = self.secret_file(REGION_SECRET_FILE, true);
         let admin_token = self.secret_file(ADMIN_TOKEN_FILE, false);
         let guest_secret = self.secret_file(GUEST_SECRET_FILE, true);
@@ -239,6 +250,7 @@ impl Reader<'_> {
             listen: listen?,
             internal_listen: internal_listen?,
             role: role?,
+            cache: cache?,
             region_secret: region_secret?,
             admin_token,
             guest_secret: guest_secret?,
@@ -308,6 +320,28 @@ impl Reader<'_> {
         match mysql::parse_url(&url) {
             Ok(_) => Some(Database::MySql(Secret(url))),
             Err(error) => self.wrong(DATABASE_URL, &format!("{error}, or sqlite:PATH")),
+        }
+    }
+
+    fn cache(&mut self) -> Option<CacheAt> {
+        let url = self.text(CACHE_URL)?;
+        let ca_file = self.text(CACHE_CA_FILE);
+        if url == "memory:" {
+            if ca_file.is_some() {
+                self.errors.push(format!("{CACHE_CA_FILE}: memory: needs none"));
+            }
+            return Some(CacheAt::Memory);
+        }
+        let ca_pem = match ca_file {
+            Some(path) => Some(self.file(CACHE_CA_FILE, Path::new(&path))?),
+            None => None,
+        };
+        match RedisTarget::new(&url, ca_pem.as_deref()) {
+            Ok(target) => Some(CacheAt::Redis(target)),
+            Err(error) => {
+                let name = if error.is_of_certificates() { CACHE_CA_FILE } else { CACHE_URL };
+                self.wrong(name, &error.to_string())
+            }
         }
     }
 

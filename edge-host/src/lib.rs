@@ -31,6 +31,8 @@ pub mod model;
 
 pub mod view;
 
+pub mod breaker;
+
 pub mod error;
 
 pub mod auth;

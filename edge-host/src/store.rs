@@ -16,8 +16,10 @@ use crate::model::{
 
 pub mod memory;
 pub mod mysql;
+pub mod redis;
 mod sql;
 pub mod sqlite;
+mod ttl;
 
 /// The region's copy of carts. It may forget, but it never goes back: no entry is replaced by an older one.
 ///

@@ -5,7 +5,7 @@
 mod cache;
 mod housekeeping;
 mod primary;
-mod support;
+pub(crate) mod support;
 
 /// Runs every behaviour of a primary against one adapter. `open` gives an empty store, and whatever must live
 /// as long as it does.
@@ -95,5 +95,7 @@ macro_rules! cart_cache {
     };
 }
 
+primary_store!(mysql, crate::store_contract::support::mysql);
 primary_store!(sqlite, crate::store_contract::support::sqlite);
 cart_cache!(memory, crate::store_contract::support::memory);
+cart_cache!(redis, crate::store_contract::support::redis);

@@ -10,17 +10,13 @@ use moka::ops::compute::Op;
 use moka::sync::Cache;
 
 use crate::model::{CartRecord, CartState, CartVersion};
+use crate::store::ttl::entry_ttl;
 use crate::store::{
     CacheEntry, CacheFeed, CartCache, CartCount, CartDocument, FillTicket, Glance, StoreError,
 };
 
 /// Memory for carts. A cart of five lines takes about 4 KiB with its document, so this is 60 000 of them.
 const CACHE_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// An entry lives so long without a write: long enough to hit, short enough to bound what a lost
-/// invalidation can do.
-const ENTRY_TTL: Duration = Duration::from_secs(3600);
-/// Entries written together must not expire together.
-const ENTRY_TTL_JITTER: Duration = Duration::from_secs(360);
 
 /// Carts in memory.
 pub struct MemoryCache {
@@ -171,17 +167,9 @@ fn weight_bytes(cart_id: &str, held: &Held) -> u32 {
 
 struct JitteredTtl;
 
-impl JitteredTtl {
-    /// The jitter comes from the name, so that it needs no randomness.
-    fn ttl(cart_id: &str) -> Duration {
-        let spread = cart_id.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-        ENTRY_TTL + ENTRY_TTL_JITTER * (spread % 1000) / 1000
-    }
-}
-
 impl Expiry<String, Held> for JitteredTtl {
     fn expire_after_create(&self, cart_id: &String, _: &Held, _: Instant) -> Option<Duration> {
-        Some(Self::ttl(cart_id))
+        Some(entry_ttl(cart_id))
     }
 
     fn expire_after_update(
@@ -191,6 +179,6 @@ impl Expiry<String, Held> for JitteredTtl {
         _: Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        Some(Self::ttl(cart_id))
+        Some(entry_ttl(cart_id))
     }
 }

@@ -5,32 +5,32 @@
 //! after the lock is what is committed then (READ COMMITTED). A connection that breaks during COMMIT leaves it
 //! open whether that has happened: the next attempt waits for the lock, and finds the answer under its key or not.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cart_core::Cart;
+use sqlx::Executor;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
-use sqlx::{Executor, MySqlConnection};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tracing::warn;
 
-use self::outbox::{publish, publish_cart};
-use self::session::{Attempts, Failure, Session};
+use self::session::{Attempts, Failure, Session, retried};
 use crate::model::{
-    CART_TTL_MS, CartRecord, CartState, CatalogueSnapshot, Change, CouponRecord, FeedPage, FeedPosition,
-    ItemRecord, Millis, OrderRecord, OrderState, Principal, StoredAnswer,
+    CartRecord, CatalogueSnapshot, CouponRecord, FeedPage, FeedPosition, ItemRecord, Millis, OrderRecord,
+    OrderState, Principal,
 };
-use crate::store::{CartWrite, Commit, Decide, Effect, Loaded, PrimaryStore, StoreError, WriteOutcome};
+use crate::store::{CartWrite, Decide, PrimaryStore, StoreError, WriteOutcome};
 
+mod carts;
+mod catalogue;
 mod lists;
+mod orders;
 mod outbox;
-mod rows;
 mod session;
-mod stock;
 mod sweep;
+mod write;
 
 /// Connections of one edge: as many transactions as the group commit of one server gains from.
 const CONNECTIONS_MAX: u32 = 24;
@@ -106,11 +106,18 @@ impl MySqlStore {
         })
     }
 
-    /// Claims a key for the time of one request.
-    fn claim(&self, write: &CartWrite) -> Option<Claim> {
-        let key = (write.unused.cart_id.clone(), write.idempotency_key.clone());
-        let mut in_flight = self.in_flight.lock().expect("no holder of the lock can panic");
-        in_flight.insert(key.clone()).then(|| Claim { in_flight: Arc::clone(&self.in_flight), key })
+    async fn try_cart(&self, cart_id: &str) -> Result<Option<CartRecord>, Failure> {
+        let mut session = Session::acquire(&self.pool).await?;
+        let record = carts::cart(&mut session, cart_id).await?;
+        session.release();
+        Ok(record)
+    }
+
+    async fn try_epoch(&self) -> Result<u32, Failure> {
+        let mut session = Session::acquire(&self.pool).await?;
+        let epoch = sqlx::query_scalar("SELECT epoch FROM cluster").fetch_one(&mut *session).await?;
+        session.release();
+        Ok(epoch)
     }
 
     /// Commits, and tells those who follow the feed.
@@ -126,163 +133,20 @@ impl MySqlStore {
         });
         committed.await.map_err(|panic| Failure::Unknown(StoreError::unavailable(panic)))?
     }
-
-    async fn attempt(
-        &self,
-        write: &CartWrite,
-        decide: &mut Decide<'_>,
-        repeated: bool,
-    ) -> Result<WriteOutcome, Failure> {
-        let mut tx = Session::begin(&self.pool).await?;
-        let outcome = match load(&mut tx, write).await? {
-            Found::Answered(answer) => {
-                let record = rows::cart(&mut tx, &write.unused.cart_id).await?;
-                match record.filter(|record| repeated && record.version == answer.version) {
-                    // It was this request that had come through, when the connection broke.
-                    Some(record) => WriteOutcome::Done { answer, record, guest_version: None },
-                    None => WriteOutcome::Replayed(answer),
-                }
-            }
-            Found::KeyReused => WriteOutcome::KeyReused,
-            Found::Loaded(loaded) => {
-                let (before, guest) = (loaded.cart.clone(), loaded.guest.clone());
-                if write.if_match.as_ref().is_some_and(|versions| !versions.contains(&before.version)) {
-                    WriteOutcome::VersionMismatch(before.version)
-                } else if let Some(commit) = decide(*loaded) {
-                    let has_news = !matches!(commit.effect, Effect::Unchanged);
-                    let done = save(&mut tx, write, &before, guest, commit).await?;
-                    self.commit(tx, has_news).await?;
-                    return Ok(done);
-                } else {
-                    WriteOutcome::Refused
-                }
-            }
-        };
-        tx.roll_back().await?;
-        Ok(outcome)
-    }
-
-    async fn try_settle(
-        &self,
-        order_id: &str,
-        to: OrderState,
-        now_ms: Millis,
-    ) -> Result<Option<OrderRecord>, Failure> {
-        let mut tx = Session::begin(&self.pool).await?;
-        stock::settle(&mut tx, order_id, to, now_ms).await?;
-        let row: Option<rows::OrderRow> =
-            sqlx::query_as("SELECT order_id, state, document FROM orders WHERE order_id = ?")
-                .bind(order_id)
-                .fetch_optional(&mut *tx)
-                .await?;
-        self.commit(tx, true).await?;
-        Ok(row.map(rows::order).transpose()?)
-    }
-
-    async fn try_put_item(&self, item: &ItemRecord) -> Result<(), Failure> {
-        let mut tx = Session::begin(&self.pool).await?;
-        rows::put_item(&mut tx, item).await?;
-        publish(&mut tx, &Change::Item(item.clone()), item.changed_at_ms).await?;
-        self.commit(tx, true).await
-    }
-
-    async fn try_put_coupon(&self, coupon: &CouponRecord) -> Result<CouponRecord, Failure> {
-        let mut tx = Session::begin(&self.pool).await?;
-        rows::put_coupon(&mut tx, coupon).await?;
-        let saved = rows::coupons(&mut tx, &[&coupon.code], false).await?.pop();
-        let saved = saved.ok_or_else(|| StoreError::Corrupt(format!("coupon {} is gone", coupon.code)))?;
-        publish(&mut tx, &Change::Coupon(saved.clone()), coupon.changed_at_ms).await?;
-        self.commit(tx, true).await?;
-        Ok(saved)
-    }
-
-    async fn try_activate_rules(&self, revision: &str, bytes: &[u8], now_ms: Millis) -> Result<(), Failure> {
-        let mut tx = Session::begin(&self.pool).await?;
-        sqlx::query(
-            "INSERT INTO rule_revisions (revision, component, activated_at) VALUES (?, ?, ?) AS new
-             ON DUPLICATE KEY UPDATE activated_at = new.activated_at",
-        )
-        .bind(revision)
-        .bind(bytes)
-        .bind(now_ms)
-        .execute(&mut *tx)
-        .await?;
-        sqlx::query("UPDATE cluster SET active_rules = ?").bind(revision).execute(&mut *tx).await?;
-        publish(&mut tx, &Change::Rules { revision: revision.to_owned() }, now_ms).await?;
-        self.commit(tx, true).await
-    }
-
-    async fn try_catalogue(&self) -> Result<CatalogueSnapshot, Failure> {
-        let mut tx = Session::snapshot(&self.pool).await?;
-        let (epoch, rules): (u32, Option<String>) =
-            sqlx::query_as("SELECT epoch, active_rules FROM cluster").fetch_one(&mut *tx).await?;
-        let snapshot = CatalogueSnapshot {
-            position: outbox::position(&mut tx, crate::clock::now_ms()).await?,
-            epoch,
-            items: rows::all_items(&mut tx).await?,
-            coupons: rows::all_coupons(&mut tx).await?,
-            rules,
-        };
-        tx.roll_back().await?;
-        Ok(snapshot)
-    }
-
-    async fn try_feed(
-        &self,
-        after: Option<&FeedPosition>,
-        limit: u32,
-        now_ms: Millis,
-    ) -> Result<FeedPage, Failure> {
-        let mut session = Session::acquire(&self.pool).await?;
-        let page = match after {
-            Some(after) => outbox::page(&mut session, after, limit, now_ms).await?,
-            None => outbox::here(&mut session, now_ms).await?,
-        };
-        session.release();
-        Ok(page)
-    }
-}
-
-/// Reads once more when the connection was a dead one.
-macro_rules! reading {
-    ($attempt:expr) => {{
-        let mut attempts = Attempts::new();
-        loop {
-            if let Some(ended) = attempts.make($attempt).await {
-                break ended;
-            }
-        }
-    }};
 }
 
 #[async_trait]
 impl PrimaryStore for MySqlStore {
     async fn cart(&self, cart_id: &str) -> Result<Option<CartRecord>, StoreError> {
-        reading!(async {
-            let mut session = Session::acquire(&self.pool).await?;
-            let record = rows::cart(&mut session, cart_id).await?;
-            session.release();
-            Ok(record)
-        })
+        retried(|| self.try_cart(cart_id)).await
     }
 
     async fn epoch(&self) -> Result<u32, StoreError> {
-        reading!(async {
-            let mut session = Session::acquire(&self.pool).await?;
-            let epoch = sqlx::query_scalar("SELECT epoch FROM cluster").fetch_one(&mut *session).await?;
-            session.release();
-            Ok(epoch)
-        })
+        retried(|| self.try_epoch()).await
     }
 
     async fn items(&self, item_ids: &[String]) -> Result<Vec<ItemRecord>, StoreError> {
-        let item_ids: Vec<&str> = item_ids.iter().map(String::as_str).collect();
-        reading!(async {
-            let mut session = Session::acquire(&self.pool).await?;
-            let items = rows::items(&mut session, &item_ids, false).await?;
-            session.release();
-            Ok(items)
-        })
+        retried(|| self.try_items(item_ids)).await
     }
 
     async fn write(&self, write: &CartWrite, decide: &mut Decide<'_>) -> Result<WriteOutcome, StoreError> {
@@ -305,38 +169,11 @@ impl PrimaryStore for MySqlStore {
         before: Option<&str>,
         limit: u32,
     ) -> Result<Vec<OrderRecord>, StoreError> {
-        let rows: Vec<rows::OrderRow> = reading!(async {
-            let mut session = Session::acquire(&self.pool).await?;
-            let rows = sqlx::query_as(
-                "SELECT order_id, state, document FROM orders
-                 WHERE cart_id = ? AND (? IS NULL OR order_id < ?) ORDER BY order_id DESC LIMIT ?",
-            )
-            .bind(owner.cart_id())
-            .bind(before)
-            .bind(before)
-            .bind(limit)
-            .fetch_all(&mut *session)
-            .await?;
-            session.release();
-            Ok(rows)
-        })?;
-        rows.into_iter().map(rows::order).collect()
+        retried(|| self.try_orders(owner, before, limit)).await
     }
 
     async fn order(&self, owner: &Principal, order_id: &str) -> Result<Option<OrderRecord>, StoreError> {
-        let row: Option<rows::OrderRow> = reading!(async {
-            let mut session = Session::acquire(&self.pool).await?;
-            let row = sqlx::query_as(
-                "SELECT order_id, state, document FROM orders WHERE cart_id = ? AND order_id = ?",
-            )
-            .bind(owner.cart_id())
-            .bind(order_id)
-            .fetch_optional(&mut *session)
-            .await?;
-            session.release();
-            Ok(row)
-        })?;
-        row.map(rows::order).transpose()
+        retried(|| self.try_order(owner, order_id)).await
     }
 
     async fn settle_order(
@@ -345,19 +182,19 @@ impl PrimaryStore for MySqlStore {
         to: OrderState,
         now_ms: Millis,
     ) -> Result<Option<OrderRecord>, StoreError> {
-        reading!(self.try_settle(order_id, to, now_ms))
+        retried(|| self.try_settle(order_id, to, now_ms)).await
     }
 
     async fn put_item(&self, item: ItemRecord) -> Result<(), StoreError> {
-        reading!(self.try_put_item(&item))
+        retried(|| self.try_put_item(&item)).await
     }
 
     async fn put_coupon(&self, coupon: CouponRecord) -> Result<CouponRecord, StoreError> {
-        reading!(self.try_put_coupon(&coupon))
+        retried(|| self.try_put_coupon(&coupon)).await
     }
 
     async fn catalogue(&self) -> Result<CatalogueSnapshot, StoreError> {
-        Ok(self.try_catalogue().await.map_err(Failure::into_error)?)
+        retried(|| self.try_catalogue()).await
     }
 
     async fn feed(
@@ -366,7 +203,7 @@ impl PrimaryStore for MySqlStore {
         limit: u32,
         now_ms: Millis,
     ) -> Result<FeedPage, StoreError> {
-        reading!(self.try_feed(after, limit, now_ms))
+        retried(|| self.try_feed(after, limit, now_ms)).await
     }
 
     fn feed_news(&self) -> watch::Receiver<u64> {
@@ -374,17 +211,11 @@ impl PrimaryStore for MySqlStore {
     }
 
     async fn activate_rules(&self, revision: &str, bytes: &[u8], now_ms: Millis) -> Result<(), StoreError> {
-        reading!(self.try_activate_rules(revision, bytes, now_ms))
+        retried(|| self.try_activate_rules(revision, bytes, now_ms)).await
     }
 
     async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        reading!(async {
-            let mut session = Session::acquire(&self.pool).await?;
-            let query = sqlx::query_scalar("SELECT component FROM rule_revisions WHERE revision = ?");
-            let component = query.bind(revision).fetch_optional(&mut *session).await?;
-            session.release();
-            Ok(component)
-        })
+        retried(|| self.try_rules(revision)).await
     }
 
     fn connections(&self) -> (u32, u32) {
@@ -400,18 +231,6 @@ impl PrimaryStore for MySqlStore {
 impl Drop for MySqlStore {
     fn drop(&mut self) {
         self.listener.abort();
-    }
-}
-
-/// A key whose request is under way.
-struct Claim {
-    in_flight: Arc<Mutex<HashSet<(String, String)>>>,
-    key: (String, String),
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.in_flight.lock().expect("no holder of the lock can panic").remove(&self.key);
     }
 }
 
@@ -436,114 +255,4 @@ async fn listen(store: Weak<MySqlStore>) {
             Err(error) => warn!(error = %error, "the primary does not tell what is new"),
         }
     }
-}
-
-/// What was found under the lock.
-enum Found {
-    /// The request was answered before.
-    Answered(StoredAnswer),
-    /// Another request was answered under its key.
-    KeyReused,
-    /// There is something to decide.
-    Loaded(Box<Loaded>),
-}
-
-async fn load(tx: &mut MySqlConnection, write: &CartWrite) -> Result<Found, Failure> {
-    let mut carts = vec![(&write.principal, &write.unused)];
-    carts.extend(write.guest.iter().map(|(guest, unused)| (guest, unused)));
-    // Everybody locks in the order of names, so that two merges wait for each other and do not block.
-    carts.sort_by_key(|(_, unused)| &unused.cart_id);
-    let mut records = Vec::with_capacity(carts.len());
-    for (owner, unused) in carts {
-        let (record, fingerprint) = lock(tx, write, owner, unused).await?;
-        if unused.cart_id == write.unused.cart_id
-            && let Some(fingerprint) = fingerprint
-        {
-            if fingerprint != write.fingerprint {
-                return Ok(Found::KeyReused);
-            }
-            let answer = rows::answer(tx, &unused.cart_id, &write.idempotency_key).await?;
-            return Ok(Found::Answered(answer));
-        }
-        records.push(record);
-    }
-    let lines = records.iter().flat_map(|record| &record.cart.lines).map(|line| line.item_id.as_str());
-    let item_ids: BTreeSet<&str> = lines.chain(write.item_ids.iter().map(String::as_str)).collect();
-    let applied = records.iter().flat_map(|record| &record.cart.coupons);
-    let codes: BTreeSet<&str> = applied.chain(&write.coupon_codes).map(String::as_str).collect();
-    let item_ids: Vec<&str> = item_ids.into_iter().collect();
-    let items = rows::items(tx, &item_ids, write.takes_stock).await?;
-    let coupons = rows::coupons(tx, &codes.into_iter().collect::<Vec<_>>(), write.takes_stock).await?;
-    let is_theirs = |record: &CartRecord| record.cart_id == write.unused.cart_id;
-    let (mut theirs, mut guests): (Vec<_>, Vec<_>) = records.into_iter().partition(is_theirs);
-    let cart = theirs.pop().ok_or_else(|| StoreError::Corrupt("a cart was not loaded".to_owned()))?;
-    Ok(Found::Loaded(Box::new(Loaded { cart, guest: guests.pop(), items, coupons })))
-}
-
-/// Locks a cart, one that was never written too.
-async fn lock(
-    tx: &mut MySqlConnection,
-    write: &CartWrite,
-    owner: &Principal,
-    unused: &CartRecord,
-) -> Result<rows::LockedCart, Failure> {
-    let (cart_id, key) = (&unused.cart_id, &write.idempotency_key);
-    let mut found = rows::locked_cart(tx, cart_id, key).await?;
-    if found.is_none() {
-        rows::insert_unwritten(tx, owner, unused, write.now_ms).await?;
-        found = rows::locked_cart(tx, cart_id, key).await?;
-    }
-    let (record, fingerprint) =
-        found.ok_or_else(|| StoreError::Corrupt(format!("cart {cart_id} is not there to be locked")))?;
-    if record.version.version > 0 {
-        return Ok((record, fingerprint));
-    }
-    Ok((CartRecord { version: record.version, ..unused.clone() }, fingerprint))
-}
-
-async fn save(
-    tx: &mut MySqlConnection,
-    write: &CartWrite,
-    before: &CartRecord,
-    guest: Option<CartRecord>,
-    commit: Commit,
-) -> Result<WriteOutcome, Failure> {
-    rows::insert_answer(tx, write, &commit.answer).await?;
-    let mut record = before.clone();
-    let mut guest_version = None;
-    if !matches!(commit.effect, Effect::Unchanged) {
-        record.cart = commit.cart;
-        record.view_digest = commit.view_digest;
-        record.version = before.version.next();
-        record.updated_at_ms = Some(write.now_ms);
-        record.expires_at_ms = Some(write.now_ms + CART_TTL_MS);
-        rows::save_cart(tx, before, &record).await?;
-        publish_cart(tx, &record, write.now_ms).await?;
-    }
-    match (&commit.effect, guest) {
-        (Effect::Merged, Some(guest)) => {
-            guest_version = Some(guest.version.next());
-            end_guest_cart(tx, &guest, write.now_ms).await?;
-        }
-        (Effect::Ordered(order), _) => {
-            rows::insert_order(tx, &record.cart_id, order, write.now_ms).await?;
-            stock::take_stock(tx, order, write.now_ms).await?;
-        }
-        _ => {}
-    }
-    Ok(WriteOutcome::Done { answer: commit.answer, record, guest_version })
-}
-
-async fn end_guest_cart(tx: &mut MySqlConnection, guest: &CartRecord, now_ms: Millis) -> Result<(), Failure> {
-    let ended = CartRecord {
-        state: CartState::Merged,
-        version: guest.version.next(),
-        cart: Cart::empty(guest.cart.currency),
-        updated_at_ms: Some(now_ms),
-        expires_at_ms: Some(now_ms + CART_TTL_MS),
-        view_digest: None,
-        cart_id: guest.cart_id.clone(),
-    };
-    rows::save_cart(tx, guest, &ended).await?;
-    publish_cart(tx, &ended, now_ms).await
 }

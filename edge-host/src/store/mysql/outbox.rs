@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use sqlx::MySqlConnection;
 
 use super::lists::{in_list, padded};
-use super::rows;
-use super::session::Failure;
+use super::session::{Failure, Session};
+use super::{MySqlStore, catalogue};
 use crate::model::{CartRecord, Change, FeedEvent, FeedGap, FeedPage, FeedPosition, Millis};
 use crate::store::StoreError;
 use crate::store::sql::{from_json, to_json};
@@ -23,16 +23,33 @@ const GAPS_MAX: usize = 2000;
 /// How far back a new follower looks for transactions that are under way.
 const LOOK_BACK: i64 = 1000;
 
+impl MySqlStore {
+    pub(super) async fn try_feed(
+        &self,
+        after: Option<&FeedPosition>,
+        limit: u32,
+        now_ms: Millis,
+    ) -> Result<FeedPage, Failure> {
+        let mut session = Session::acquire(&self.pool).await?;
+        let page = match after {
+            Some(after) => page(&mut session, after, limit, now_ms).await?,
+            None => here(&mut session, now_ms).await?,
+        };
+        session.release();
+        Ok(page)
+    }
+}
+
 pub(super) async fn publish_facts(
     tx: &mut MySqlConnection,
     item_ids: &[&str],
     codes: &[&str],
     now_ms: Millis,
 ) -> Result<(), Failure> {
-    for item in rows::items(tx, item_ids, false).await? {
+    for item in catalogue::items(tx, item_ids, false).await? {
         publish(tx, &Change::Item(item), now_ms).await?;
     }
-    for coupon in rows::coupons(tx, codes, false).await? {
+    for coupon in catalogue::coupons(tx, codes, false).await? {
         publish(tx, &Change::Coupon(coupon), now_ms).await?;
     }
     Ok(())
@@ -65,10 +82,10 @@ pub(super) async fn position(tx: &mut MySqlConnection, now_ms: Millis) -> Result
         .bind(LOOK_BACK)
         .fetch_all(&mut *tx)
         .await?;
-    let (Some(last), Some(first)) = (seen.first().copied(), seen.last().copied()) else {
-        let (_, swept) = cluster(tx).await?;
-        return Ok(FeedPosition::at(swept));
-    };
+    let (_, swept) = cluster(tx).await?;
+    let Some(last) = seen.first().copied() else { return Ok(FeedPosition::at(swept)) };
+    let reaches_back = i64::try_from(seen.len()).is_ok_and(|rows| rows < LOOK_BACK);
+    let first = if reaches_back { swept + 1 } else { seen.last().copied().unwrap_or(last) };
     let seen: BTreeSet<u64> = seen.into_iter().collect();
     let mut gaps: Vec<FeedGap> = missing(first, last, &seen, now_ms);
     gaps.drain(..gaps.len().saturating_sub(GAPS_MAX));
@@ -76,14 +93,14 @@ pub(super) async fn position(tx: &mut MySqlConnection, now_ms: Millis) -> Result
 }
 
 /// An empty page, at the position where the feed is now.
-pub(super) async fn here(tx: &mut MySqlConnection, now_ms: Millis) -> Result<FeedPage, Failure> {
+async fn here(tx: &mut MySqlConnection, now_ms: Millis) -> Result<FeedPage, Failure> {
     let position = position(tx, now_ms).await?;
     let (epoch, _) = cluster(tx).await?;
     Ok(FeedPage { events: Vec::new(), position, more: false, epoch, lost: false })
 }
 
 /// What is new after a position.
-pub(super) async fn page(
+async fn page(
     tx: &mut MySqlConnection,
     after: &FeedPosition,
     limit: u32,

@@ -212,3 +212,15 @@ impl Attempts {
         }
     }
 }
+
+/// Attempts what may be done twice.
+pub(super) async fn retried<T, A: Future<Output = Result<T, Failure>>>(
+    attempt: impl Fn() -> A,
+) -> Result<T, StoreError> {
+    let mut attempts = Attempts::new();
+    loop {
+        if let Some(ended) = attempts.make(attempt()).await {
+            return ended;
+        }
+    }
+}

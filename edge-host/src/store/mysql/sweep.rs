@@ -3,8 +3,8 @@
 use cart_core::Cart;
 
 use super::MySqlStore;
+use super::carts;
 use super::outbox::{self, publish_cart};
-use super::rows;
 use super::session::{Failure, Session};
 use crate::model::{CartRecord, CartState, Millis, OrderState, PAYMENT_TTL_MS};
 
@@ -69,7 +69,7 @@ impl MySqlStore {
     /// is not looked at again.
     async fn expire(&self, cart_id: &str, now_ms: Millis) -> Result<(), Failure> {
         let mut tx = Session::begin(&self.pool).await?;
-        let found = rows::locked_cart(&mut tx, cart_id, "").await?.map(|(record, _)| record);
+        let found = carts::locked_cart(&mut tx, cart_id, "").await?.map(|(record, _)| record);
         let is_over = |record: &CartRecord| {
             record.state == CartState::Active && record.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms)
         };
@@ -82,7 +82,7 @@ impl MySqlStore {
             view_digest: None,
             ..record.clone()
         };
-        rows::save_cart(&mut tx, &record, &emptied).await?;
+        carts::save_cart(&mut tx, &record, &emptied).await?;
         publish_cart(&mut tx, &emptied, now_ms).await?;
         self.commit(tx, true).await
     }

@@ -1,4 +1,4 @@
-//! Rows to records and back.
+//! Carts and kept answers: rows to records and back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,12 +8,9 @@ use sqlx::{FromRow, MySqlConnection};
 
 use super::lists::{in_list, padded};
 use super::session::Failure;
-use crate::model::{
-    CART_TTL_MS, CartRecord, CartState, CartVersion, CouponRecord, CurrencyCode, ItemRecord, Millis,
-    OrderRecord, OrderState, Principal, StoredAnswer,
-};
+use crate::model::{CART_TTL_MS, CartRecord, CartState, CartVersion, Millis, Principal, StoredAnswer};
 use crate::store::sql::{from_json, to_json};
-use crate::store::{CartWrite, NewOrder, StoreError};
+use crate::store::{CartWrite, StoreError};
 
 /// When a cart that has expired expires.
 const NEVER_MS: Millis = Millis::MAX;
@@ -151,16 +148,16 @@ fn line(row: CartRow, currency: Currency) -> Result<Option<Line>, StoreError> {
     }))
 }
 
-fn currency(code: &str) -> Result<Currency, StoreError> {
+pub(super) fn currency(code: &str) -> Result<Currency, StoreError> {
     Currency::from_code(code).ok_or_else(|| StoreError::Corrupt(format!("unknown currency {code}")))
 }
 
 /// A price in the database is in the currency's unit, so that people can read it and sums are right.
-fn price(minor: i64, currency: Currency) -> Decimal {
+pub(super) fn price(minor: i64, currency: Currency) -> Decimal {
     Decimal::new(minor, currency.digits())
 }
 
-fn minor(price: Decimal, currency: Currency) -> Result<i64, StoreError> {
+pub(super) fn minor(price: Decimal, currency: Currency) -> Result<i64, StoreError> {
     let mut exact = price;
     exact.rescale(currency.digits());
     if exact != price {
@@ -256,175 +253,6 @@ async fn save_lines(
     Ok(())
 }
 
-/// An item beside one of its prices, or none.
-#[derive(FromRow)]
-struct ItemRow {
-    item_id: String,
-    title: String,
-    stock: u32,
-    quantity_max: Option<u32>,
-    tax_zero: bool,
-    tags: String,
-    changed_at: Millis,
-    currency: Option<String>,
-    price: Option<Decimal>,
-}
-
-const ITEMS: &str =
-    "SELECT i.item_id, i.title, i.stock, i.quantity_max, i.tax_zero, i.tags, i.changed_at, p.currency, p.price
-     FROM items i LEFT JOIN item_prices p ON p.item_id = i.item_id";
-
-/// Every item.
-pub(super) async fn all_items(tx: &mut MySqlConnection) -> Result<Vec<ItemRecord>, Failure> {
-    let statement = format!("{ITEMS} ORDER BY i.item_id");
-    let rows = sqlx::query_as(sqlx::AssertSqlSafe(statement)).fetch_all(tx).await?;
-    Ok(item_records(rows)?)
-}
-
-/// The items of these names. Locked, nobody else takes of their stock until the transaction ends.
-pub(super) async fn items(
-    tx: &mut MySqlConnection,
-    item_ids: &[&str],
-    lock: bool,
-) -> Result<Vec<ItemRecord>, Failure> {
-    if item_ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let item_ids = padded(item_ids);
-    let begin = format!("{ITEMS} WHERE i.item_id IN (");
-    // Everybody locks in the order of names, so that two orders wait for each other and do not block.
-    let end = if lock { ") ORDER BY i.item_id FOR UPDATE OF i" } else { ") ORDER BY i.item_id" };
-    let mut query = sqlx::query_as(in_list(&begin, item_ids.len(), end));
-    for item_id in item_ids {
-        query = query.bind(item_id);
-    }
-    Ok(item_records(query.fetch_all(tx).await?)?)
-}
-
-/// Rows of one item are neighbours.
-fn item_records(rows: Vec<ItemRow>) -> Result<Vec<ItemRecord>, StoreError> {
-    let mut items: Vec<ItemRecord> = Vec::new();
-    for row in rows {
-        if items.last().is_none_or(|item| item.item_id != row.item_id) {
-            items.push(ItemRecord {
-                item_id: row.item_id,
-                title: row.title,
-                prices: BTreeMap::new(),
-                stock: row.stock,
-                quantity_max: row.quantity_max,
-                tax_zero: row.tax_zero,
-                tags: from_json(&row.tags)?,
-                changed_at_ms: row.changed_at,
-            });
-        }
-        if let (Some(item), Some(code), Some(price)) = (items.last_mut(), row.currency, row.price) {
-            let currency = currency(&code)?;
-            item.prices.insert(CurrencyCode(currency), minor(price, currency)?);
-        }
-    }
-    Ok(items)
-}
-
-/// Creates or replaces an item.
-pub(super) async fn put_item(tx: &mut MySqlConnection, item: &ItemRecord) -> Result<(), Failure> {
-    sqlx::query(
-        "INSERT INTO items (item_id, title, stock, quantity_max, tax_zero, tags, changed_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?) AS new
-         ON DUPLICATE KEY UPDATE title = new.title, stock = new.stock, quantity_max = new.quantity_max,
-             tax_zero = new.tax_zero, tags = new.tags, changed_at = new.changed_at",
-    )
-    .bind(&item.item_id)
-    .bind(&item.title)
-    .bind(item.stock)
-    .bind(item.quantity_max)
-    .bind(item.tax_zero)
-    .bind(to_json(&item.tags)?)
-    .bind(item.changed_at_ms)
-    .execute(&mut *tx)
-    .await?;
-    sqlx::query("DELETE FROM item_prices WHERE item_id = ?").bind(&item.item_id).execute(&mut *tx).await?;
-    for (of, minor) in &item.prices {
-        sqlx::query("INSERT INTO item_prices (item_id, currency, price) VALUES (?, ?, ?)")
-            .bind(&item.item_id)
-            .bind(of.0.code())
-            .bind(price(*minor, of.0))
-            .execute(&mut *tx)
-            .await?;
-    }
-    Ok(())
-}
-
-/// Creates or replaces a coupon; its redemptions stay counted.
-pub(super) async fn put_coupon(tx: &mut MySqlConnection, coupon: &CouponRecord) -> Result<(), Failure> {
-    sqlx::query(
-        "INSERT INTO coupons (code, value, starts_at, ends_at, redemptions_max, redemptions, changed_at)
-         VALUES (?, ?, ?, ?, ?, 0, ?) AS new
-         ON DUPLICATE KEY UPDATE value = new.value, starts_at = new.starts_at, ends_at = new.ends_at,
-             redemptions_max = new.redemptions_max, changed_at = new.changed_at",
-    )
-    .bind(&coupon.code)
-    .bind(to_json(&coupon.value)?)
-    .bind(coupon.starts_at_ms)
-    .bind(coupon.ends_at_ms)
-    .bind(coupon.redemptions_max)
-    .bind(coupon.changed_at_ms)
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
-#[derive(FromRow)]
-struct CouponRow {
-    code: String,
-    value: String,
-    starts_at: Option<Millis>,
-    ends_at: Option<Millis>,
-    redemptions_max: Option<u32>,
-    redemptions: u32,
-    changed_at: Millis,
-}
-
-const COUPONS: &str =
-    "SELECT code, value, starts_at, ends_at, redemptions_max, redemptions, changed_at FROM coupons";
-
-/// Every coupon.
-pub(super) async fn all_coupons(tx: &mut MySqlConnection) -> Result<Vec<CouponRecord>, Failure> {
-    let rows: Vec<CouponRow> = sqlx::query_as(COUPONS).fetch_all(tx).await?;
-    Ok(rows.into_iter().map(coupon).collect::<Result<_, _>>()?)
-}
-
-/// The coupons of these codes. Locked, nobody else redeems them until the transaction ends.
-pub(super) async fn coupons(
-    tx: &mut MySqlConnection,
-    codes: &[&str],
-    lock: bool,
-) -> Result<Vec<CouponRecord>, Failure> {
-    if codes.is_empty() {
-        return Ok(Vec::new());
-    }
-    let codes = padded(codes);
-    let begin = format!("{COUPONS} WHERE code IN (");
-    let end = if lock { ") ORDER BY code FOR UPDATE" } else { ")" };
-    let mut query = sqlx::query_as(in_list(&begin, codes.len(), end));
-    for code in codes {
-        query = query.bind(code);
-    }
-    let rows: Vec<CouponRow> = query.fetch_all(tx).await?;
-    Ok(rows.into_iter().map(coupon).collect::<Result<_, _>>()?)
-}
-
-fn coupon(row: CouponRow) -> Result<CouponRecord, StoreError> {
-    Ok(CouponRecord {
-        code: row.code,
-        value: from_json(&row.value)?,
-        starts_at_ms: row.starts_at,
-        ends_at_ms: row.ends_at,
-        redemptions_max: row.redemptions_max,
-        redemptions: row.redemptions,
-        changed_at_ms: row.changed_at,
-    })
-}
-
 /// The answer kept under a key.
 pub(super) async fn answer(
     tx: &mut MySqlConnection,
@@ -457,45 +285,4 @@ pub(super) async fn insert_answer(
     .execute(tx)
     .await?;
     Ok(())
-}
-
-pub(super) async fn insert_order(
-    tx: &mut MySqlConnection,
-    cart_id: &str,
-    order: &NewOrder,
-    now_ms: Millis,
-) -> Result<(), Failure> {
-    sqlx::query("INSERT INTO orders (order_id, cart_id, state, document, placed_at) VALUES (?, ?, ?, ?, ?)")
-        .bind(&order.order_id)
-        .bind(cart_id)
-        .bind(OrderState::PendingPayment.as_str())
-        .bind(to_json(&order.document)?)
-        .bind(now_ms)
-        .execute(&mut *tx)
-        .await?;
-    for (item_id, quantity) in &order.items {
-        sqlx::query("INSERT INTO order_items (order_id, item_id, quantity) VALUES (?, ?, ?)")
-            .bind(&order.order_id)
-            .bind(item_id)
-            .bind(quantity)
-            .execute(&mut *tx)
-            .await?;
-    }
-    for code in &order.coupons {
-        sqlx::query("INSERT INTO order_coupons (order_id, code) VALUES (?, ?)")
-            .bind(&order.order_id)
-            .bind(code)
-            .execute(&mut *tx)
-            .await?;
-    }
-    Ok(())
-}
-
-/// Of an order: its name, its state, its document.
-pub(super) type OrderRow = (String, String, String);
-
-pub(super) fn order((order_id, state, document): OrderRow) -> Result<OrderRecord, StoreError> {
-    let state = OrderState::from_word(&state)
-        .ok_or_else(|| StoreError::Corrupt(format!("unknown order state {state}")))?;
-    Ok(OrderRecord { order_id, state, document: from_json(&document)? })
 }

@@ -1,0 +1,224 @@
+//! The connection to Redis: made when it is needed, given up when it does no good, and left alone for a moment
+//! when Redis does not answer.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use redis::aio::MultiplexedConnection;
+use redis::cluster_async::ClusterConnection;
+use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
+use tracing::{info, warn};
+
+use super::target::{AnyClient, COMMAND_DEADLINE, CONNECT_DEADLINE, RedisTarget};
+use crate::breaker::{Breaker, BreakerOptions, Change};
+use crate::store::StoreError;
+
+/// Requests of the whole edge share this many connections; each carries any number at once.
+const CONNECTIONS: usize = 2;
+/// Five deadlines in a row are no accident. After that, Redis is asked four times a second whether it is back. A
+/// probe may have to connect first.
+const BREAKER: BreakerOptions = BreakerOptions {
+    failures_max: 5,
+    pause: Duration::from_millis(250),
+    probe_max: Duration::from_millis(750),
+};
+
+/// A link to one Redis, up or down.
+pub(super) struct Link {
+    target: RedisTarget,
+    breaker: Mutex<Breaker>,
+    slots: [Slot; CONNECTIONS],
+    next: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Slot {
+    current: ArcSwapOption<Connection>,
+    connecting: tokio::sync::Mutex<()>,
+}
+
+#[derive(Clone)]
+enum Connection {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+/// A script, sent by its name as long as Redis knows it.
+pub(super) struct Script {
+    code: &'static str,
+    sha1: String,
+}
+
+impl Script {
+    pub(super) fn new(code: &'static str) -> Self {
+        Self { code, sha1: redis::Script::new(code).get_hash().to_owned() }
+    }
+}
+
+impl Link {
+    /// A link that is not connected yet.
+    pub(super) fn new(target: RedisTarget) -> Self {
+        let breaker = Mutex::new(Breaker::new(BREAKER));
+        Self { target, breaker, slots: Default::default(), next: AtomicUsize::new(0) }
+    }
+
+    /// Sends a command.
+    pub(super) async fn call(&self, command: &Cmd) -> Result<Value, StoreError> {
+        self.exchange(command).await.map_err(Failure::into_store_error)
+    }
+
+    /// Runs a script on one key. Redis forgets scripts when it restarts, and a node of a cluster may never have
+    /// seen this one: then it is sent whole, to the very node, which learns it by that.
+    pub(super) async fn run(&self, script: &Script, key: &str, args: &[&[u8]]) -> Result<Value, StoreError> {
+        let command = |word: &str, body: &str| {
+            let mut command = redis::cmd(word);
+            command.arg(body).arg(1).arg(key).arg(args);
+            command
+        };
+        match self.exchange(&command("EVALSHA", &script.sha1)).await {
+            Err(Failure::Answered(error)) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                self.exchange(&command("EVAL", script.code)).await
+            }
+            done => done,
+        }
+        .map_err(Failure::into_store_error)
+    }
+
+    async fn exchange(&self, command: &Cmd) -> Result<Value, Failure> {
+        let permit = self.breaker().enter(Instant::now()).ok_or(Failure::Rejected)?;
+        let slot = &self.slots[self.next.fetch_add(1, Ordering::Relaxed) % CONNECTIONS];
+        let outcome = self.attempt(slot, command).await;
+        let change = match &outcome {
+            Err(Failure::Silent(_) | Failure::Unfit(_)) => self.breaker().failed(permit, Instant::now()),
+            _ => self.breaker().succeeded(permit),
+        };
+        match (change, &outcome) {
+            (Some(Change::Opened), Err(error)) => {
+                // Whatever is connected is of no use: the way may be dead without saying so, or lead to an old
+                // primary.
+                self.slots.iter().for_each(|slot| slot.current.store(None));
+                warn!(redis = %self.target, error = %error, "cache lost: it is left alone until it answers");
+            }
+            (Some(_), _) => info!(redis = %self.target, "cache back"),
+            (None, _) => {}
+        }
+        outcome
+    }
+
+    async fn attempt(&self, slot: &Slot, command: &Cmd) -> Result<Value, Failure> {
+        let connection = match slot.current.load_full() {
+            Some(connection) => connection,
+            None => self.connect(slot).await?,
+        };
+        let answer = match &*connection {
+            Connection::One(one) => command.query_async::<Value>(&mut one.clone()).await,
+            Connection::Cluster(cluster) => command.query_async::<Value>(&mut cluster.clone()).await,
+        };
+        answer.map_err(|error| {
+            let failure = Failure::of(error);
+            if failure.ends_connection() {
+                // Unless somebody has connected anew already.
+                slot.current.compare_and_swap(&Some(connection), None);
+            }
+            failure
+        })
+    }
+
+    /// Connects, or waits for who is at it.
+    async fn connect(&self, slot: &Slot) -> Result<Arc<Connection>, Failure> {
+        let connect = async {
+            let _connecting = slot.connecting.lock().await;
+            if let Some(connection) = slot.current.load_full() {
+                return Ok(connection);
+            }
+            let connection = Arc::new(open(&self.target).await?);
+            slot.current.store(Some(Arc::clone(&connection)));
+            Ok(connection)
+        };
+        match tokio::time::timeout(CONNECT_DEADLINE, connect).await {
+            Ok(connected) => connected.map_err(Failure::Silent),
+            Err(elapsed) => Err(Failure::Silent(std::io::Error::from(elapsed).into())),
+        }
+    }
+
+    fn breaker(&self) -> std::sync::MutexGuard<'_, Breaker> {
+        self.breaker.lock().expect("no holder of the lock can panic")
+    }
+}
+
+async fn open(target: &RedisTarget) -> Result<Connection, RedisError> {
+    match &target.client {
+        AnyClient::One(client) => {
+            let config = AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(CONNECT_DEADLINE))
+                .set_response_timeout(Some(COMMAND_DEADLINE));
+            client.get_multiplexed_async_connection_with_config(&config).await.map(Connection::One)
+        }
+        AnyClient::Cluster(client) => client.get_async_connection().await.map(Connection::Cluster),
+    }
+}
+
+/// Why there is no value.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// Nobody was asked.
+    #[error("it did not answer lately")]
+    Rejected,
+    /// No answer, or none to be had.
+    #[error(transparent)]
+    Silent(RedisError),
+    /// An answer, but from one that cannot serve now.
+    #[error(transparent)]
+    Unfit(RedisError),
+    /// A refusal of this one command: others may well go through.
+    #[error(transparent)]
+    Answered(RedisError),
+}
+
+impl Failure {
+    fn of(error: RedisError) -> Self {
+        match error.kind() {
+            ErrorKind::Io | ErrorKind::ClusterConnectionNotFound | ErrorKind::AuthenticationFailed => {
+                Self::Silent(error)
+            }
+            ErrorKind::Server(
+                ServerErrorKind::BusyLoading
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::ReadOnly
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::TryAgain
+                | ServerErrorKind::Moved
+                | ServerErrorKind::Ask,
+            ) => Self::Unfit(error),
+            _ if error.is_unrecoverable_error() => Self::Silent(error),
+            _ => match error.code() {
+                Some("BUSY" | "NOAUTH") => Self::Unfit(error),
+                _ => Self::Answered(error),
+            },
+        }
+    }
+
+    /// A primary that has become a replica stays one: its name leads to another by now.
+    fn ends_connection(&self) -> bool {
+        match self {
+            Self::Silent(error) => error.is_unrecoverable_error(),
+            Self::Unfit(error) => error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly),
+            Self::Rejected | Self::Answered(_) => false,
+        }
+    }
+
+    fn into_store_error(self) -> StoreError {
+        match &self {
+            // Not the cart's fault: full, not able to save, not allowed.
+            Self::Answered(error)
+                if matches!(error.code(), Some("OOM" | "MISCONF" | "NOREPLICAS" | "NOPERM")) =>
+            {
+                StoreError::Unavailable(Box::new(self))
+            }
+            Self::Answered(error) => StoreError::Corrupt(error.to_string()),
+            Self::Rejected | Self::Silent(_) | Self::Unfit(_) => StoreError::Unavailable(Box::new(self)),
+        }
+    }
+}
