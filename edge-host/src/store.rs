@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::model::{
-    CartRecord, CartVersion, CatalogueSnapshot, CouponRecord, FeedPage, FeedPosition, ItemRecord, Millis,
-    OrderRecord, OrderState, Principal, StoredAnswer,
+    CartRecord, CartState, CartVersion, CatalogueSnapshot, CouponRecord, FeedPage, FeedPosition, ItemRecord,
+    Millis, OrderRecord, OrderState, Principal, StoredAnswer,
 };
 
 pub mod memory;
@@ -249,6 +249,15 @@ pub struct CartWrite {
     pub takes_stock: bool,
     /// The time of the write.
     pub now_ms: Millis,
+}
+
+impl CartWrite {
+    /// Whether it is for another version than the cart is at. A cart that went to a user has no version to meet:
+    /// a condition is looked at only where the request could be done without it (RFC 9110 §13.2.1).
+    fn is_for_another(&self, cart: &CartRecord) -> bool {
+        let meets = |versions: &Vec<CartVersion>| versions.contains(&cart.version);
+        cart.state != CartState::Merged && !self.if_match.as_ref().is_none_or(meets)
+    }
 }
 
 /// What was loaded under the lock.

@@ -242,11 +242,16 @@ impl Fleet {
         self.links.get(id).unwrap_or_else(|| panic!("{id} has no link: it is home, or not there"))
     }
 
-<<<<<<< HEAD
     /// The region that holds the primary.
     pub fn home(&self) -> &'static str {
         HOME
-=======
+    }
+
+    /// What the regions keep their data in.
+    pub fn stack(&self) -> Stack {
+        if self.servers.is_some() { Stack::Servers } else { Stack::Embedded }
+    }
+
     /// The primary's server.
     pub fn mysql(&self) -> &MySqlServer {
         &self.servers().mysql
@@ -265,7 +270,6 @@ impl Fleet {
     /// The link from a region to its cache.
     pub fn redis_link(&self, id: &str) -> &Link {
         &self.servers().caches[id].1
->>>>>>> main
     }
 
     /// The regions, home among them.

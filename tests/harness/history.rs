@@ -37,8 +37,8 @@ use shop::Shop;
 
 use crate::{Chance, Fleet, unique};
 
-/// Runs it on this fleet, which has the regions of the options. `stack` names what the fleet keeps its data in.
-pub async fn run(fleet: &Fleet, stack: &'static str, options: Options) -> Report {
+/// Runs it on this fleet, which has the regions of the options.
+pub async fn run(fleet: &Fleet, options: Options) -> Report {
     let (placed, orders) = mpsc::unbounded_channel();
     let mut shop = Shop::open(fleet, &options, placed).await;
     let mut chance = Chance::seeded(options.seed);
@@ -76,5 +76,5 @@ pub async fn run(fleet: &Fleet, stack: &'static str, options: Options) -> Report
     let history = finish::look(&shop).await;
     let violations = check(&history);
     drop(shop);
-    Report { options, stack, history, faults, resolved, violations }
+    Report { options, stack: fleet.stack(), history, faults, resolved, violations }
 }

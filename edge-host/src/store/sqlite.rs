@@ -141,7 +141,7 @@ impl PrimaryStore for SqliteStore {
         let loaded = load(&mut tx, write).await?;
         let before = loaded.cart.clone();
         let guest = loaded.guest.clone();
-        if write.if_match.as_ref().is_some_and(|versions| !versions.contains(&before.version)) {
+        if write.is_for_another(&before) {
             return Ok(WriteOutcome::VersionMismatch(before.version));
         }
         let Some(commit) = decide(loaded) else {

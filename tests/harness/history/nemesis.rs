@@ -5,11 +5,14 @@ use std::fmt;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use region_router::link::Link;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
 use super::record::Nanos;
 use super::shop::Shop;
-use crate::{Chance, Fleet};
+use crate::{Chance, Fleet, RedisServer, Stack};
 
 /// A kind of thing that goes wrong. A new one needs a name, its places, and what it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,28 @@ pub enum Kind {
     LinkFlaps,
     /// An edge ends and starts again.
     EdgeRestarts,
+    /// The primary ends as by a power cut, and starts again.
+    PrimaryKilled,
+    /// The primary ends in good order, and starts again.
+    PrimaryRestarts,
+    /// The primary says nothing for a while, and goes on where it was.
+    PrimaryPaused,
+    /// The way from home to its primary is gone.
+    PrimaryCut,
+    /// The connections from home to its primary break again and again, also in the middle of a commit.
+    PrimaryFlaps,
+    /// A cache ends as by a power cut, and starts again with nothing.
+    CacheKilled,
+    /// A cache says nothing for a while, and goes on with what it had.
+    CachePaused,
+    /// The way from a region to its cache is gone.
+    CacheCut,
+    /// The connections from a region to its cache break again and again.
+    CacheFlaps,
+    /// A cache forgets everything.
+    CacheFlushed,
+    /// A cache is full, and forgets some of what it has, or takes no more.
+    CacheFilled,
 }
 
 /// Something that goes wrong at one place.
@@ -59,8 +84,24 @@ pub struct Suffered {
 
 impl Kind {
     /// All that there are.
-    pub const ALL: [Self; 5] =
-        [Self::LinkCut, Self::LinkPaused, Self::LinkSlow, Self::LinkFlaps, Self::EdgeRestarts];
+    pub const ALL: [Self; 16] = [
+        Self::LinkCut,
+        Self::PrimaryKilled,
+        Self::CachePaused,
+        Self::LinkPaused,
+        Self::PrimaryFlaps,
+        Self::CacheKilled,
+        Self::LinkSlow,
+        Self::PrimaryPaused,
+        Self::CacheFlushed,
+        Self::LinkFlaps,
+        Self::PrimaryRestarts,
+        Self::CacheFlaps,
+        Self::EdgeRestarts,
+        Self::PrimaryCut,
+        Self::CacheFilled,
+        Self::CacheCut,
+    ];
 
     /// For the environment and the summary.
     pub fn name(self) -> &'static str {
@@ -70,69 +111,161 @@ impl Kind {
             Self::LinkSlow => "link-slow",
             Self::LinkFlaps => "link-flaps",
             Self::EdgeRestarts => "edge-restarts",
+            Self::PrimaryKilled => "primary-killed",
+            Self::PrimaryRestarts => "primary-restarts",
+            Self::PrimaryPaused => "primary-paused",
+            Self::PrimaryCut => "primary-cut",
+            Self::PrimaryFlaps => "primary-flaps",
+            Self::CacheKilled => "cache-killed",
+            Self::CachePaused => "cache-paused",
+            Self::CacheCut => "cache-cut",
+            Self::CacheFlaps => "cache-flaps",
+            Self::CacheFlushed => "cache-flushed",
+            Self::CacheFilled => "cache-filled",
         }
     }
 
     /// Where it can be in this fleet.
     fn regions(self, fleet: &Fleet) -> Vec<&'static str> {
-        let mut regions = fleet.ids();
+        let home = fleet.home();
+        let servers = fleet.stack() == Stack::Servers;
         match self {
             Self::LinkCut | Self::LinkPaused | Self::LinkSlow | Self::LinkFlaps => {
-                regions.retain(|id| *id != fleet.home());
+                fleet.ids().into_iter().filter(|id| *id != home).collect()
             }
-            Self::EdgeRestarts => {}
+            Self::EdgeRestarts => fleet.ids(),
+            _ if !servers => Vec::new(),
+            Self::PrimaryKilled
+            | Self::PrimaryRestarts
+            | Self::PrimaryPaused
+            | Self::PrimaryCut
+            | Self::PrimaryFlaps => vec![home],
+            Self::CacheKilled
+            | Self::CachePaused
+            | Self::CacheCut
+            | Self::CacheFlaps
+            | Self::CacheFlushed
+            | Self::CacheFilled => fleet.ids(),
         }
-        regions
     }
 }
 
 impl Fault {
     /// Faults of the same part never overlap, or the first to heal would heal the other.
     fn part(self) -> String {
-        match self.kind {
-            Kind::LinkCut | Kind::LinkPaused | Kind::LinkSlow | Kind::LinkFlaps => {
-                format!("link {}", self.region)
-            }
-            Kind::EdgeRestarts => format!("edge {}", self.region),
-        }
+        let part = match self.kind {
+            Kind::LinkCut | Kind::LinkPaused | Kind::LinkSlow | Kind::LinkFlaps => "link",
+            Kind::EdgeRestarts => "edge",
+            Kind::PrimaryKilled | Kind::PrimaryRestarts | Kind::PrimaryPaused => "primary",
+            Kind::PrimaryCut | Kind::PrimaryFlaps => "way to the primary",
+            Kind::CacheKilled | Kind::CachePaused | Kind::CacheFlushed | Kind::CacheFilled => "cache",
+            Kind::CacheCut | Kind::CacheFlaps => "way to the cache",
+        };
+        format!("{part} {}", self.region)
     }
 
     /// Does it, waits, and heals it.
     async fn strike(self, fleet: &Fleet, lasting: Duration) {
-        const LISTENS: &str = "a link listens again";
-        let link = || fleet.link(self.region);
+        let wait = || tokio::time::sleep(lasting);
         match self.kind {
-            Kind::LinkCut => {
-                link().cut().await;
-                tokio::time::sleep(lasting).await;
-                link().restore().await.expect(LISTENS);
-            }
+            Kind::LinkCut => cut(fleet.link(self.region), lasting).await,
             Kind::LinkPaused => {
-                link().pause().await.expect(LISTENS);
-                tokio::time::sleep(lasting).await;
-                link().restore().await.expect(LISTENS);
+                fleet.link(self.region).pause().await.expect(LISTENS);
+                wait().await;
+                fleet.link(self.region).restore().await.expect(LISTENS);
             }
             Kind::LinkSlow => {
-                link().set_rtt(Duration::from_millis(120));
-                tokio::time::sleep(lasting).await;
-                link().set_rtt(Duration::ZERO);
+                fleet.link(self.region).set_rtt(Duration::from_millis(120));
+                wait().await;
+                fleet.link(self.region).set_rtt(Duration::ZERO);
             }
-            Kind::LinkFlaps => again_and_again(lasting, || link().close_connections()).await,
+            Kind::LinkFlaps => flap(fleet.link(self.region), lasting).await,
             Kind::EdgeRestarts => {
                 fleet.stop_region(self.region).await;
                 tokio::time::sleep(lasting / 4).await;
                 fleet.start_region(self.region).await;
             }
+            Kind::PrimaryKilled => {
+                fleet.mysql().kill();
+                tokio::time::sleep(lasting / 4).await;
+                fleet.mysql().restart().await;
+            }
+            Kind::PrimaryRestarts => fleet.mysql().restart().await,
+            Kind::PrimaryPaused => {
+                fleet.mysql().pause();
+                wait().await;
+                fleet.mysql().resume();
+            }
+            Kind::PrimaryCut => cut(fleet.mysql_link(), lasting).await,
+            Kind::PrimaryFlaps => flap(fleet.mysql_link(), lasting).await,
+            Kind::CacheKilled => {
+                fleet.redis(self.region).kill();
+                wait().await;
+                fleet.redis(self.region).restart().await;
+            }
+            Kind::CachePaused => {
+                fleet.redis(self.region).pause();
+                wait().await;
+                fleet.redis(self.region).resume();
+            }
+            Kind::CacheCut => cut(fleet.redis_link(self.region), lasting).await,
+            Kind::CacheFlaps => flap(fleet.redis_link(self.region), lasting).await,
+            Kind::CacheFlushed => {
+                again_and_again(lasting, async || {
+                    say(fleet.redis(self.region), "FLUSHALL\r\n").await;
+                })
+                .await
+            }
+            Kind::CacheFilled => fill(fleet.redis(self.region), lasting).await,
         }
     }
 }
 
+const LISTENS: &str = "a link listens again";
+
+async fn cut(link: &Link, lasting: Duration) {
+    link.cut().await;
+    tokio::time::sleep(lasting).await;
+    link.restore().await.expect(LISTENS);
+}
+
+async fn flap(link: &Link, lasting: Duration) {
+    again_and_again(lasting, async || link.close_connections()).await;
+}
+
+/// Fills a cache that has hardly any room with what nobody needs.
+async fn fill(redis: &RedisServer, lasting: Duration) {
+    let room = |megabytes: u32| format!("CONFIG SET maxmemory {megabytes}mb\r\n");
+    say(redis, &room(3)).await;
+    let junk = "x".repeat(16 * 1024);
+    let mut next = 0_u64;
+    again_and_again(lasting, async || {
+        let keys = (next..next + 8).map(|n| format!("SET junk:{n} {junk} PX 4000\r\n"));
+        say(redis, &keys.collect::<String>()).await;
+        next += 8;
+    })
+    .await;
+    say(redis, &room(256)).await;
+}
+
+/// Says some lines to a Redis. What it answers does not matter: full, it may refuse.
+async fn say(redis: &RedisServer, lines: &str) {
+    let url = redis.url();
+    let password = url.trim_start_matches("redis://:").split('@').next().unwrap_or_default();
+    let mut stream = TcpStream::connect(redis.address()).await.expect("the cache runs");
+    let words = format!("AUTH {password}\r\n{lines}QUIT\r\n");
+    stream.write_all(words.as_bytes()).await.expect("the cache listens");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("the cache answers");
+    assert!(answer.starts_with(b"+OK"), "the cache lets the test in");
+}
+
 /// Often enough to meet a commit on its way, seldom enough that something gets through.
-async fn again_and_again(lasting: Duration, mut strike: impl FnMut()) {
+async fn again_and_again(lasting: Duration, mut strike: impl AsyncFnMut()) {
     const EVERY: Duration = Duration::from_millis(7);
     let end = tokio::time::Instant::now() + lasting;
     while tokio::time::Instant::now() < end {
-        strike();
+        strike().await;
         tokio::time::sleep(EVERY).await;
     }
 }

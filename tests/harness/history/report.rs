@@ -9,6 +9,7 @@ use super::nemesis::Suffered;
 use super::options::Options;
 use super::payments::PAYMENTS;
 use super::record::{Act, Command, Event, History, Nanos, Outcome, Write};
+use crate::Stack;
 
 /// Violations of which the events are shown.
 const SHOWN_MAX: usize = 8;
@@ -19,7 +20,7 @@ pub struct Report {
     /// What was to be done.
     pub options: Options,
     /// What the fleet keeps its data in.
-    pub stack: &'static str,
+    pub stack: Stack,
     /// What happened.
     pub history: History,
     /// What went wrong, as it was planned.
@@ -53,7 +54,7 @@ impl Report {
         if self.violations.len() > SHOWN_MAX {
             text.push_str(&format!("\nand {} more\n", self.violations.len() - SHOWN_MAX));
         }
-        text.push_str(&format!("\nTo run it again:\n  {} tests/run history_{}\n", self.options, self.stack));
+        text.push_str(&format!("\nTo run it again:\n  {} tests/run {}\n", self.options, self.test()));
         text
     }
 
@@ -90,7 +91,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let end = self.history.events.iter().map(|event| event.ended).max().unwrap_or(0);
         let count = self.history.events.len();
-        writeln!(f, "history on {} stores: {}", self.stack, self.options)?;
+        writeln!(f, "{} {}", self.test(), self.options)?;
         writeln!(f, "  {count} questions on {} carts in {} ms", self.history.carts.len(), ms(end))?;
         let mut kinds: BTreeMap<&str, BTreeMap<String, usize>> = BTreeMap::new();
         for event in &self.history.events {
@@ -132,6 +133,14 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    /// The test that runs it.
+    fn test(&self) -> &'static str {
+        match self.stack {
+            Stack::Embedded => "history_embedded",
+            Stack::Servers => "history_servers",
+        }
+    }
+
     /// Answers that were older than what anybody had been told. Who echoes nothing may get them.
     fn stale(&self) -> usize {
         let mut told: BTreeMap<usize, Vec<(Nanos, super::record::Version)>> = BTreeMap::new();

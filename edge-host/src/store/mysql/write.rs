@@ -40,7 +40,7 @@ impl MySqlStore {
             Found::KeyReused => WriteOutcome::KeyReused,
             Found::Loaded(loaded) => {
                 let (before, guest) = (loaded.cart.clone(), loaded.guest.clone());
-                if write.if_match.as_ref().is_some_and(|versions| !versions.contains(&before.version)) {
+                if write.is_for_another(&before) {
                     WriteOutcome::VersionMismatch(before.version)
                 } else if let Some(commit) = decide(*loaded) {
                     let has_news = !matches!(commit.effect, Effect::Unchanged);

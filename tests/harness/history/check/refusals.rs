@@ -80,7 +80,8 @@ impl Case<'_> {
             }
             Act::ReadLine(_) => matches!((status, code), (404, "line_unknown") | (410, "cart_merged")),
             Act::Misuse(..) => (status, code) == (422, "idempotency_key_reused"),
-            Act::Repeat(..) | Act::ReadItem(_) | Act::ReadOrders | Act::Settle(..) | Act::LastOrders => false,
+            Act::Settle(..) => (status, code) == (409, "order_settled"),
+            Act::Repeat(..) | Act::ReadItem(_) | Act::ReadOrders | Act::LastOrders => false,
         }
     }
 
@@ -102,6 +103,10 @@ impl Case<'_> {
                 let mut possible = oldest..=self.of.timeline.newest_by(by);
                 possible.any(|number| self.at(number).is_some_and(|it| !it.lines.contains_key(line)))
             }
+            Act::Settle(order, paid) => self.of.events.iter().any(|(_, other)| {
+                let contrary = matches!(&other.act, Act::Settle(of, word) if of == order && word != paid);
+                contrary && other.began < by
+            }),
             _ => true,
         }
     }
