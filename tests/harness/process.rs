@@ -36,22 +36,6 @@ impl GroupedChild {
     pub fn terminate(&self) -> io::Result<()> {
         Ok(kill_process(self.group, Signal::TERM)?)
     }
-
-    /// Stops the child where it is, as a machine does that hangs.
-    pub fn pause(&self) -> io::Result<()> {
-        Ok(kill_process_group(self.group, Signal::STOP)?)
-    }
-
-    /// Lets a paused child go on.
-    pub fn resume(&self) -> io::Result<()> {
-        Ok(kill_process_group(self.group, Signal::CONT)?)
-    }
-
-    /// Kills the child without a word; it is gone when this returns.
-    pub async fn kill(mut self) {
-        let _ = kill_process_group(self.group, Signal::KILL);
-        let _ = self.child.wait().await;
-    }
 }
 
 impl Drop for GroupedChild {

@@ -1,91 +1,85 @@
-use std::net::Ipv4Addr;
-use std::path::Path;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
-use tokio::process::Command;
 
-use crate::{GroupedChild, eventually, free_port, scratch};
+use crate::{eventually, free_port, scratch};
 
-/// A Redis of its own on a free port. It keeps nothing on disk; it ends when it is dropped.
+/// A Redis of a test's own. What it held is gone after every restart, as in the regions.
 #[derive(Debug)]
 pub struct RedisServer {
-    port: u16,
-    options: Vec<String>,
+    address: SocketAddr,
+    child: Mutex<Option<Child>>,
     directory: TempDir,
-    child: Option<GroupedChild>,
 }
 
 impl RedisServer {
-    /// Starts a server; it listens when this returns.
+    /// Starts it on a free port, and waits until it is ready.
     pub async fn start() -> Self {
-        Self::start_with(&[]).await
-    }
-
-    /// Starts a server with more options, such as `["--requirepass", "secret"]`. With `--tls-cert-file` among them
-    /// it speaks TLS only.
-    pub async fn start_with(options: &[&str]) -> Self {
-        let options = options.iter().map(ToString::to_string).collect();
-        let mut server = Self { port: free_port(), options, directory: scratch("redis"), child: None };
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let server = Self { address, child: Mutex::default(), directory: scratch("redis") };
         server.restart().await;
         server
     }
 
-    /// Where it listens.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// Where a cache finds it.
+    /// How an edge reaches it, as `TROLI_CACHE_URL` has it.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{}", self.address)
     }
 
-    /// A directory of its own, for files that the options name.
-    pub fn directory(&self) -> &Path {
-        self.directory.path()
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
-    /// Kills it; whatever it held is lost.
-    pub async fn kill(&mut self) {
-        if let Some(child) = self.child.take() {
-            child.kill().await;
+    /// Ends it as a power cut would.
+    pub fn kill(&self) {
+        if let Some(mut child) = self.child().take() {
+            child.kill().expect("a child of this user can be killed");
+            child.wait().expect("a child can be waited for");
         }
     }
 
-    /// Lets it hang: it keeps its connections, takes new ones, and says nothing.
+    /// From now on it does nothing, with all its connections open.
     pub fn pause(&self) {
-        self.child().pause().expect("the server runs");
+        self.signal(Signal::STOP);
     }
 
-    /// Lets it go on.
+    /// Lets it go on after a pause.
     pub fn resume(&self) {
-        self.child().resume().expect("the server runs");
+        self.signal(Signal::CONT);
     }
 
-    /// Starts it on the same port, empty; kills it before if it runs.
-    pub async fn restart(&mut self) {
-        self.kill().await;
+    /// Starts it at its old address, after ending it when it runs, and waits until it is ready.
+    pub async fn restart(&self) {
+        self.kill();
         let mut command = Command::new("redis-server");
-        command.current_dir(self.directory.path());
-        let tls = self.options.iter().any(|option| option == "--tls-cert-file");
-        let (plain, with_tls) = if tls { (0, self.port) } else { (self.port, 0) };
-        command.args([
-            "--bind",
-            "127.0.0.1",
-            "--port",
-            &plain.to_string(),
-            "--tls-port",
-            &with_tls.to_string(),
-        ]);
-        command.args(["--save", "", "--appendonly", "no", "--logfile", "redis.log"]).args(&self.options);
-        let child = GroupedChild::start(command).expect("redis-server is installed");
-        self.child = Some(child);
-        let address = (Ipv4Addr::LOCALHOST, self.port);
-        eventually("redis-server listens", async || TcpStream::connect(address).await.is_ok()).await;
+        command
+            .current_dir(self.directory.path())
+            .args(["--bind", "127.0.0.1", "--port", &self.address.port().to_string()])
+            .args(["--save", "", "--appendonly", "no", "--logfile", "redis.log"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        *self.child() = Some(command.spawn().expect("redis-server is installed"));
+        eventually("redis-server listens", async || TcpStream::connect(self.address).await.is_ok()).await;
     }
 
-    fn child(&self) -> &GroupedChild {
-        self.child.as_ref().expect("the server runs")
+    fn signal(&self, signal: Signal) {
+        let id = self.child().as_ref().map(Child::id).and_then(|id| i32::try_from(id).ok());
+        let id = id.and_then(Pid::from_raw).expect("the server runs");
+        kill_process(id, signal).expect("a child of this user can be signalled");
+    }
+
+    fn child(&self) -> MutexGuard<'_, Option<Child>> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
     }
 }

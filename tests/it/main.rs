@@ -47,6 +47,9 @@ mod baskets;
 /// One suite of behaviours for every store.
 mod store_contract;
 
+/// The cache in a real Redis.
+mod redis;
+
 // The repository and what it builds.
 
 /// `deploy/up`, as a developer runs it.

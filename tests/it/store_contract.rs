@@ -2,10 +2,10 @@
 //!
 //! An adapter joins with one line: `primary_store!` or `cart_cache!`, its name, and how to open an empty one.
 
-mod cache;
+pub(crate) mod cache;
 mod housekeeping;
 mod primary;
-mod support;
+pub(crate) mod support;
 
 /// Runs every behaviour of a primary against one adapter. `open` gives an empty store, and whatever must live
 /// as long as it does.
