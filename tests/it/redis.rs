@@ -9,7 +9,7 @@ use edge_host::store::{CacheEntry, CacheFeed, CartDocument, FactPrints, StoreErr
 use harness::{RedisServer, eventually};
 use redis::{Client, Cmd, FromRedisValue, cmd};
 
-use crate::store_contract::support::{Cache, begun, record, version};
+use crate::store_contract::support::{Cache, begun, guest, record, version};
 
 /// With other options than those of a region.
 mod options;
@@ -127,7 +127,7 @@ async fn entries_live_for_an_hour_and_do_not_end_together() {
     let cache = begun(cache(&server.url())).await;
     let mut lives = Vec::new();
     for n in 0..20 {
-        let cart_id = format!("c_{n}");
+        let cart_id = guest(&format!("guest {n}")).cart_id();
         match n % 3 {
             0 => drop(cache.ticket(&cart_id).await.expect("a ticket")),
             1 => cache.floors(&[(cart_id.clone(), version(1))]).await.expect("put in"),
