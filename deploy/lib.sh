@@ -17,6 +17,9 @@ wasm_target=wasm32-unknown-unknown
 # What builds for the WASM target; another one where rustup cannot install that target.
 wasm_build=(cargo build)
 
+# shellcheck source=deploy/servers/find.sh
+. deploy/servers/find.sh
+
 # Words.
 
 say() {
@@ -50,20 +53,33 @@ spawn() {
     spawned=$!
 }
 
-# Stops all that was spawned, and waits for it: asked first, after 3.5 seconds made to.
+# The process ids of what the others need until they have ended.
+needed_last=()
+
+# Stops all that was spawned, and waits for it, in less than 5 seconds.
 stop_all() {
     trap '' INT TERM HUP
     stop=
-    local pids pid hurry
-    mapfile -t pids < <(jobs -p)
-    ((${#pids[@]} > 0)) || return 0
-    signal_all TERM "${pids[@]}"
-    { pause 3.5 && signal_all KILL "${pids[@]}"; } &
+    local pid others=()
+    while read -r pid; do
+        [[ " ${needed_last[*]} " == *" $pid "* ]] || others+=("$pid")
+    done < <(jobs -p)
+    stop_within 3.3 "${others[@]}"
+    stop_within 1.5 "${needed_last[@]}"
+}
+
+# Asks them first, and makes them when they take longer than this.
+stop_within() {
+    local seconds=$1 pid hurry
+    shift
+    (($# > 0)) || return 0
+    signal_all TERM "$@"
+    { pause "$seconds" && signal_all KILL "$@"; } &
     hurry=$!
     {
-        wait "${pids[@]}" || true
+        wait "$@" || true
         # A group may outlive its first process.
-        for pid in "${pids[@]}"; do kill -KILL -- "-$pid" || true; done
+        for pid in "$@"; do kill -KILL -- "-$pid" || true; done
         kill -KILL "$hurry" || true
         wait "$hurry" || true
     } 2>/dev/null
@@ -151,19 +167,64 @@ install_packages() {
     (($# > 0)) || return 0
     command -v apt-get >/dev/null || fail "missing, and this is not Debian or Ubuntu, so please install: $*"
     # shellcheck disable=SC2016  # the inner shell is to expand it
-    local install=(sh -c 'apt-get update && apt-get install --yes --no-install-recommends "$@"' sh "$@")
+    as_root "installing $*" env DEBIAN_FRONTEND=noninteractive \
+        sh -c 'apt-get update && apt-get install --yes --no-install-recommends "$@"' sh "$@"
+}
+
+# A step that only root can do.
+as_root() {
     if ((EUID == 0)); then
-        step "installing $*" env DEBIAN_FRONTEND=noninteractive "${install[@]}"
+        step "$@"
         return
     fi
-    command -v sudo >/dev/null || fail "missing, and only root can install it: $*"
-    say "installing $*"
+    command -v sudo >/dev/null || fail "$1: only root can do that"
+    say "$1"
     # In the foreground, because it may ask for a password.
     # shellcheck disable=SC2024  # the log is this user's
-    sudo DEBIAN_FRONTEND=noninteractive "${install[@]}" >>"$step_log" 2>&1 9>&- || {
+    sudo "${@:2}" >>"$step_log" 2>&1 9>&- || {
         tail -n 40 "$step_log" >&2
-        fail "cannot install $*"
+        fail "$1: failed; the whole story is in $step_log"
     }
+}
+
+# MySQL and Redis, to run as processes of this user; no service of the system is installed or started.
+install_servers() {
+    find_redis || {
+        # Not redis-server, which starts a service: the program itself is in the tools.
+        install_packages redis-tools
+        find_redis || fail "there is no Redis 7 or newer to install here: please install redis-server yourself"
+    }
+    find_mysql || {
+        install_mysql
+        find_mysql || fail "MySQL does not run: please install MySQL 8.4 or newer yourself, and put mysqld in PATH"
+    }
+}
+
+install_mysql() {
+    command -v apt-get >/dev/null ||
+        fail "missing, and this is not Debian or Ubuntu, so please install: MySQL 8.4 or newer, with mysqld in PATH"
+    as_root "looking for MySQL" apt-get update
+    local package
+    package=$(mysql_package)
+    if [[ -n $package ]]; then
+        install_packages "$package"
+        return
+    fi
+    command -v debootstrap >/dev/null || install_packages debootstrap debian-archive-keyring
+    mkdir -p "${mysql_unpacked%/*}"
+    as_root "unpacking MySQL from Debian unstable" deploy/servers/unpack-mysql "$mysql_unpacked" "$EUID"
+}
+
+# The package of a MySQL that is new enough, without a service; nothing where there is none.
+mysql_package() {
+    local name version
+    while read -r name; do
+        version=$(apt-cache policy "$name" | awk '/Candidate:/ { print $2 }')
+        if is_recent_mysql "${version#*:}"; then
+            echo "$name"
+            return
+        fi
+    done < <(apt-cache pkgnames mysql-server-core)
 }
 
 has_wasm_target() {

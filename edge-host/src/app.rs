@@ -25,7 +25,7 @@ use tracing::{debug, error, info, warn};
 use crate::auth::{KeysError, Tokens};
 use crate::catalogue::Catalogue;
 use crate::clock::now_ms;
-use crate::config::{CacheAt, Config, Role};
+use crate::config::{CacheAt, Config, Database, Role};
 use crate::feed::{CacheKeeper, CatalogueFeed};
 use crate::home::HomeRegion;
 use crate::home::local::LocalHome;
@@ -35,6 +35,7 @@ use crate::rules::{EngineError, RulesEngine, RulesHandle, RulesLimits, RulesOpti
 use crate::rules_source::RulesSource;
 use crate::service::CartService;
 use crate::store::memory::MemoryCache;
+use crate::store::mysql::{self, MySqlStore};
 use crate::store::redis::RedisCache;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{CartCache, PrimaryStore, StoreError};
@@ -248,7 +249,10 @@ fn cache(config: &Config) -> Arc<dyn CartCache> {
 
 async fn primary(config: &Config) -> Result<Option<Arc<dyn PrimaryStore>>, StartError> {
     Ok(match &config.role {
-        Role::Home { database, .. } => Some(SqliteStore::open(database).await?),
+        Role::Home { database: Database::Sqlite(path), .. } => Some(SqliteStore::open(path).await?),
+        Role::Home { database: Database::MySql(url), .. } => {
+            Some(MySqlStore::open(&mysql::parse_url(url.expose()).map_err(StoreError::unavailable)?))
+        }
         Role::Edge { .. } => None,
     })
 }

@@ -9,6 +9,7 @@ use cart_core::Currency;
 use ipnet::IpNet;
 use region_router::topology::{RegionId, Topology};
 
+use crate::store::mysql;
 use crate::store::redis::RedisTarget;
 
 /// A setting: its variable, its default, and what it means. `--help` shows this table.
@@ -35,7 +36,7 @@ settings! {
     REGIONS = "TROLI_REGIONS", None, "only these regions of the file, such as sin,jkt,bkk";
     LISTEN = "TROLI_LISTEN", None, "address of the public API; default: the region's in the topology";
     INTERNAL_LISTEN = "TROLI_INTERNAL_LISTEN", None, "address of the internal listener; default: the region's in the topology";
-    DATABASE_URL = "TROLI_DATABASE_URL", None, "the primary, in the home region only: sqlite:PATH";
+    DATABASE_URL = "TROLI_DATABASE_URL", None, "the primary, in the home region only: mysql://USER:PASSWORD@HOST/DATABASE, or sqlite:PATH for one machine";
     HOME_URL = "TROLI_HOME_URL", None, "internal listener of a home edge, elsewhere; default: the home region's in the topology";
     CACHE_URL = "TROLI_CACHE_URL", Some("memory:"), "the regional cache: memory:, redis://[user:password@]host:port[/db], rediss:// with TLS, redis+cluster://host:port,host:port or rediss+cluster://";
     CACHE_CA_FILE = "TROLI_CACHE_CA_FILE", None, "certificates that the cache's is verified by; default: the system's";
@@ -99,8 +100,8 @@ pub struct Config {
 pub enum Role {
     /// Holds the primary.
     Home {
-        /// The SQLite file.
-        database: PathBuf,
+        /// The primary.
+        database: Database,
         /// Rules that follow a file.
         rules_file: Option<PathBuf>,
     },
@@ -109,6 +110,23 @@ pub enum Role {
         /// Internal listener of a home edge.
         home_url: String,
     },
+}
+
+/// Where the primary is.
+#[derive(Clone, Debug)]
+pub enum Database {
+    /// In a file.
+    Sqlite(PathBuf),
+    /// At a URL, which may have a password in it.
+    MySql(Secret),
+}
+
+impl Database {
+    /// The primary of the environment, for commands that need nothing else.
+    pub fn load(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
+        let mut reader = Reader { lookup: &lookup, errors: Vec::new() };
+        reader.database().ok_or(ConfigErrors(reader.errors))
+    }
 }
 
 /// Where the region's copy of carts lies.
@@ -268,18 +286,15 @@ impl Reader<'_> {
     }
 
     fn role(&mut self, at_home: bool, topology: Option<&Topology>) -> Option<Role> {
-        let database = self.text(DATABASE_URL);
         let rules_file = self.text(RULES_FILE).map(PathBuf::from);
         if at_home {
             if self.text(HOME_URL).is_some() {
                 self.errors.push(format!("{HOME_URL}: the home region is its own home"));
             }
-            let url = database.or_else(|| self.wrong(DATABASE_URL, "required in the home region"))?;
-            let path = url.strip_prefix("sqlite:");
-            let path = path.or_else(|| self.wrong(DATABASE_URL, "only sqlite:PATH is known"))?;
-            return Some(Role::Home { database: PathBuf::from(path), rules_file });
+            let database = self.database()?;
+            return Some(Role::Home { database, rules_file });
         }
-        if database.is_some() {
+        if self.text(DATABASE_URL).is_some() {
             self.errors.push(format!("{DATABASE_URL}: only the home region has a primary"));
         }
         if rules_file.is_some() {
@@ -293,6 +308,19 @@ impl Reader<'_> {
             return self.wrong(HOME_URL, "must start with http://");
         }
         Some(Role::Edge { home_url })
+    }
+
+    fn database(&mut self) -> Option<Database> {
+        let Some(url) = self.text(DATABASE_URL) else {
+            return self.wrong(DATABASE_URL, "required in the home region");
+        };
+        if let Some(path) = url.strip_prefix("sqlite:") {
+            return Some(Database::Sqlite(PathBuf::from(path)));
+        }
+        match mysql::parse_url(&url) {
+            Ok(_) => Some(Database::MySql(Secret(url))),
+            Err(error) => self.wrong(DATABASE_URL, &format!("{error}, or sqlite:PATH")),
+        }
     }
 
     fn cache(&mut self) -> Option<CacheAt> {

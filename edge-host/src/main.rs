@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use edge_host::app::{App, StartError};
-use edge_host::config::{Config, SETTINGS};
+use edge_host::config::{Config, ConfigErrors, Database, SETTINGS};
+use edge_host::store::mysql;
 use edge_host::{rules, telemetry};
 use tracing::error;
 
@@ -32,6 +33,11 @@ enum Role {
     /// Serves one region, until SIGINT or SIGTERM
     #[command(after_help = settings_help())]
     Serve,
+    /// Brings the schema of the primary in MySQL up to date; safe to do twice, and from two hosts at once
+    #[command(
+        after_help = "Reads TROLI_DATABASE_URL, as serve does. An SQLite file is brought up to date by serve."
+    )]
+    Migrate,
     /// The tools of rule developers
     #[command(subcommand)]
     Rules(RulesCommand),
@@ -69,6 +75,7 @@ fn main() -> ExitCode {
     };
     match cli.role {
         Role::Serve => serve(),
+        Role::Migrate => migrate(),
         Role::Rules(RulesCommand::Build { module, output }) => finish(build(&module, &output)),
         Role::Items(ItemsCommand::Import(import)) => {
             finish(runtime().and_then(|rt| rt.block_on(import.run())))
@@ -79,12 +86,7 @@ fn main() -> ExitCode {
 fn serve() -> ExitCode {
     let config = match Config::load(|name| std::env::var(name).ok()) {
         Ok(config) => config,
-        Err(mistakes) => {
-            eprintln!("edge-host: the configuration is wrong:");
-            mistakes.0.iter().for_each(|mistake| eprintln!("  {mistake}"));
-            eprintln!("See edge-host serve --help.");
-            return ExitCode::from(EXIT_USAGE);
-        }
+        Err(mistakes) => return misconfigured(&mistakes, "serve"),
     };
     telemetry::init();
     let served = runtime().and_then(|runtime| {
@@ -149,6 +151,25 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+fn migrate() -> ExitCode {
+    let url = match Database::load(|name| std::env::var(name).ok()) {
+        Ok(Database::MySql(url)) => url,
+        Ok(Database::Sqlite(_)) => return finish(Ok(())),
+        Err(mistakes) => return misconfigured(&mistakes, "migrate"),
+    };
+    finish(runtime().and_then(|runtime| {
+        let options = mysql::parse_url(url.expose())?;
+        runtime.block_on(mysql::migrate(&options)).context("the schema is not up to date")
+    }))
+}
+
+fn misconfigured(mistakes: &ConfigErrors, command: &str) -> ExitCode {
+    eprintln!("edge-host: the configuration is wrong:");
+    mistakes.0.iter().for_each(|mistake| eprintln!("  {mistake}"));
+    eprintln!("See edge-host {command} --help.");
+    ExitCode::from(EXIT_USAGE)
 }
 
 fn settings_help() -> String {

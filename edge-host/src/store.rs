@@ -15,6 +15,7 @@ use crate::model::{
 };
 
 pub mod memory;
+pub mod mysql;
 pub mod redis;
 mod sql;
 pub mod sqlite;
@@ -338,4 +339,11 @@ pub enum StoreError {
     /// The store answered something that cannot be: a bug, or data that someone else wrote.
     #[error("the store holds what it cannot hold: {0}")]
     Corrupt(String),
+}
+
+impl StoreError {
+    /// The store cannot be reached, for this reason.
+    pub fn unavailable(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Unavailable(reason.into())
+    }
 }

@@ -101,7 +101,7 @@ async fn what_regions_ask_of_each_other_needs_their_secret() {
             ("POST", "/internal/order"),
             ("POST", "/internal/items"),
             ("GET", "/internal/catalogue"),
-            ("GET", "/internal/feed?after=0&wait_ms=0"),
+            ("POST", "/internal/feed"),
             ("GET", "/internal/rules/abc"),
         ] {
             nobody.ask(method, path).json(json!([])).await.problem(401, "token_missing");

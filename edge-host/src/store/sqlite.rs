@@ -19,7 +19,7 @@ use crate::model::{
     CART_TTL_MS, CartRecord, CartState, CatalogueSnapshot, Change, CouponRecord, FeedEvent, FeedPage,
     FeedPosition, ItemRecord, Millis, OrderRecord, OrderState, PAYMENT_TTL_MS, Principal,
 };
-use crate::store::sql::{from_json, signed, to_json, unavailable, unsigned};
+use crate::store::sql::{from_json, signed, to_json, unsigned};
 use crate::store::{CartWrite, Decide, Effect, Loaded, PrimaryStore, StoreError, WriteOutcome};
 
 mod outbox;
@@ -58,7 +58,7 @@ impl SqliteStore {
             .busy_timeout(ACQUIRE_TIMEOUT);
         let pool = SqlitePoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT);
         let writer = pool.clone().max_connections(1).connect_with(options.clone()).await?;
-        sqlx::migrate!("../migrations/sqlite").run(&writer).await.map_err(unavailable)?;
+        sqlx::migrate!("../migrations/sqlite").run(&writer).await.map_err(StoreError::unavailable)?;
         let readers = pool.max_connections(READERS_MAX).connect_with(options.read_only(true)).await?;
         let head = feed_head(&mut *readers.acquire().await?).await?;
         let store = Self { writer, readers, in_flight: Arc::default(), head: watch::Sender::new(head) };
@@ -85,7 +85,7 @@ impl SqliteStore {
             }
             Ok(())
         });
-        committed.await.map_err(unavailable)?
+        committed.await.map_err(StoreError::unavailable)?
     }
 
     /// Claims a key for the time of one request.

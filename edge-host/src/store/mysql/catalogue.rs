@@ -1,0 +1,257 @@
+//! Items, coupons and rules.
+
+use std::collections::BTreeMap;
+
+use rust_decimal::Decimal;
+use sqlx::{FromRow, MySqlConnection};
+
+use super::MySqlStore;
+use super::carts::{currency, minor, price};
+use super::lists::{in_list, padded};
+use super::outbox::{self, publish};
+use super::session::{Failure, Session};
+use crate::clock::now_ms;
+use crate::model::{CatalogueSnapshot, Change, CouponRecord, CurrencyCode, ItemRecord, Millis};
+use crate::store::StoreError;
+use crate::store::sql::{from_json, to_json};
+
+/// One attempt at each.
+impl MySqlStore {
+    pub(super) async fn try_put_item(&self, item: &ItemRecord) -> Result<(), Failure> {
+        let mut tx = Session::begin(&self.pool).await?;
+        put_item(&mut tx, item).await?;
+        publish(&mut tx, &Change::Item(item.clone()), item.changed_at_ms).await?;
+        self.commit(tx, true).await
+    }
+
+    pub(super) async fn try_put_coupon(&self, coupon: &CouponRecord) -> Result<CouponRecord, Failure> {
+        let mut tx = Session::begin(&self.pool).await?;
+        put_coupon(&mut tx, coupon).await?;
+        let saved = coupons(&mut tx, &[&coupon.code], false).await?.pop();
+        let saved = saved.ok_or_else(|| StoreError::Corrupt(format!("coupon {} is gone", coupon.code)))?;
+        publish(&mut tx, &Change::Coupon(saved.clone()), coupon.changed_at_ms).await?;
+        self.commit(tx, true).await?;
+        Ok(saved)
+    }
+
+    pub(super) async fn try_activate_rules(
+        &self,
+        revision: &str,
+        bytes: &[u8],
+        now_ms: Millis,
+    ) -> Result<(), Failure> {
+        let mut tx = Session::begin(&self.pool).await?;
+        sqlx::query(
+            "INSERT INTO rule_revisions (revision, component, activated_at) VALUES (?, ?, ?) AS new
+             ON DUPLICATE KEY UPDATE activated_at = new.activated_at",
+        )
+        .bind(revision)
+        .bind(bytes)
+        .bind(now_ms)
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query("UPDATE cluster SET active_rules = ?").bind(revision).execute(&mut *tx).await?;
+        publish(&mut tx, &Change::Rules { revision: revision.to_owned() }, now_ms).await?;
+        self.commit(tx, true).await
+    }
+
+    pub(super) async fn try_catalogue(&self) -> Result<CatalogueSnapshot, Failure> {
+        let mut tx = Session::snapshot(&self.pool).await?;
+        let (epoch, rules): (u32, Option<String>) =
+            sqlx::query_as("SELECT epoch, active_rules FROM cluster").fetch_one(&mut *tx).await?;
+        let snapshot = CatalogueSnapshot {
+            position: outbox::position(&mut tx, now_ms()).await?,
+            epoch,
+            items: all_items(&mut tx).await?,
+            coupons: all_coupons(&mut tx).await?,
+            rules,
+        };
+        tx.roll_back().await?;
+        Ok(snapshot)
+    }
+
+    pub(super) async fn try_items(&self, item_ids: &[String]) -> Result<Vec<ItemRecord>, Failure> {
+        let item_ids: Vec<&str> = item_ids.iter().map(String::as_str).collect();
+        let mut session = Session::acquire(&self.pool).await?;
+        let items = items(&mut session, &item_ids, false).await?;
+        session.release();
+        Ok(items)
+    }
+
+    pub(super) async fn try_rules(&self, revision: &str) -> Result<Option<Vec<u8>>, Failure> {
+        let mut session = Session::acquire(&self.pool).await?;
+        let query = sqlx::query_scalar("SELECT component FROM rule_revisions WHERE revision = ?");
+        let component = query.bind(revision).fetch_optional(&mut *session).await?;
+        session.release();
+        Ok(component)
+    }
+}
+
+/// An item beside one of its prices, or none.
+#[derive(FromRow)]
+struct ItemRow {
+    item_id: String,
+    title: String,
+    stock: u32,
+    quantity_max: Option<u32>,
+    tax_zero: bool,
+    tags: String,
+    changed_at: Millis,
+    currency: Option<String>,
+    price: Option<Decimal>,
+}
+
+const ITEMS: &str =
+    "SELECT i.item_id, i.title, i.stock, i.quantity_max, i.tax_zero, i.tags, i.changed_at, p.currency, p.price
+     FROM items i LEFT JOIN item_prices p ON p.item_id = i.item_id";
+
+/// Every item.
+async fn all_items(tx: &mut MySqlConnection) -> Result<Vec<ItemRecord>, Failure> {
+    let statement = format!("{ITEMS} ORDER BY i.item_id");
+    let rows = sqlx::query_as(sqlx::AssertSqlSafe(statement)).fetch_all(tx).await?;
+    Ok(item_records(rows)?)
+}
+
+/// The items of these names. Locked, nobody else takes of their stock until the transaction ends.
+pub(super) async fn items(
+    tx: &mut MySqlConnection,
+    item_ids: &[&str],
+    lock: bool,
+) -> Result<Vec<ItemRecord>, Failure> {
+    if item_ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let item_ids = padded(item_ids);
+    let begin = format!("{ITEMS} WHERE i.item_id IN (");
+    // Everybody locks in the order of names, so that two orders wait for each other and do not block.
+    let end = if lock { ") ORDER BY i.item_id FOR UPDATE OF i" } else { ") ORDER BY i.item_id" };
+    let mut query = sqlx::query_as(in_list(&begin, item_ids.len(), end));
+    for item_id in item_ids {
+        query = query.bind(item_id);
+    }
+    Ok(item_records(query.fetch_all(tx).await?)?)
+}
+
+/// Rows of one item are neighbours.
+fn item_records(rows: Vec<ItemRow>) -> Result<Vec<ItemRecord>, StoreError> {
+    let mut items: Vec<ItemRecord> = Vec::new();
+    for row in rows {
+        if items.last().is_none_or(|item| item.item_id != row.item_id) {
+            items.push(ItemRecord {
+                item_id: row.item_id,
+                title: row.title,
+                prices: BTreeMap::new(),
+                stock: row.stock,
+                quantity_max: row.quantity_max,
+                tax_zero: row.tax_zero,
+                tags: from_json(&row.tags)?,
+                changed_at_ms: row.changed_at,
+            });
+        }
+        if let (Some(item), Some(code), Some(price)) = (items.last_mut(), row.currency, row.price) {
+            let currency = currency(&code)?;
+            item.prices.insert(CurrencyCode(currency), minor(price, currency)?);
+        }
+    }
+    Ok(items)
+}
+
+/// Creates or replaces an item.
+async fn put_item(tx: &mut MySqlConnection, item: &ItemRecord) -> Result<(), Failure> {
+    sqlx::query(
+        "INSERT INTO items (item_id, title, stock, quantity_max, tax_zero, tags, changed_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?) AS new
+         ON DUPLICATE KEY UPDATE title = new.title, stock = new.stock, quantity_max = new.quantity_max,
+             tax_zero = new.tax_zero, tags = new.tags, changed_at = new.changed_at",
+    )
+    .bind(&item.item_id)
+    .bind(&item.title)
+    .bind(item.stock)
+    .bind(item.quantity_max)
+    .bind(item.tax_zero)
+    .bind(to_json(&item.tags)?)
+    .bind(item.changed_at_ms)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query("DELETE FROM item_prices WHERE item_id = ?").bind(&item.item_id).execute(&mut *tx).await?;
+    for (of, minor) in &item.prices {
+        sqlx::query("INSERT INTO item_prices (item_id, currency, price) VALUES (?, ?, ?)")
+            .bind(&item.item_id)
+            .bind(of.0.code())
+            .bind(price(*minor, of.0))
+            .execute(&mut *tx)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Creates or replaces a coupon; its redemptions stay counted.
+async fn put_coupon(tx: &mut MySqlConnection, coupon: &CouponRecord) -> Result<(), Failure> {
+    sqlx::query(
+        "INSERT INTO coupons (code, value, starts_at, ends_at, redemptions_max, redemptions, changed_at)
+         VALUES (?, ?, ?, ?, ?, 0, ?) AS new
+         ON DUPLICATE KEY UPDATE value = new.value, starts_at = new.starts_at, ends_at = new.ends_at,
+             redemptions_max = new.redemptions_max, changed_at = new.changed_at",
+    )
+    .bind(&coupon.code)
+    .bind(to_json(&coupon.value)?)
+    .bind(coupon.starts_at_ms)
+    .bind(coupon.ends_at_ms)
+    .bind(coupon.redemptions_max)
+    .bind(coupon.changed_at_ms)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+#[derive(FromRow)]
+struct CouponRow {
+    code: String,
+    value: String,
+    starts_at: Option<Millis>,
+    ends_at: Option<Millis>,
+    redemptions_max: Option<u32>,
+    redemptions: u32,
+    changed_at: Millis,
+}
+
+const COUPONS: &str =
+    "SELECT code, value, starts_at, ends_at, redemptions_max, redemptions, changed_at FROM coupons";
+
+/// Every coupon.
+async fn all_coupons(tx: &mut MySqlConnection) -> Result<Vec<CouponRecord>, Failure> {
+    let rows: Vec<CouponRow> = sqlx::query_as(COUPONS).fetch_all(tx).await?;
+    Ok(rows.into_iter().map(coupon).collect::<Result<_, _>>()?)
+}
+
+/// The coupons of these codes. Locked, nobody else redeems them until the transaction ends.
+pub(super) async fn coupons(
+    tx: &mut MySqlConnection,
+    codes: &[&str],
+    lock: bool,
+) -> Result<Vec<CouponRecord>, Failure> {
+    if codes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let codes = padded(codes);
+    let begin = format!("{COUPONS} WHERE code IN (");
+    let end = if lock { ") ORDER BY code FOR UPDATE" } else { ")" };
+    let mut query = sqlx::query_as(in_list(&begin, codes.len(), end));
+    for code in codes {
+        query = query.bind(code);
+    }
+    let rows: Vec<CouponRow> = query.fetch_all(tx).await?;
+    Ok(rows.into_iter().map(coupon).collect::<Result<_, _>>()?)
+}
+
+fn coupon(row: CouponRow) -> Result<CouponRecord, StoreError> {
+    Ok(CouponRecord {
+        code: row.code,
+        value: from_json(&row.value)?,
+        starts_at_ms: row.starts_at,
+        ends_at_ms: row.ends_at,
+        redemptions_max: row.redemptions_max,
+        redemptions: row.redemptions,
+        changed_at_ms: row.changed_at,
+    })
+}

@@ -1,0 +1,196 @@
+//! Orders: what they take from stock and from coupons, and what they give back.
+
+use sqlx::MySqlConnection;
+
+use super::MySqlStore;
+use super::outbox::publish_facts;
+use super::session::{Failure, Session};
+use crate::model::{Millis, OrderRecord, OrderState, Principal, STOCK_MAX};
+use crate::store::sql::{from_json, to_json};
+use crate::store::{NewOrder, StoreError};
+
+/// One attempt at each.
+impl MySqlStore {
+    pub(super) async fn try_settle(
+        &self,
+        order_id: &str,
+        to: OrderState,
+        now_ms: Millis,
+    ) -> Result<Option<OrderRecord>, Failure> {
+        let mut tx = Session::begin(&self.pool).await?;
+        settle(&mut tx, order_id, to, now_ms).await?;
+        let row: Option<OrderRow> =
+            sqlx::query_as("SELECT order_id, state, document FROM orders WHERE order_id = ?")
+                .bind(order_id)
+                .fetch_optional(&mut *tx)
+                .await?;
+        self.commit(tx, true).await?;
+        Ok(row.map(order).transpose()?)
+    }
+
+    pub(super) async fn try_orders(
+        &self,
+        owner: &Principal,
+        before: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<OrderRecord>, Failure> {
+        let mut session = Session::acquire(&self.pool).await?;
+        let rows: Vec<OrderRow> = sqlx::query_as(
+            "SELECT order_id, state, document FROM orders
+             WHERE cart_id = ? AND (? IS NULL OR order_id < ?) ORDER BY order_id DESC LIMIT ?",
+        )
+        .bind(owner.cart_id())
+        .bind(before)
+        .bind(before)
+        .bind(limit)
+        .fetch_all(&mut *session)
+        .await?;
+        session.release();
+        Ok(rows.into_iter().map(order).collect::<Result<_, _>>()?)
+    }
+
+    pub(super) async fn try_order(
+        &self,
+        owner: &Principal,
+        order_id: &str,
+    ) -> Result<Option<OrderRecord>, Failure> {
+        let mut session = Session::acquire(&self.pool).await?;
+        let row: Option<OrderRow> =
+            sqlx::query_as("SELECT order_id, state, document FROM orders WHERE cart_id = ? AND order_id = ?")
+                .bind(owner.cart_id())
+                .bind(order_id)
+                .fetch_optional(&mut *session)
+                .await?;
+        session.release();
+        Ok(row.map(order).transpose()?)
+    }
+}
+
+/// Writes an order and what it is of, and takes that from stock.
+pub(super) async fn place(
+    tx: &mut MySqlConnection,
+    cart_id: &str,
+    order: &NewOrder,
+    now_ms: Millis,
+) -> Result<(), Failure> {
+    insert_order(tx, cart_id, order, now_ms).await?;
+    take_stock(tx, order, now_ms).await
+}
+
+async fn insert_order(
+    tx: &mut MySqlConnection,
+    cart_id: &str,
+    order: &NewOrder,
+    now_ms: Millis,
+) -> Result<(), Failure> {
+    sqlx::query("INSERT INTO orders (order_id, cart_id, state, document, placed_at) VALUES (?, ?, ?, ?, ?)")
+        .bind(&order.order_id)
+        .bind(cart_id)
+        .bind(OrderState::PendingPayment.as_str())
+        .bind(to_json(&order.document)?)
+        .bind(now_ms)
+        .execute(&mut *tx)
+        .await?;
+    for (item_id, quantity) in &order.items {
+        sqlx::query("INSERT INTO order_items (order_id, item_id, quantity) VALUES (?, ?, ?)")
+            .bind(&order.order_id)
+            .bind(item_id)
+            .bind(quantity)
+            .execute(&mut *tx)
+            .await?;
+    }
+    for code in &order.coupons {
+        sqlx::query("INSERT INTO order_coupons (order_id, code) VALUES (?, ?)")
+            .bind(&order.order_id)
+            .bind(code)
+            .execute(&mut *tx)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Takes an order's items from stock and counts its coupons. Their rows are locked and the rules have seen them,
+/// so a shortage here is a bug; the columns are unsigned and refuse it.
+async fn take_stock(tx: &mut MySqlConnection, order: &NewOrder, now_ms: Millis) -> Result<(), Failure> {
+    for (item_id, quantity) in &order.items {
+        sqlx::query("UPDATE items SET stock = stock - ?, changed_at = ? WHERE item_id = ?")
+            .bind(quantity)
+            .bind(now_ms)
+            .bind(item_id)
+            .execute(&mut *tx)
+            .await?;
+    }
+    for code in &order.coupons {
+        sqlx::query("UPDATE coupons SET redemptions = redemptions + 1, changed_at = ? WHERE code = ?")
+            .bind(now_ms)
+            .bind(code)
+            .execute(&mut *tx)
+            .await?;
+    }
+    let item_ids: Vec<&str> = order.items.iter().map(|(item_id, _)| item_id.as_str()).collect();
+    let codes: Vec<&str> = order.coupons.iter().map(String::as_str).collect();
+    publish_facts(tx, &item_ids, &codes, now_ms).await
+}
+
+/// Moves an unsettled order to a state; a cancelled one gives its stock and its coupons back. Returns whether it
+/// was unsettled.
+async fn settle(
+    tx: &mut MySqlConnection,
+    order_id: &str,
+    to: OrderState,
+    now_ms: Millis,
+) -> Result<bool, Failure> {
+    let moved = sqlx::query(
+        "UPDATE orders SET state = ?, settled_at = ? WHERE order_id = ? AND state = 'pending_payment'",
+    )
+    .bind(to.as_str())
+    .bind(now_ms)
+    .bind(order_id)
+    .execute(&mut *tx)
+    .await?;
+    if moved.rows_affected() == 0 {
+        return Ok(false);
+    }
+    if to != OrderState::Cancelled {
+        return Ok(true);
+    }
+    let items: Vec<(String, u32)> =
+        sqlx::query_as("SELECT item_id, quantity FROM order_items WHERE order_id = ? ORDER BY item_id")
+            .bind(order_id)
+            .fetch_all(&mut *tx)
+            .await?;
+    for (item_id, quantity) in &items {
+        sqlx::query("UPDATE items SET stock = LEAST(stock + ?, ?), changed_at = ? WHERE item_id = ?")
+            .bind(quantity)
+            .bind(STOCK_MAX)
+            .bind(now_ms)
+            .bind(item_id)
+            .execute(&mut *tx)
+            .await?;
+    }
+    let codes: Vec<String> =
+        sqlx::query_scalar("SELECT code FROM order_coupons WHERE order_id = ? ORDER BY code")
+            .bind(order_id)
+            .fetch_all(&mut *tx)
+            .await?;
+    for code in &codes {
+        sqlx::query("UPDATE coupons SET redemptions = redemptions - 1, changed_at = ? WHERE code = ?")
+            .bind(now_ms)
+            .bind(code)
+            .execute(&mut *tx)
+            .await?;
+    }
+    let item_ids: Vec<&str> = items.iter().map(|(item_id, _)| item_id.as_str()).collect();
+    let codes: Vec<&str> = codes.iter().map(String::as_str).collect();
+    publish_facts(tx, &item_ids, &codes, now_ms).await?;
+    Ok(true)
+}
+
+/// Of an order: its name, its state, its document.
+type OrderRow = (String, String, String);
+
+fn order((order_id, state, document): OrderRow) -> Result<OrderRecord, StoreError> {
+    let state = OrderState::from_word(&state)
+        .ok_or_else(|| StoreError::Corrupt(format!("unknown order state {state}")))?;
+    Ok(OrderRecord { order_id, state, document: from_json(&document)? })
+}

@@ -1,0 +1,223 @@
+//! The outbox: what changed, written in the transaction that changes it, and followed by the regions.
+//!
+//! A place is given out when a row is written, with the rows that it tells of locked: of two changes of one thing
+//! the later one has the later place. But transactions of different things commit in any order, so a place may be
+//! seen after one that comes later; a position in the feed remembers what was missing before it.
+
+use std::collections::BTreeSet;
+
+use sqlx::MySqlConnection;
+
+use super::lists::{in_list, padded};
+use super::session::{Failure, Session};
+use super::{MySqlStore, catalogue};
+use crate::model::{CartRecord, Change, FeedEvent, FeedGap, FeedPage, FeedPosition, Millis};
+use crate::store::StoreError;
+use crate::store::sql::{from_json, to_json};
+
+/// A place that stays missing so long belongs to a transaction that was undone. Longer than the server keeps an
+/// idle connection with an open transaction ([`super::IDLE_SESSION_S`]), so that none can commit later.
+const GAP_TTL_MS: Millis = 60 * 1000;
+/// Places that may be missing at once: each connection is in one transaction, and most write one or two events.
+const GAPS_MAX: usize = 2000;
+/// How far back a new follower looks for transactions that are under way.
+const LOOK_BACK: i64 = 1000;
+
+impl MySqlStore {
+    pub(super) async fn try_feed(
+        &self,
+        after: Option<&FeedPosition>,
+        limit: u32,
+        now_ms: Millis,
+    ) -> Result<FeedPage, Failure> {
+        let mut session = Session::acquire(&self.pool).await?;
+        let page = match after {
+            Some(after) => page(&mut session, after, limit, now_ms).await?,
+            None => here(&mut session, now_ms).await?,
+        };
+        session.release();
+        Ok(page)
+    }
+}
+
+pub(super) async fn publish_facts(
+    tx: &mut MySqlConnection,
+    item_ids: &[&str],
+    codes: &[&str],
+    now_ms: Millis,
+) -> Result<(), Failure> {
+    for item in catalogue::items(tx, item_ids, false).await? {
+        publish(tx, &Change::Item(item), now_ms).await?;
+    }
+    for coupon in catalogue::coupons(tx, codes, false).await? {
+        publish(tx, &Change::Coupon(coupon), now_ms).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn publish_cart(
+    tx: &mut MySqlConnection,
+    record: &CartRecord,
+    now_ms: Millis,
+) -> Result<(), Failure> {
+    publish(tx, &Change::Cart { cart_id: record.cart_id.clone(), version: record.version }, now_ms).await
+}
+
+pub(super) async fn publish(
+    tx: &mut MySqlConnection,
+    change: &Change,
+    now_ms: Millis,
+) -> Result<(), Failure> {
+    sqlx::query("INSERT INTO outbox (at, payload) VALUES (?, ?)")
+        .bind(now_ms)
+        .bind(to_json(change)?)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// Where the feed is now: everything that is committed is before this position, and what is under way is not.
+pub(super) async fn position(tx: &mut MySqlConnection, now_ms: Millis) -> Result<FeedPosition, Failure> {
+    let seen: Vec<u64> = sqlx::query_scalar("SELECT seq FROM outbox ORDER BY seq DESC LIMIT ?")
+        .bind(LOOK_BACK)
+        .fetch_all(&mut *tx)
+        .await?;
+    let (Some(last), Some(first)) = (seen.first().copied(), seen.last().copied()) else {
+        let (_, swept) = cluster(tx).await?;
+        return Ok(FeedPosition::at(swept));
+    };
+    let seen: BTreeSet<u64> = seen.into_iter().collect();
+    let mut gaps: Vec<FeedGap> = missing(first, last, &seen, now_ms);
+    gaps.drain(..gaps.len().saturating_sub(GAPS_MAX));
+    Ok(FeedPosition { seq: last, gaps })
+}
+
+/// An empty page, at the position where the feed is now.
+async fn here(tx: &mut MySqlConnection, now_ms: Millis) -> Result<FeedPage, Failure> {
+    let position = position(tx, now_ms).await?;
+    let (epoch, _) = cluster(tx).await?;
+    Ok(FeedPage { events: Vec::new(), position, more: false, epoch, lost: false })
+}
+
+/// What is new after a position.
+async fn page(
+    tx: &mut MySqlConnection,
+    after: &FeedPosition,
+    limit: u32,
+    now_ms: Millis,
+) -> Result<FeedPage, Failure> {
+    let next: Vec<EventRow> =
+        sqlx::query_as("SELECT seq, at, payload FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?")
+            .bind(after.seq)
+            .bind(limit)
+            .fetch_all(&mut *tx)
+            .await?;
+    let more = next.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
+    // In this order: when a change is among the next, an earlier one of the same thing is among the late by now.
+    let mut events = late(tx, &after.gaps).await?;
+    events.extend(next);
+    // After the events: what is swept away in between is then known to be missed.
+    let (epoch, swept) = cluster(tx).await?;
+    let last: Option<u64> = sqlx::query_scalar("SELECT MAX(seq) FROM outbox").fetch_one(&mut *tx).await?;
+    let of_another_database = after.seq > last.unwrap_or(0).max(swept);
+    let lost = after.seq < swept || of_another_database;
+    let position = advance(after, &events, now_ms);
+    let events = events.into_iter().map(event).collect::<Result<_, _>>()?;
+    Ok(FeedPage { events, position, more, epoch, lost })
+}
+
+/// Of the outbox: the place, the time, the change.
+type EventRow = (u64, Millis, String);
+
+fn event((seq, at_ms, payload): EventRow) -> Result<FeedEvent, StoreError> {
+    Ok(FeedEvent { seq, at_ms, change: from_json(&payload)? })
+}
+
+/// Events in places that were missing.
+async fn late(tx: &mut MySqlConnection, gaps: &[FeedGap]) -> Result<Vec<EventRow>, Failure> {
+    if gaps.is_empty() {
+        return Ok(Vec::new());
+    }
+    let places = padded(&gaps.iter().map(|gap| gap.seq).collect::<Vec<_>>());
+    let begin = "SELECT seq, at, payload FROM outbox WHERE seq IN (";
+    let mut query = sqlx::query_as(in_list(begin, places.len(), ") ORDER BY seq"));
+    for place in places {
+        query = query.bind(place);
+    }
+    Ok(query.fetch_all(tx).await?)
+}
+
+/// The position after these events. New gaps are noticed, old ones given up.
+fn advance(after: &FeedPosition, events: &[EventRow], now_ms: Millis) -> FeedPosition {
+    let seen: BTreeSet<u64> = events.iter().map(|(seq, ..)| *seq).collect();
+    let last = seen.last().copied().unwrap_or(0).max(after.seq);
+    let waited_for = |gap: &&FeedGap| !seen.contains(&gap.seq) && now_ms - gap.since_ms < GAP_TTL_MS;
+    let mut gaps: Vec<FeedGap> = after.gaps.iter().filter(waited_for).copied().collect();
+    gaps.extend(missing(after.seq + 1, last, &seen, now_ms));
+    gaps.drain(..gaps.len().saturating_sub(GAPS_MAX));
+    FeedPosition { seq: last, gaps }
+}
+
+/// The last places that were not seen from the first to the last. A long row of them is no row of transactions:
+/// a server that starts anew may skip places.
+fn missing(first: u64, last: u64, seen: &BTreeSet<u64>, now_ms: Millis) -> Vec<FeedGap> {
+    let span = u64::try_from(GAPS_MAX + seen.len()).unwrap_or(u64::MAX);
+    let places = first.max(last.saturating_sub(span))..=last;
+    places.filter(|seq| !seen.contains(seq)).map(|seq| FeedGap { seq, since_ms: now_ms }).collect()
+}
+
+/// The epoch, and the last place that was swept away.
+async fn cluster(tx: &mut MySqlConnection) -> Result<(u32, u64), Failure> {
+    Ok(sqlx::query_as("SELECT epoch, outbox_swept FROM cluster").fetch_one(tx).await?)
+}
+
+/// Sweeps away old events, a batch; returns how many. Only from the front, and no further than the first that is
+/// to stay.
+pub(super) async fn sweep(tx: &mut MySqlConnection, before_ms: Millis, limit: i64) -> Result<u64, Failure> {
+    let front: Vec<(u64, Millis)> = sqlx::query_as("SELECT seq, at FROM outbox ORDER BY seq LIMIT ?")
+        .bind(limit)
+        .fetch_all(&mut *tx)
+        .await?;
+    let Some((last, _)) = front.iter().take_while(|(_, at_ms)| *at_ms <= before_ms).last() else {
+        return Ok(0);
+    };
+    sqlx::query("UPDATE cluster SET outbox_swept = GREATEST(outbox_swept, ?)")
+        .bind(last)
+        .execute(&mut *tx)
+        .await?;
+    let deleted = sqlx::query("DELETE FROM outbox WHERE seq <= ?").bind(last).execute(tx).await?;
+    Ok(deleted.rows_affected())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: Millis = 1_000_000;
+
+    fn events(places: &[u64]) -> Vec<EventRow> {
+        places.iter().map(|seq| (*seq, NOW_MS, String::new())).collect()
+    }
+
+    fn gaps(position: &FeedPosition) -> Vec<u64> {
+        position.gaps.iter().map(|gap| gap.seq).collect()
+    }
+
+    #[test]
+    fn what_is_passed_over_is_waited_for_until_it_comes_or_cannot_come_any_more() {
+        let at = advance(&FeedPosition::at(10), &events(&[11, 13, 16]), NOW_MS);
+        assert_eq!((at.seq, gaps(&at)), (16, vec![12, 14, 15]));
+        assert!(at.covers(13) && !at.covers(14) && !at.covers(17));
+        let at = advance(&at, &events(&[14, 17]), NOW_MS + GAP_TTL_MS - 1);
+        assert_eq!((at.seq, gaps(&at)), (17, vec![12, 15]));
+        let at = advance(&at, &events(&[19]), NOW_MS + GAP_TTL_MS);
+        assert_eq!((at.seq, gaps(&at)), (19, vec![18]));
+    }
+
+    #[test]
+    fn a_leap_of_the_counter_is_not_waited_for_place_by_place() {
+        let at = advance(&FeedPosition::at(1), &events(&[u64::MAX / 2]), NOW_MS);
+        assert_eq!(at.seq, u64::MAX / 2);
+        assert!(at.gaps.len() <= GAPS_MAX);
+    }
+}

@@ -1,0 +1,226 @@
+//! One connection for one transaction, and what becomes of both when something breaks.
+
+use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use sqlx::error::DatabaseError;
+use sqlx::mysql::{MySqlDatabaseError, MySqlPool};
+use sqlx::pool::PoolConnection;
+use sqlx::{MySql, MySqlConnection};
+use tracing::debug;
+
+use crate::store::StoreError;
+
+/// One attempt at a transaction. Whoever waits for the lock of a busy cart waits behind others that take a few
+/// milliseconds each, so this is hundreds of them.
+pub(super) const ATTEMPT_DEADLINE: Duration = Duration::from_millis(1500);
+/// All attempts together: a region that forwarded waits 3 s.
+const WRITE_DEADLINE: Duration = Duration::from_millis(2500);
+/// Attempts after the first. Two writers that stood in each other's way once seldom do so again.
+const RETRIES_MAX: usize = 4;
+/// Before the second attempt; then twice as long each time, and up to as much again by chance.
+const BACKOFF: Duration = Duration::from_millis(5);
+
+/// A connection in use. It goes back to the pool when it was [`released`](Session::release); dropped otherwise,
+/// wherever its transaction stands, it is closed, and the server undoes what was not committed. So a caller that
+/// goes away leaves neither a transaction nor an answer to whoever comes next.
+pub(super) struct Session {
+    connection: PoolConnection<MySql>,
+    began: Instant,
+    released: bool,
+}
+
+impl Session {
+    pub(super) async fn acquire(pool: &MySqlPool) -> Result<Self, Failure> {
+        Ok(Self { connection: pool.acquire().await?, began: Instant::now(), released: false })
+    }
+
+    /// A transaction that sees what others have committed at each statement, and locks what it asks to lock.
+    pub(super) async fn begin(pool: &MySqlPool) -> Result<Self, Failure> {
+        let mut session = Self::acquire(pool).await?;
+        session.run("START TRANSACTION").await?;
+        Ok(session)
+    }
+
+    /// A transaction that only reads, all of it as of one moment.
+    pub(super) async fn snapshot(pool: &MySqlPool) -> Result<Self, Failure> {
+        let mut session = Self::acquire(pool).await?;
+        session.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
+        session.run("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY").await?;
+        Ok(session)
+    }
+
+    /// Commits. Not a moment too late: whoever follows the feed has stopped to wait for a transaction that took
+    /// longer than any may.
+    pub(super) async fn commit(mut self) -> Result<(), Failure> {
+        if self.began.elapsed() > ATTEMPT_DEADLINE {
+            return Err(Failure::Undone(StoreError::Unavailable("the transaction took too long".into())));
+        }
+        let committed = tokio::time::timeout(ATTEMPT_DEADLINE, self.run("COMMIT")).await;
+        match committed {
+            Ok(Ok(())) => {
+                self.release();
+                Ok(())
+            }
+            Ok(Err(failure)) => Err(Failure::Unknown(failure.into_error())),
+            Err(elapsed) => Err(Failure::Unknown(StoreError::Unavailable(elapsed.into()))),
+        }
+    }
+
+    /// Undoes the transaction.
+    pub(super) async fn roll_back(mut self) -> Result<(), Failure> {
+        self.run("ROLLBACK").await?;
+        self.release();
+        Ok(())
+    }
+
+    /// Gives the connection back.
+    pub(super) fn release(mut self) {
+        self.released = true;
+    }
+
+    async fn run(&mut self, statement: &'static str) -> Result<(), Failure> {
+        sqlx::raw_sql(statement).execute(&mut *self.connection).await?;
+        Ok(())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if !self.released {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+impl Deref for Session {
+    type Target = MySqlConnection;
+
+    fn deref(&self) -> &MySqlConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut MySqlConnection {
+        &mut self.connection
+    }
+}
+
+/// Why an attempt failed, and what that means for another.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Another attempt would fail likewise.
+    Final(StoreError),
+    /// The database has undone it, or will: another attempt may do better.
+    Undone(StoreError),
+    /// The connection broke during COMMIT: it may have happened or not.
+    Unknown(StoreError),
+}
+
+impl Failure {
+    pub(super) fn into_error(self) -> StoreError {
+        match self {
+            Self::Final(error) | Self::Undone(error) | Self::Unknown(error) => error,
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Final(error)
+    }
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        let number = number(&error);
+        match (&error, number) {
+            // A pool without a free connection will not have one at once.
+            (sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed, _) => Self::Final(error.into()),
+            // Not even that much is certain of the server.
+            (sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_), _) => {
+                Self::Undone(error.into())
+            }
+            (_, Some(number)) if passes(number) => Self::Undone(StoreError::Unavailable(Box::new(error))),
+            _ => Self::Final(error.into()),
+        }
+    }
+}
+
+/// Errors of the server that another attempt may not meet (MySQL server error reference).
+fn passes(number: u16) -> bool {
+    const LOCK_WAIT_TIMEOUT: u16 = 1205;
+    const LOCK_DEADLOCK: u16 = 1213;
+    const SERVER_SHUTDOWN: u16 = 1053;
+    const TOO_MANY_CONNECTIONS: u16 = 1040;
+    const QUERY_INTERRUPTED: u16 = 1317;
+    const QUERY_TIMEOUT: u16 = 3024;
+    const CLIENT_INTERACTION_TIMEOUT: u16 = 4031;
+    /// The three ways of a server to say that it is not the primary any more.
+    const OLD_PRIMARY: [u16; 3] = [1290, 1792, 1836];
+    matches!(
+        number,
+        LOCK_WAIT_TIMEOUT
+            | LOCK_DEADLOCK
+            | SERVER_SHUTDOWN
+            | TOO_MANY_CONNECTIONS
+            | QUERY_INTERRUPTED
+            | QUERY_TIMEOUT
+            | CLIENT_INTERACTION_TIMEOUT
+    ) || OLD_PRIMARY.contains(&number)
+}
+
+fn number(error: &sqlx::Error) -> Option<u16> {
+    let database: &dyn DatabaseError = error.as_database_error()?;
+    database.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number)
+}
+
+/// The attempts at one transaction. An attempt whose commit is unknown is repeated too, so it has to find out by
+/// itself that it has happened already.
+pub(super) struct Attempts {
+    deadline: Instant,
+    pauses: ExponentialBackoff,
+}
+
+impl Attempts {
+    pub(super) fn new() -> Self {
+        let pauses =
+            ExponentialBuilder::new().with_min_delay(BACKOFF).with_max_times(RETRIES_MAX).with_jitter();
+        Self { deadline: Instant::now() + WRITE_DEADLINE, pauses: pauses.build() }
+    }
+
+    /// Makes an attempt; `None` when there is to be another.
+    pub(super) async fn make<T>(
+        &mut self,
+        attempt: impl Future<Output = Result<T, Failure>>,
+    ) -> Option<Result<T, StoreError>> {
+        let failure = match tokio::time::timeout(ATTEMPT_DEADLINE, attempt).await {
+            Ok(Ok(value)) => return Some(Ok(value)),
+            Ok(Err(Failure::Final(error))) => return Some(Err(error)),
+            Ok(Err(failure)) => failure.into_error(),
+            Err(elapsed) => StoreError::Unavailable(elapsed.into()),
+        };
+        match self.pauses.next() {
+            Some(pause) if Instant::now() + pause < self.deadline => {
+                debug!(error = ?failure, "transaction undone, trying again");
+                tokio::time::sleep(pause).await;
+                None
+            }
+            _ => Some(Err(failure)),
+        }
+    }
+}
+
+/// Attempts what may be done twice.
+pub(super) async fn retried<T, A: Future<Output = Result<T, Failure>>>(
+    attempt: impl Fn() -> A,
+) -> Result<T, StoreError> {
+    let mut attempts = Attempts::new();
+    loop {
+        if let Some(ended) = attempts.make(attempt()).await {
+            return ended;
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What time sweeps away. Of all the edges that share a primary, one sweeps at a time.
+
+use cart_core::Cart;
+
+use super::MySqlStore;
+use super::carts;
+use super::outbox::{self, publish_cart};
+use super::session::{Failure, Session};
+use crate::model::{CartRecord, CartState, Millis, OrderState, PAYMENT_TTL_MS};
+
+/// Rows of one kind that one sweep takes, so that a sweep never locks for long.
+const SWEEP_ROWS_MAX: i64 = 200;
+/// Events stay in the outbox so long; a region that was away longer starts from a snapshot.
+const OUTBOX_TTL_MS: Millis = 3600 * 1000;
+/// The server's named lock of whoever sweeps. It goes with the connection.
+const LOCK: &str = "SELECT GET_LOCK(CONCAT('troli.sweep.', DATABASE()), 0)";
+const UNLOCK: &str = "SELECT RELEASE_LOCK(CONCAT('troli.sweep.', DATABASE()))";
+
+impl MySqlStore {
+    /// Sweeps a batch, unless somebody else is sweeping.
+    pub(super) async fn sweep_as_one(&self, now_ms: Millis) -> Result<u64, Failure> {
+        let mut holder = Session::acquire(&self.pool).await?;
+        let locked: Option<i64> = sqlx::query_scalar(LOCK).fetch_one(&mut *holder).await?;
+        let swept = if locked == Some(1) { self.sweep_all_kinds(now_ms).await? } else { 0 };
+        let _: Option<i64> = sqlx::query_scalar(UNLOCK).fetch_one(&mut *holder).await?;
+        holder.release();
+        Ok(swept)
+    }
+
+    async fn sweep_all_kinds(&self, now_ms: Millis) -> Result<u64, Failure> {
+        let unpaid: Vec<String> = sqlx::query_scalar(
+            "SELECT order_id FROM orders WHERE state = 'pending_payment' AND placed_at <= ? LIMIT ?",
+        )
+        .bind(now_ms - PAYMENT_TTL_MS)
+        .bind(SWEEP_ROWS_MAX)
+        .fetch_all(&self.pool)
+        .await?;
+        let mut swept = 0;
+        // Each by itself: one that cannot be swept must not keep the others.
+        for order_id in unpaid {
+            match self.try_settle(&order_id, OrderState::Cancelled, now_ms).await {
+                Ok(_) => swept += 1,
+                Err(error) => {
+                    tracing::error!(order.id = order_id, error = ?error, "unpaid order not cancelled")
+                }
+            }
+        }
+        let expired: Vec<String> = sqlx::query_scalar(
+            "SELECT cart_id FROM carts WHERE state = 'active' AND expires_at <= ? LIMIT ?",
+        )
+        .bind(now_ms)
+        .bind(SWEEP_ROWS_MAX)
+        .fetch_all(&self.pool)
+        .await?;
+        for cart_id in expired {
+            match self.expire(&cart_id, now_ms).await {
+                Ok(()) => swept += 1,
+                Err(error) => tracing::error!(cart.id = cart_id, error = ?error, "cart not expired"),
+            }
+        }
+        swept += self.delete_expired(now_ms).await?;
+        let mut tx = Session::begin(&self.pool).await?;
+        swept += outbox::sweep(&mut tx, now_ms - OUTBOX_TTL_MS, SWEEP_ROWS_MAX).await?;
+        self.commit(tx, false).await?;
+        Ok(swept)
+    }
+
+    /// Empties a cart whose time is over, unless its owner was faster. Its header stays for the version's sake, and
+    /// is not looked at again.
+    async fn expire(&self, cart_id: &str, now_ms: Millis) -> Result<(), Failure> {
+        let mut tx = Session::begin(&self.pool).await?;
+        let found = carts::locked_cart(&mut tx, cart_id, "").await?.map(|(record, _)| record);
+        let is_over = |record: &CartRecord| {
+            record.state == CartState::Active && record.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms)
+        };
+        let Some(record) = found.filter(is_over) else { return tx.roll_back().await };
+        let emptied = CartRecord {
+            cart: Cart::empty(record.cart.currency),
+            version: record.version.next(),
+            updated_at_ms: Some(now_ms),
+            expires_at_ms: None,
+            view_digest: None,
+            ..record.clone()
+        };
+        carts::save_cart(&mut tx, &record, &emptied).await?;
+        publish_cart(&mut tx, &emptied, now_ms).await?;
+        self.commit(tx, true).await
+    }
+
+    /// Answers that may be forgotten; and guests' carts that went to users, once the guests' tokens have ended.
+    async fn delete_expired(&self, now_ms: Millis) -> Result<u64, Failure> {
+        let merged = sqlx::query("DELETE FROM carts WHERE state = 'merged' AND expires_at <= ? LIMIT ?")
+            .bind(now_ms)
+            .bind(SWEEP_ROWS_MAX)
+            .execute(&self.pool)
+            .await?;
+        let answers = sqlx::query("DELETE FROM idempotency_keys WHERE expires_at <= ? LIMIT ?")
+            .bind(now_ms)
+            .bind(SWEEP_ROWS_MAX)
+            .execute(&self.pool)
+            .await?;
+        Ok(merged.rows_affected() + answers.rows_affected())
+    }
+}

@@ -1,0 +1,179 @@
+//! A write of a cart: one transaction, begun by locking the cart.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::{Arc, Mutex};
+
+use cart_core::Cart;
+use sqlx::MySqlConnection;
+
+use super::outbox::publish_cart;
+use super::session::{Failure, Session};
+use super::{MySqlStore, carts, catalogue, orders};
+use crate::model::{CART_TTL_MS, CartRecord, CartState, Millis, Principal, StoredAnswer};
+use crate::store::{CartWrite, Commit, Decide, Effect, Loaded, StoreError, WriteOutcome};
+
+impl MySqlStore {
+    /// Claims a key for the time of one request.
+    pub(super) fn claim(&self, write: &CartWrite) -> Option<Claim> {
+        let key = (write.unused.cart_id.clone(), write.idempotency_key.clone());
+        let mut in_flight = self.in_flight.lock().expect("no holder of the lock can panic");
+        in_flight.insert(key.clone()).then(|| Claim { in_flight: Arc::clone(&self.in_flight), key })
+    }
+
+    /// One attempt at a write; `repeated` when one before it has left open whether it has happened.
+    pub(super) async fn attempt(
+        &self,
+        write: &CartWrite,
+        decide: &mut Decide<'_>,
+        repeated: bool,
+    ) -> Result<WriteOutcome, Failure> {
+        let mut tx = Session::begin(&self.pool).await?;
+        let outcome = match load(&mut tx, write).await? {
+            Found::Answered(answer) => {
+                let record = carts::cart(&mut tx, &write.unused.cart_id).await?;
+                match record.filter(|record| repeated && record.version == answer.version) {
+                    // It was this request that had come through, when the connection broke.
+                    Some(record) => WriteOutcome::Done { answer, record, guest_version: None },
+                    None => WriteOutcome::Replayed(answer),
+                }
+            }
+            Found::KeyReused => WriteOutcome::KeyReused,
+            Found::Loaded(loaded) => {
+                let (before, guest) = (loaded.cart.clone(), loaded.guest.clone());
+                if write.if_match.as_ref().is_some_and(|versions| !versions.contains(&before.version)) {
+                    WriteOutcome::VersionMismatch(before.version)
+                } else if let Some(commit) = decide(*loaded) {
+                    let has_news = !matches!(commit.effect, Effect::Unchanged);
+                    let done = save(&mut tx, write, &before, guest, commit).await?;
+                    self.commit(tx, has_news).await?;
+                    return Ok(done);
+                } else {
+                    WriteOutcome::Refused
+                }
+            }
+        };
+        tx.roll_back().await?;
+        Ok(outcome)
+    }
+}
+
+/// A key whose request is under way.
+pub(super) struct Claim {
+    in_flight: Arc<Mutex<HashSet<(String, String)>>>,
+    key: (String, String),
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.in_flight.lock().expect("no holder of the lock can panic").remove(&self.key);
+    }
+}
+
+/// What was found under the lock.
+enum Found {
+    /// The request was answered before.
+    Answered(StoredAnswer),
+    /// Another request was answered under its key.
+    KeyReused,
+    /// There is something to decide.
+    Loaded(Box<Loaded>),
+}
+
+async fn load(tx: &mut MySqlConnection, write: &CartWrite) -> Result<Found, Failure> {
+    let mut carts = vec![(&write.principal, &write.unused)];
+    carts.extend(write.guest.iter().map(|(guest, unused)| (guest, unused)));
+    // Everybody locks in the order of names, so that two merges wait for each other and do not block.
+    carts.sort_by_key(|(_, unused)| &unused.cart_id);
+    let mut records = Vec::with_capacity(carts.len());
+    for (owner, unused) in carts {
+        let (record, fingerprint) = lock(tx, write, owner, unused).await?;
+        if unused.cart_id == write.unused.cart_id
+            && let Some(fingerprint) = fingerprint
+        {
+            if fingerprint != write.fingerprint {
+                return Ok(Found::KeyReused);
+            }
+            let answer = carts::answer(tx, &unused.cart_id, &write.idempotency_key).await?;
+            return Ok(Found::Answered(answer));
+        }
+        records.push(record);
+    }
+    let lines = records.iter().flat_map(|record| &record.cart.lines).map(|line| line.item_id.as_str());
+    let item_ids: BTreeSet<&str> = lines.chain(write.item_ids.iter().map(String::as_str)).collect();
+    let applied = records.iter().flat_map(|record| &record.cart.coupons);
+    let codes: BTreeSet<&str> = applied.chain(&write.coupon_codes).map(String::as_str).collect();
+    let item_ids: Vec<&str> = item_ids.into_iter().collect();
+    let items = catalogue::items(tx, &item_ids, write.takes_stock).await?;
+    let coupons = catalogue::coupons(tx, &codes.into_iter().collect::<Vec<_>>(), write.takes_stock).await?;
+    let is_theirs = |record: &CartRecord| record.cart_id == write.unused.cart_id;
+    let (mut theirs, mut guests): (Vec<_>, Vec<_>) = records.into_iter().partition(is_theirs);
+    let cart = theirs.pop().ok_or_else(|| StoreError::Corrupt("a cart was not loaded".to_owned()))?;
+    Ok(Found::Loaded(Box::new(Loaded { cart, guest: guests.pop(), items, coupons })))
+}
+
+/// Locks a cart, one that was never written too.
+async fn lock(
+    tx: &mut MySqlConnection,
+    write: &CartWrite,
+    owner: &Principal,
+    unused: &CartRecord,
+) -> Result<carts::LockedCart, Failure> {
+    let (cart_id, key) = (&unused.cart_id, &write.idempotency_key);
+    let mut found = carts::locked_cart(tx, cart_id, key).await?;
+    if found.is_none() {
+        carts::insert_unwritten(tx, owner, unused, write.now_ms).await?;
+        found = carts::locked_cart(tx, cart_id, key).await?;
+    }
+    let (record, fingerprint) =
+        found.ok_or_else(|| StoreError::Corrupt(format!("cart {cart_id} is not there to be locked")))?;
+    if record.version.version > 0 {
+        return Ok((record, fingerprint));
+    }
+    Ok((CartRecord { version: record.version, ..unused.clone() }, fingerprint))
+}
+
+async fn save(
+    tx: &mut MySqlConnection,
+    write: &CartWrite,
+    before: &CartRecord,
+    guest: Option<CartRecord>,
+    commit: Commit,
+) -> Result<WriteOutcome, Failure> {
+    carts::insert_answer(tx, write, &commit.answer).await?;
+    let mut record = before.clone();
+    let mut guest_version = None;
+    if !matches!(commit.effect, Effect::Unchanged) {
+        record.cart = commit.cart;
+        record.view_digest = commit.view_digest;
+        record.version = before.version.next();
+        record.updated_at_ms = Some(write.now_ms);
+        record.expires_at_ms = Some(write.now_ms + CART_TTL_MS);
+        carts::save_cart(tx, before, &record).await?;
+        publish_cart(tx, &record, write.now_ms).await?;
+    }
+    match (&commit.effect, guest) {
+        (Effect::Merged, Some(guest)) => {
+            guest_version = Some(guest.version.next());
+            end_guest_cart(tx, &guest, write.now_ms).await?;
+        }
+        (Effect::Ordered(order), _) => {
+            orders::place(tx, &record.cart_id, order, write.now_ms).await?;
+        }
+        _ => {}
+    }
+    Ok(WriteOutcome::Done { answer: commit.answer, record, guest_version })
+}
+
+async fn end_guest_cart(tx: &mut MySqlConnection, guest: &CartRecord, now_ms: Millis) -> Result<(), Failure> {
+    let ended = CartRecord {
+        state: CartState::Merged,
+        version: guest.version.next(),
+        cart: Cart::empty(guest.cart.currency),
+        updated_at_ms: Some(now_ms),
+        expires_at_ms: Some(now_ms + CART_TTL_MS),
+        view_digest: None,
+        cart_id: guest.cart_id.clone(),
+    };
+    carts::save_cart(tx, guest, &ended).await?;
+    publish_cart(tx, &ended, now_ms).await
+}

@@ -1,0 +1,1 @@
+INSERT IGNORE INTO cluster (id, epoch) VALUES (1, 1);
