@@ -219,12 +219,12 @@ install_mysql() {
 mysql_package() {
     local name version
     while read -r name; do
-        version=$(apt-cache policy "$name" | awk '/Candidate:/ { print $2 }')
+        version=$(apt-cache policy "$name" 2>/dev/null | awk '/Candidate:/ { print $2 }')
         if is_recent_mysql "${version#*:}"; then
             echo "$name"
             return
         fi
-    done < <(apt-cache pkgnames mysql-server-core)
+    done < <(apt-cache pkgnames mysql-server-core 2>/dev/null)
 }
 
 has_wasm_target() {

@@ -132,7 +132,7 @@ pub fn public_router(api: &Shared) -> Router {
 /// The internal listener.
 pub fn internal_router(api: &Shared) -> Router {
     let between_regions = Router::new()
-        .route("/internal/writes", post(internal::write))
+        .route(internal::WRITES, post(internal::write))
         .route("/internal/cart", post(internal::cart))
         .route("/internal/orders", post(internal::orders))
         .route("/internal/order", post(internal::order))
@@ -204,7 +204,8 @@ async fn observe(State(api): State<Shared>, request: Request, next: Next) -> Res
     if let Some(trace_id) = telemetry::continue_trace(&span, request.headers()) {
         span.record("trace.id", trace_id);
     }
-    let reads = request.method().is_safe();
+    // Regions ask each other by POST, also where they only read.
+    let reads = request.method().is_safe() || (route.starts_with("/internal/") && route != internal::WRITES);
     let mut response = request_id::scope(id.clone(), next.run(request).instrument(span.clone())).await;
     let (status, elapsed) = (response.status(), started.elapsed());
     response.headers_mut().insert(request_id::X_REQUEST_ID, id);

@@ -17,7 +17,10 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
 
-use crate::{Admin, Caller, components, eventually, free_port, rules_cache, scratch};
+use crate::stack::{Servers, Stack, migrate};
+use crate::{
+    Admin, Caller, MySqlServer, RedisServer, components, eventually, free_port, rules_cache, scratch,
+};
 
 /// The region that holds the primary.
 const HOME: &str = "sin";
@@ -43,6 +46,8 @@ pub struct FleetOptions {
     pub regions: Vec<&'static str>,
     /// The round trip between any region and home.
     pub rtt: Duration,
+    /// What the regions keep their data in.
+    pub stack: Stack,
     /// Whether there is a front door.
     pub front_door: bool,
     /// The rules to begin with.
@@ -56,6 +61,7 @@ impl Default for FleetOptions {
         Self {
             regions: vec!["sin", "jkt", "bkk"],
             rtt: Duration::ZERO,
+            stack: Stack::default(),
             front_door: false,
             rules: components().standard.clone(),
             settings: Vec::new(),
@@ -71,6 +77,8 @@ pub struct Fleet {
     rules_file: PathBuf,
     /// Apart from the runtimes of the tests, which end before a shared fleet does.
     runtime: Option<Runtime>,
+    /// After the regions that need them.
+    servers: Option<Servers>,
     /// The last to go.
     _directory: TempDir,
 }
@@ -128,15 +136,24 @@ impl Fleet {
             .build()
             .expect("a runtime can be built");
 
+        let servers = match options.stack {
+            Stack::Embedded => None,
+            Stack::Servers => Some(Servers::start(&options.regions, &runtime).await),
+        };
+
         common.extend(options.settings.iter().cloned());
         let mut regions = BTreeMap::new();
         let mut links = BTreeMap::new();
         for (id, (public, internal)) in addresses.clone() {
             let mut settings = common.clone();
             settings.insert("TROLI_REGION", id.to_owned());
+            if let Some(servers) = &servers {
+                settings.insert("TROLI_CACHE_URL", servers.cache_url(id));
+            }
             if id == HOME {
-                let database = directory.path().join("primary.sqlite");
-                settings.insert("TROLI_DATABASE_URL", format!("sqlite:{}", database.display()));
+                let embedded = || format!("sqlite:{}", directory.path().join("primary.sqlite").display());
+                let database = servers.as_ref().map_or_else(embedded, Servers::database_url);
+                settings.insert("TROLI_DATABASE_URL", database);
                 settings.insert("TROLI_RULES_FILE", rules_file.display().to_string());
             } else {
                 let home = addresses[HOME].1;
@@ -154,8 +171,12 @@ impl Fleet {
             front_door: None,
             rules_file,
             runtime: Some(runtime),
+            servers,
             _directory: directory,
         };
+        if fleet.servers.is_some() {
+            migrate(&fleet.region(HOME).settings).await;
+        }
         // Home first, so that nobody has to ask for the catalogue twice.
         fleet.start_region(HOME).await;
         for id in options.regions.iter().filter(|id| **id != HOME) {
@@ -221,6 +242,26 @@ impl Fleet {
         self.links.get(id).unwrap_or_else(|| panic!("{id} has no link: it is home, or not there"))
     }
 
+    /// The primary's server.
+    pub fn mysql(&self) -> &MySqlServer {
+        &self.servers().mysql
+    }
+
+    /// The link from the home region to its primary.
+    pub fn mysql_link(&self) -> &Link {
+        &self.servers().mysql_link
+    }
+
+    /// The server of a region's cache.
+    pub fn redis(&self, id: &str) -> &RedisServer {
+        &self.servers().caches[id].0
+    }
+
+    /// The link from a region to its cache.
+    pub fn redis_link(&self, id: &str) -> &Link {
+        &self.servers().caches[id].1
+    }
+
     /// The regions, home among them.
     pub fn ids(&self) -> Vec<&'static str> {
         self.regions.keys().copied().collect()
@@ -277,6 +318,10 @@ impl Fleet {
         self.regions.get(id).unwrap_or_else(|| panic!("this fleet has no region {id}"))
     }
 
+    fn servers(&self) -> &Servers {
+        self.servers.as_ref().expect("this fleet was started on Stack::Servers")
+    }
+
     fn runtime(&self) -> &Runtime {
         self.runtime.as_ref().expect("the runtime is there until the fleet is dropped")
     }
@@ -298,7 +343,7 @@ fn log_if_asked() {
     }
 }
 
-fn any_port() -> SocketAddr {
+pub(crate) fn any_port() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
 

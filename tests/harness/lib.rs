@@ -3,11 +3,12 @@
 //!
 //! - [`Fleet`]: regions on free ports, with a link of their own to the home region that can be slowed down and
 //!   cut; and a front door, for those who ask for one. [`shared`] is the fleet of every test that harms nothing.
+//! - [`MySqlServer`] and [`RedisServer`]: real ones, to kill and to pause; a fleet on [`Stack::Servers`] has its
+//!   own.
 //! - [`Caller`]: a client of the public API, as nobody, a guest or a user; [`Admin`]: one of the internal
 //!   listener.
 //! - [`Answer`]: what came back, with checks that say what was expected and what came.
 //! - [`eventually`]: waits for a condition, never for a time.
-//! - [`RedisServer`]: a real Redis, to be killed, paused and started again.
 //! - [`components`]: the rules, built from their sources.
 
 mod answer;
@@ -16,10 +17,13 @@ mod chance;
 mod components;
 mod fleet;
 mod internal;
+mod mysql;
 mod paths;
 mod ports;
 mod process;
 mod redis;
+mod server;
+mod stack;
 mod wait;
 
 pub use answer::Answer;
@@ -28,8 +32,10 @@ pub use chance::Chance;
 pub use components::{Components, components};
 pub use fleet::{Fleet, FleetOptions, HS256_SECRET, shared};
 pub use internal::{Admin, goods};
+pub use mysql::MySqlServer;
 pub use paths::{executable, repository, rules_cache, scratch, target};
 pub use ports::free_port;
 pub use process::{GroupedChild, marked_processes};
 pub use redis::RedisServer;
+pub use stack::Stack;
 pub use wait::{PATIENCE, eventually};

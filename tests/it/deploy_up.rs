@@ -1,6 +1,7 @@
 //! `deploy/up` as a developer runs it: the real executables, on the ports of the contract.
 
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use harness::{Caller, GroupedChild, eventually, executable, marked_processes, re
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::process::{ChildStdout, Command};
+use tokio::sync::Mutex;
 
 use crate::support::assert_json;
 
@@ -21,6 +23,8 @@ const START_DEADLINE: Duration = Duration::from_secs(120);
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 /// Marks the processes of one start. Not a setting: those are not passed on.
 const MARK: &str = "LOCAL_FLEET_TEST";
+/// The ports are the contract's, so one fleet runs at a time.
+static ONE_FLEET: Mutex<()> = Mutex::const_new(());
 
 fn command(state: &Path, arguments: &[&str], mark: &str) -> Command {
     let mut command = Command::new(repository().join("deploy/up"));
@@ -66,6 +70,12 @@ impl Running {
     }
 }
 
+#[track_caller]
+fn assert_private(file: &Path) {
+    let metadata = std::fs::metadata(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o600, "{} is its owner's", file.display());
+}
+
 /// An item that the local fleet sells in Singapore.
 async fn something_for_sale(door: &Caller) -> String {
     let items = door.get("/v1/items?limit=100").await.ok();
@@ -79,6 +89,7 @@ async fn something_for_sale(door: &Caller) -> String {
 
 #[tokio::test]
 async fn the_local_fleet_starts_serves_stops_and_remembers() {
+    let _turn = ONE_FLEET.lock().await;
     // Building has no deadline; starting has.
     executable("edge-host");
     let state = scratch("deploy-up");
@@ -96,11 +107,7 @@ async fn the_local_fleet_starts_serves_stops_and_remembers() {
     let kept = guest.add(&item, 1).await.ok();
     let user = door.user(&unique("user")).await;
     assert_json(&user.cart().await["lines"], json!([]));
-    let admin_token = state.path().join("admin-token");
-    let mode = std::os::unix::fs::PermissionsExt::mode(
-        &std::fs::metadata(&admin_token).expect("there is an admin token").permissions(),
-    );
-    assert_eq!(mode & 0o777, 0o600, "the admin token is its owner's");
+    assert_private(&state.path().join("admin-token"));
 
     // Saving rules over the active ones swaps them in everywhere.
     let rules = state.path().join("rules");
@@ -129,11 +136,49 @@ async fn the_local_fleet_starts_serves_stops_and_remembers() {
 }
 
 #[tokio::test]
+async fn the_local_fleet_on_servers_serves_stops_and_remembers() {
+    let _turn = ONE_FLEET.lock().await;
+    executable("edge-host");
+    let state = scratch("deploy-up");
+    let running = start(state.path(), &["--stack", "servers", "--fresh", "--quiet"]).await;
+
+    let passwords =
+        ["sin/mysql/password", "sin/mysql/root-password", "sin/redis/password", "jkt/redis/password"];
+    let processes = marked_processes(MARK, &running.mark).join("\n");
+    for file in passwords.map(|name| state.path().join(name)) {
+        assert_private(&file);
+        let password = std::fs::read_to_string(&file).expect("a password can be read");
+        assert!(password.len() >= 32 && !processes.contains(&password), "a command line is no place for it");
+    }
+    assert!(processes.contains("mysqld"), "{processes}");
+    assert_eq!(processes.matches("redis-server").count(), 3, "one for every region: {processes}");
+    assert!(!state.path().join("sin/primary.db").exists(), "there is one primary");
+
+    let door = Caller::new(FRONT_DOOR);
+    let item = something_for_sale(&door).await;
+    let guest = door.guest("SGD").await.following();
+    let kept = guest.add(&item, 2).header("troli-region", "jkt").await.ok();
+    assert_json(&guest.get("/v1/cart?region=bkk").await.ok(), kept.clone());
+    running.stop().await;
+
+    let again = start(state.path(), &["--stack", "servers", "--quiet", "--rtt", "none"]).await;
+    let found = guest.get("/v1/cart?region=jkt").await.ok();
+    assert_json(&found["lines"], kept["lines"].clone());
+    assert_json(&found["version"], kept["version"].clone());
+    guest.checkout().await.is(201);
+    again.stop().await;
+}
+
+#[tokio::test]
 async fn wrong_arguments_are_told_in_one_line() {
     let state = scratch("deploy-up");
-    for arguments in
-        [&["--nonsense"] as &[&str], &["--regions", "mars"], &["--regions", "jkt"], &["--rtt", "soon"]]
-    {
+    for arguments in [
+        &["--nonsense"] as &[&str],
+        &["--regions", "mars"],
+        &["--regions", "jkt"],
+        &["--rtt", "soon"],
+        &["--stack", "paper"],
+    ] {
         let output = command(state.path(), arguments, "wrong").output().await.expect("deploy/up can be run");
         assert_eq!(output.status.code(), Some(64), "{arguments:?}: {output:?}");
         assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1, "{output:?}");

@@ -44,6 +44,12 @@ mod baskets;
 
 // The parts behind the ports.
 
+/// The real servers, as the tests start them.
+mod servers;
+
+/// What only a primary of several hosts has to do.
+mod mysql;
+
 /// One suite of behaviours for every store.
 mod store_contract;
 

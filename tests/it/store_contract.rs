@@ -95,6 +95,7 @@ macro_rules! cart_cache {
     };
 }
 
+primary_store!(mysql, crate::store_contract::support::mysql);
 primary_store!(sqlite, crate::store_contract::support::sqlite);
 cart_cache!(memory, crate::store_contract::support::memory);
 cart_cache!(redis, crate::store_contract::support::redis);

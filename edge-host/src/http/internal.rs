@@ -19,6 +19,8 @@ use crate::feed;
 use crate::home::HomeRegion;
 use crate::model::{FeedPosition, Principal, WriteRequest};
 
+/// The one thing that regions ask that changes something.
+pub(super) const WRITES: &str = "/internal/writes";
 /// Bytes of a body between regions: a batch of 50 commands with full variants, and the words around them.
 const INTERNAL_BODY_BYTES_MAX: usize = 256 * 1024;
 

@@ -9,12 +9,13 @@ use edge_host::model::{
     ItemRecord, OwnerKind, Principal, StoredAnswer,
 };
 use edge_host::store::memory::MemoryCache;
+use edge_host::store::mysql::{self, MySqlStore};
 use edge_host::store::redis::{RedisCache, RedisTarget};
 use edge_host::store::sqlite::SqliteStore;
 use edge_host::store::{
     CacheFeed, CartCache, CartWrite, Commit, Effect, Loaded, NewOrder, PrimaryStore, WriteOutcome,
 };
-use harness::{RedisServer, fresh_key, scratch};
+use harness::{MySqlServer, RedisServer, fresh_key, scratch};
 use tempfile::TempDir;
 
 pub(crate) type Store = Arc<dyn PrimaryStore>;
@@ -27,6 +28,13 @@ pub(crate) async fn sqlite() -> (Store, TempDir) {
     let directory = scratch("store");
     let store = SqliteStore::open(&directory.path().join("primary.sqlite")).await;
     (store.expect("an empty directory is a good place for a store"), directory)
+}
+
+pub(crate) async fn mysql() -> (Store, ()) {
+    let url = MySqlServer::shared().await.fresh_database().await;
+    let options = mysql::parse_url(&url).expect("a good URL");
+    mysql::migrate(&options).await.expect("an empty database takes the schema");
+    (MySqlStore::open(&options), ())
 }
 
 pub(crate) async fn memory() -> (Cache, ()) {

@@ -82,10 +82,10 @@ pub(super) async fn position(tx: &mut MySqlConnection, now_ms: Millis) -> Result
         .bind(LOOK_BACK)
         .fetch_all(&mut *tx)
         .await?;
-    let (Some(last), Some(first)) = (seen.first().copied(), seen.last().copied()) else {
-        let (_, swept) = cluster(tx).await?;
-        return Ok(FeedPosition::at(swept));
-    };
+    let (_, swept) = cluster(tx).await?;
+    let Some(last) = seen.first().copied() else { return Ok(FeedPosition::at(swept)) };
+    let reaches_back = i64::try_from(seen.len()).is_ok_and(|rows| rows < LOOK_BACK);
+    let first = if reaches_back { swept + 1 } else { seen.last().copied().unwrap_or(last) };
     let seen: BTreeSet<u64> = seen.into_iter().collect();
     let mut gaps: Vec<FeedGap> = missing(first, last, &seen, now_ms);
     gaps.drain(..gaps.len().saturating_sub(GAPS_MAX));

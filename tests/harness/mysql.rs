@@ -1,0 +1,157 @@
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
+use tempfile::TempDir;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
+
+use crate::server::{Server, run_script};
+use crate::{scratch, unique};
+
+/// The database that every server begins with.
+const DATABASE: &str = "troli";
+/// Its script.
+const SCRIPT: &str = "mysql";
+
+/// A MySQL, with the settings and the accounts of the local fleet.
+#[derive(Debug)]
+pub struct MySqlServer {
+    server: Server,
+    /// The last to go.
+    directory: TempDir,
+}
+
+impl MySqlServer {
+    /// Starts one of a test's own on a free port, and waits until it is ready.
+    pub async fn start() -> Self {
+        let directory = scratch("mysql");
+        copy(template().await, directory.path());
+        let mysql = Self { server: Server::new(SCRIPT, directory.path()), directory };
+        mysql.start_server().await;
+        mysql
+    }
+
+    /// The server of all tests that leave it as it is; each takes a [`fresh_database`](Self::fresh_database).
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceCell<MySqlServer> = OnceCell::const_new();
+        SHARED.get_or_init(Self::start).await
+    }
+
+    /// How an edge reaches its first database, as `TROLI_DATABASE_URL` has it.
+    pub fn url(&self) -> String {
+        self.url_through(self.address())
+    }
+
+    /// How an edge reaches its first database through a link that listens at an address.
+    pub fn url_through(&self, address: SocketAddr) -> String {
+        self.url_of("troli", "password", address, DATABASE)
+    }
+
+    /// How root reaches it, for what only an administrator may do.
+    pub fn admin_url(&self) -> String {
+        self.url_of("root", "root-password", self.address(), "mysql")
+    }
+
+    /// Makes another empty database, for the same user with the same rights, and returns its URL.
+    pub async fn fresh_database(&self) -> String {
+        let name = format!("{DATABASE}_{}", unique("test").replace('-', "_"));
+        let mut admin = self.admin().await;
+        execute(&mut admin, format!("CREATE DATABASE `{name}` CHARACTER SET utf8mb4")).await;
+        for host in ["localhost", "127.0.0.1"] {
+            let grants: Vec<String> =
+                sqlx::query_scalar(AssertSqlSafe(format!("SHOW GRANTS FOR troli@'{host}'")))
+                    .fetch_all(&mut admin)
+                    .await
+                    .expect("an administrator may see rights");
+            // Those that the script gave, whichever they are.
+            let first = format!(" ON `{DATABASE}`.* ");
+            let given = grants.iter().find(|grant| grant.contains(&first)).expect("the user has a database");
+            execute(&mut admin, given.replace(&first, &format!(" ON `{name}`.* "))).await;
+        }
+        admin.close().await.expect("a connection can be closed");
+        self.url_of("troli", "password", self.address(), &name)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(&self) {
+        self.server.kill();
+    }
+
+    /// From now on it does nothing, with all its connections open.
+    pub fn pause(&self) {
+        self.server.pause();
+    }
+
+    /// Lets it go on after a pause.
+    pub fn resume(&self) {
+        self.server.resume();
+    }
+
+    /// Ends it as an administrator would, and waits until it has.
+    pub async fn stop(&self) {
+        self.server.stop().await;
+    }
+
+    /// Starts it at its old address on what it has stored, after ending it when it runs, and waits until it is
+    /// ready.
+    pub async fn restart(&self) {
+        if self.server.is_running() {
+            self.stop().await;
+        }
+        self.start_server().await;
+    }
+
+    async fn start_server(&self) {
+        self.server.start(greets).await;
+    }
+
+    async fn admin(&self) -> MySqlConnection {
+        MySqlConnection::connect(&self.admin_url()).await.expect("root may come in from this machine")
+    }
+
+    fn url_of(&self, user: &str, password_file: &str, address: SocketAddr, database: &str) -> String {
+        let password = fs::read_to_string(self.directory.path().join(password_file));
+        let password = password.expect("a server that was started has passwords");
+        format!("mysql://{user}:{password}@{address}/{database}")
+    }
+}
+
+async fn execute(connection: &mut MySqlConnection, statement: String) {
+    let done = sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(connection).await;
+    done.unwrap_or_else(|error| panic!("{statement}: {error}"));
+}
+
+/// It takes connections before it serves them; then it speaks first.
+async fn greets(address: SocketAddr) -> bool {
+    let Ok(mut stream) = TcpStream::connect(address).await else { return false };
+    stream.read_u8().await.is_ok()
+}
+
+/// What every server begins with. Making it takes seconds, so a run of the tests makes it once.
+async fn template() -> &'static Path {
+    static TEMPLATE: OnceCell<TempDir> = OnceCell::const_new();
+    let made = TEMPLATE.get_or_init(async || {
+        let directory = scratch("mysql-template");
+        run_script(SCRIPT, &[Path::new("--initialise"), directory.path()]).await;
+        // Two servers of one identity would be taken for one.
+        fs::remove_file(directory.path().join("data/auto.cnf"))
+            .expect("a server that was made has an identity");
+        directory
+    });
+    made.await.path()
+}
+
+fn copy(from: &Path, to: &Path) {
+    let status =
+        Command::new("cp").args(["--archive", "--reflink=auto", "--"]).arg(from.join(".")).arg(to).status();
+    assert!(status.is_ok_and(|status| status.success()), "{} cannot be copied", from.display());
+}

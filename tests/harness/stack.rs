@@ -1,0 +1,66 @@
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use region_router::link::Link;
+use tokio::process::Command;
+use tokio::runtime::Runtime;
+
+use crate::fleet::any_port;
+use crate::{MySqlServer, RedisServer, executable};
+
+/// What the regions of a fleet keep their data in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stack {
+    /// SQLite at home, and caches in the edges' own memory.
+    #[default]
+    Embedded,
+    /// A MySQL, and a Redis for every region, all of them the fleet's own.
+    Servers,
+}
+
+/// The servers of one fleet. Between an edge and each of its servers is a link, for tests to cut.
+pub(crate) struct Servers {
+    pub(crate) mysql: MySqlServer,
+    pub(crate) mysql_link: Link,
+    pub(crate) caches: BTreeMap<&'static str, (RedisServer, Link)>,
+}
+
+impl Servers {
+    /// Starts the servers and their links; the links run where the fleet runs.
+    pub(crate) async fn start(regions: &[&'static str], runtime: &Runtime) -> Self {
+        let mysql = MySqlServer::start().await;
+        let mysql_link = link(runtime, mysql.address()).await;
+        let mut caches = BTreeMap::new();
+        for id in regions {
+            let redis = RedisServer::start().await;
+            let link = link(runtime, redis.address()).await;
+            caches.insert(*id, (redis, link));
+        }
+        Self { mysql, mysql_link, caches }
+    }
+
+    /// `TROLI_DATABASE_URL` of the home region.
+    pub(crate) fn database_url(&self) -> String {
+        self.mysql.url_through(self.mysql_link.addr())
+    }
+
+    /// `TROLI_CACHE_URL` of a region.
+    pub(crate) fn cache_url(&self, id: &str) -> String {
+        let (redis, link) = &self.caches[id];
+        redis.url_through(link.addr())
+    }
+}
+
+/// Makes the tables as a deployment does: a region on servers does not do it by itself.
+pub(crate) async fn migrate(settings: &HashMap<&'static str, String>) {
+    let edge_host = tokio::task::spawn_blocking(|| executable("edge-host")).await;
+    let mut command = Command::new(edge_host.expect("building does not panic"));
+    let output = command.arg("migrate").envs(settings).kill_on_drop(true).output().await;
+    let output = output.expect("the executable runs");
+    assert!(output.status.success(), "the schema is not made: {output:?}");
+}
+
+async fn link(runtime: &Runtime, target: std::net::SocketAddr) -> Link {
+    let link = runtime.spawn(async move { Link::start(any_port(), target, Duration::ZERO).await });
+    link.await.expect("starting a link does not panic").expect("a link can listen")
+}

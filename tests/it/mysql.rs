@@ -1,0 +1,250 @@
+//! What only a primary of several home edges has to do: hosts that write at the same time, connections that break
+//! anywhere, transactions that commit in another order than they began.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use edge_host::model::{Change, FeedPosition};
+use edge_host::store::mysql::{self, MySqlStore};
+use edge_host::store::{PrimaryStore, WriteOutcome};
+use futures_util::future::join_all;
+use harness::{MySqlServer, eventually};
+use region_router::link::Link;
+use sqlx::{Connection, MySqlConnection};
+
+use crate::store_contract::support::{
+    NOW_MS, cart_of, done, guest, item, one_more, order, put_cart, write_of,
+};
+
+/// An empty primary on the server that tests share.
+async fn migrated() -> String {
+    let url = MySqlServer::shared().await.fresh_database().await;
+    mysql::migrate(&options(&url)).await.expect("an empty database takes the schema");
+    url
+}
+
+fn options(url: &str) -> sqlx::mysql::MySqlConnectOptions {
+    mysql::parse_url(url).expect("a good URL")
+}
+
+async fn connect(url: &str) -> MySqlConnection {
+    MySqlConnection::connect(url).await.expect("the server takes connections")
+}
+
+/// Every event that a follower of this store gets to see, until there is one of each of these carts.
+async fn follow(store: &Arc<MySqlStore>, mut at: FeedPosition, carts: usize) -> BTreeSet<String> {
+    let mut seen = BTreeSet::new();
+    eventually("every commit is told", async || {
+        let page = store.feed(Some(&at), 7, NOW_MS).await.expect("an answer");
+        assert!(!page.lost);
+        seen.extend(page.events.into_iter().filter_map(|event| match event.change {
+            Change::Cart { cart_id, .. } => Some(cart_id),
+            _ => None,
+        }));
+        at = page.position;
+        seen.len() == carts
+    })
+    .await;
+    seen
+}
+
+#[tokio::test]
+async fn the_schema_is_made_once_by_however_many() {
+    let url = MySqlServer::shared().await.fresh_database().await;
+    let options = options(&url);
+    let hosts = join_all((0..4).map(|_| mysql::migrate(&options))).await;
+    assert!(hosts.iter().all(Result::is_ok), "{hosts:?}");
+    mysql::migrate(&options).await.expect("a second time there is nothing to do");
+    let applied: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM _sqlx_migrations WHERE success")
+        .fetch_one(&mut connect(&url).await)
+        .await
+        .expect("an answer");
+    let files = std::fs::read_dir(harness::repository().join("migrations/mysql")).expect("they are there");
+    assert_eq!(usize::try_from(applied).ok(), Some(files.count()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hosts_lose_nothing_and_do_nothing_twice() {
+    let url = migrated().await;
+    let hosts = [MySqlStore::open(&options(&url)), MySqlStore::open(&options(&url))];
+    let owner = guest("both");
+    let writes = (0..60).map(|n| {
+        let (host, mut write) = (Arc::clone(&hosts[n % 2]), write_of(&owner));
+        // Every request comes twice, once at each host.
+        write.idempotency_key = format!("key-{}", n / 2);
+        tokio::spawn(async move { host.write(&write, &mut one_more).await.expect("an answer") })
+    });
+    let outcomes: Vec<WriteOutcome> =
+        join_all(writes).await.into_iter().map(|outcome| outcome.expect("no panic")).collect();
+    let count = |is: fn(&WriteOutcome) -> bool| outcomes.iter().filter(|outcome| is(outcome)).count();
+    assert_eq!(count(|outcome| matches!(outcome, WriteOutcome::Done { .. })), 30, "{outcomes:?}");
+    assert_eq!(count(|outcome| matches!(outcome, WriteOutcome::Replayed(_))), 30, "{outcomes:?}");
+    let cart = hosts[1].cart(&owner.cart_id()).await.expect("an answer").expect("a cart");
+    assert_eq!((cart.cart.quantity(), cart.version.version), (30, 30));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hosts_never_sell_what_is_not_there() {
+    let url = migrated().await;
+    let hosts = [MySqlStore::open(&options(&url)), MySqlStore::open(&options(&url))];
+    let store: Arc<dyn PrimaryStore> = Arc::clone(&hosts[0]) as _;
+    for (name, stock) in [("item-0", 7), ("item-1", 9)] {
+        store.put_item(item(name, stock)).await.expect("an answer");
+    }
+    let names: Vec<String> = (0..24).map(|n| format!("rival-{n}")).collect();
+    for name in &names {
+        put_cart(&store, &guest(name), cart_of(&[2, 1])).await;
+    }
+    let rivals = names.iter().enumerate().map(|(n, name)| {
+        let (host, mut write, order_id) =
+            (Arc::clone(&hosts[n % 2]), write_of(&guest(name)), format!("o_{n}"));
+        write.takes_stock = true;
+        tokio::spawn(async move { host.write(&write, &mut order(&order_id, &[])).await.expect("an answer") })
+    });
+    let outcomes = join_all(rivals).await;
+    let sold = outcomes.iter().filter(|outcome| matches!(outcome, Ok(WriteOutcome::Done { .. }))).count();
+    let left = store.items(&["item-0".to_owned(), "item-1".to_owned()]).await.expect("an answer");
+    assert_eq!((sold, left[0].stock, left[1].stock), (3, 1, 6));
+}
+
+#[tokio::test]
+async fn what_commits_late_is_told_all_the_same() {
+    let url = migrated().await;
+    let store = MySqlStore::open(&options(&url));
+    let begin = store.feed(None, 1, NOW_MS).await.expect("an answer").position;
+    // Somebody who is slow takes the first place in the feed, and commits last.
+    let mut slow = connect(&url).await;
+    let mut late = slow.begin().await.expect("a transaction");
+    let told = serde_json::json!({ "cart": { "cart_id": "c_late", "version": "1.1" } });
+    sqlx::query("INSERT INTO outbox (at, payload) VALUES (?, ?)")
+        .bind(NOW_MS)
+        .bind(told.to_string())
+        .execute(&mut *late)
+        .await
+        .expect("a place");
+    let primary: Arc<dyn PrimaryStore> = Arc::clone(&store) as _;
+    put_cart(&primary, &guest("quick"), cart_of(&[1])).await;
+    let first = store.feed(Some(&begin), 10, NOW_MS).await.expect("an answer");
+    assert_eq!(first.events.len(), 1, "{first:?}");
+    assert_eq!(first.position.gaps.len(), 1, "{first:?}");
+    // Whoever begins now must not miss it either.
+    let fresh = store.feed(None, 1, NOW_MS).await.expect("an answer").position;
+    assert!(!fresh.covers(first.position.gaps[0].seq), "{fresh:?}");
+    let snapshot = store.catalogue().await.expect("an answer").position;
+    assert!(!snapshot.covers(first.position.gaps[0].seq), "{snapshot:?}");
+    late.commit().await.expect("it commits");
+    for at in [first.position, fresh, snapshot] {
+        let page = store.feed(Some(&at), 10, NOW_MS).await.expect("an answer");
+        assert_eq!(page.events.len(), 1, "{page:?}");
+        assert!(matches!(&page.events[0].change, Change::Cart { cart_id, .. } if cart_id == "c_late"));
+        assert!(page.position.gaps.is_empty() && !page.lost);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_who_commit_in_any_order_a_follower_misses_none() {
+    let url = migrated().await;
+    let hosts = [MySqlStore::open(&options(&url)), MySqlStore::open(&options(&url))];
+    let begin = hosts[0].feed(None, 1, NOW_MS).await.expect("an answer").position;
+    let owners: Vec<_> = (0..200).map(|n| guest(&format!("told-{n}"))).collect();
+    let writes = owners.iter().enumerate().map(|(n, owner)| {
+        let (host, write) = (Arc::clone(&hosts[n % 2]), write_of(owner));
+        tokio::spawn(async move { done(host.write(&write, &mut one_more).await.expect("an answer")) })
+    });
+    let (told, written) = tokio::join!(follow(&hosts[0], begin, owners.len()), join_all(writes));
+    assert!(written.iter().all(Result::is_ok));
+    assert_eq!(told, owners.iter().map(edge_host::model::Principal::cart_id).collect());
+}
+
+#[tokio::test]
+async fn a_place_that_never_comes_is_given_up() {
+    let url = migrated().await;
+    let store = MySqlStore::open(&options(&url));
+    let begin = store.feed(None, 1, NOW_MS).await.expect("an answer").position;
+    let mut undone = connect(&url).await;
+    let mut tx = undone.begin().await.expect("a transaction");
+    sqlx::raw_sql("INSERT INTO outbox (at, payload) VALUES (0, '')")
+        .execute(&mut *tx)
+        .await
+        .expect("a place");
+    tx.rollback().await.expect("it is undone");
+    let primary: Arc<dyn PrimaryStore> = Arc::clone(&store) as _;
+    put_cart(&primary, &guest("after"), cart_of(&[1])).await;
+    let page = store.feed(Some(&begin), 10, NOW_MS).await.expect("an answer");
+    assert_eq!((page.events.len(), page.position.gaps.len()), (1, 1));
+    let later = store.feed(Some(&page.position), 10, NOW_MS + 10 * 60 * 1000).await.expect("an answer");
+    assert!(later.events.is_empty() && later.position.gaps.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_breaks_anywhere_loses_and_doubles_nothing() {
+    let server = MySqlServer::start().await;
+    mysql::migrate(&options(&server.url())).await.expect("an empty database takes the schema");
+    let any = "127.0.0.1:0".parse().expect("an address");
+    let link = Link::start(any, server.address(), Duration::from_millis(4)).await.expect("a link can listen");
+    let store = MySqlStore::open(&options(&server.url_through(link.addr())));
+    let owner = guest("unlucky");
+    let mut acknowledged = 0;
+    // With 2 ms each way, a write takes some 40 ms: the cuts fall on every statement of it, COMMIT among them.
+    for n in 0..40_u64 {
+        let write = write_of(&owner);
+        let mut attempt = tokio::spawn({
+            let (store, write) = (Arc::clone(&store), write.clone());
+            async move { store.write(&write, &mut one_more).await }
+        });
+        let cut = tokio::time::timeout(Duration::from_millis(n), &mut attempt).await;
+        let outcome = match cut {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                link.close_connections();
+                attempt.await
+            }
+        };
+        // Where the answer is lost too, the client asks again with its key.
+        let outcome = match outcome.expect("no panic") {
+            Ok(outcome) => outcome,
+            Err(_) => store.write(&write, &mut one_more).await.expect("the way is open again"),
+        };
+        assert!(matches!(outcome, WriteOutcome::Done { .. } | WriteOutcome::Replayed(_)), "{outcome:?}");
+        acknowledged += 1;
+    }
+    let cart = store.cart(&owner.cart_id()).await.expect("an answer").expect("a cart");
+    assert_eq!((cart.cart.quantity(), cart.version.version), (acknowledged, acknowledged));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_dies_comes_back_with_all_that_was_acknowledged() {
+    let server = MySqlServer::start().await;
+    mysql::migrate(&options(&server.url())).await.expect("an empty database takes the schema");
+    let store = MySqlStore::open(&options(&server.url()));
+    let owner = guest("survivor");
+    done(store.write(&write_of(&owner), &mut one_more).await.expect("an answer"));
+    server.kill();
+    store.write(&write_of(&owner), &mut one_more).await.expect_err("nobody is there");
+    server.restart().await;
+    let write = write_of(&owner);
+    eventually("the store finds its server again", async || store.write(&write, &mut one_more).await.is_ok())
+        .await;
+    let cart = store.cart(&owner.cart_id()).await.expect("an answer").expect("a cart");
+    assert_eq!(cart.version.version, cart.cart.quantity());
+    // The write that nobody answered for certain was undone or done, once.
+    assert!((2..=3).contains(&cart.version.version), "{:?}", cart.version);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_one_host_sweeps_the_others_leave_it_alone() {
+    let url = migrated().await;
+    let store = MySqlStore::open(&options(&url));
+    let primary: Arc<dyn PrimaryStore> = Arc::clone(&store) as _;
+    put_cart(&primary, &guest("old"), cart_of(&[1])).await;
+    let later = NOW_MS + 100 * 24 * 3600 * 1000;
+    let mut other = connect(&url).await;
+    let lock = "SELECT GET_LOCK(CONCAT('troli.sweep.', DATABASE()), 0)";
+    let held: Option<i64> = sqlx::query_scalar(lock).fetch_one(&mut other).await.expect("an answer");
+    assert_eq!(held, Some(1));
+    assert_eq!(store.sweep(later).await.expect("an answer"), 0);
+    other.close().await.expect("it can be closed");
+    eventually("the lock goes with its holder", async || store.sweep(later).await.expect("an answer") > 0)
+        .await;
+}

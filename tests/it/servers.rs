@@ -1,0 +1,143 @@
+//! The real servers that tests start, kill and pause: what the other tests build on.
+
+use std::time::Duration;
+
+use harness::{Fleet, FleetOptions, MySqlServer, RedisServer, Stack, eventually, unique};
+use sqlx::{Connection, MySqlConnection};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Long enough that a server that runs would have answered, and no longer.
+const SILENCE: Duration = Duration::from_millis(500);
+
+async fn connect(url: &str) -> MySqlConnection {
+    MySqlConnection::connect(url).await.expect("the server lets its user in")
+}
+
+async fn do_all(connection: &mut MySqlConnection, statements: &'static str) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(statements).execute(connection).await.map(drop)
+}
+
+async fn numbers(connection: &mut MySqlConnection) -> Vec<i64> {
+    let found = sqlx::query_scalar("SELECT number FROM kept ORDER BY number").fetch_all(connection);
+    found.await.expect("the table is there")
+}
+
+#[tokio::test]
+async fn what_mysql_has_committed_survives_a_kill() {
+    let mysql = MySqlServer::start().await;
+    let mut connection = connect(&mysql.url()).await;
+    let made = "CREATE TABLE kept (number BIGINT PRIMARY KEY); INSERT INTO kept VALUES (1)";
+    do_all(&mut connection, made).await.expect("the user may make tables");
+    do_all(&mut connection, "BEGIN; INSERT INTO kept VALUES (2)").await.expect("the user may write");
+    mysql.kill();
+    assert!(MySqlConnection::connect(&mysql.url()).await.is_err(), "nobody listens");
+
+    mysql.restart().await;
+    assert_eq!(numbers(&mut connect(&mysql.url()).await).await, [1]);
+    mysql.stop().await;
+    mysql.restart().await;
+    let mut connection = connect(&mysql.url()).await;
+    assert_eq!(numbers(&mut connection).await, [1]);
+
+    mysql.pause();
+    assert!(timeout(SILENCE, connection.ping()).await.is_err(), "a server that is paused says nothing");
+    mysql.resume();
+    assert_eq!(numbers(&mut connect(&mysql.url()).await).await, [1]);
+}
+
+#[tokio::test]
+async fn the_user_has_its_own_database_and_nothing_else() {
+    let mysql = MySqlServer::shared().await;
+    let url = mysql.fresh_database().await;
+    let other = mysql.fresh_database().await;
+    assert_ne!(url, other);
+    let mut connection = connect(&url).await;
+    do_all(&mut connection, "CREATE TABLE kept (number BIGINT PRIMARY KEY)").await.expect("its own table");
+    assert!(do_all(&mut connect(&other).await, "SELECT number FROM kept").await.is_err(), "another database");
+    for forbidden in
+        ["CREATE DATABASE more", "SELECT user FROM mysql.user", "SET GLOBAL sync_binlog = 0", "SHUTDOWN"]
+    {
+        assert!(do_all(&mut connection, forbidden).await.is_err(), "{forbidden}");
+    }
+    let root = mysql.admin_url();
+    let (_, address) = root.split_once('@').expect("a password comes before the address");
+    assert!(
+        MySqlConnection::connect(&format!("mysql://root@{address}")).await.is_err(),
+        "root has a password"
+    );
+}
+
+#[tokio::test]
+async fn mysql_is_as_durable_and_as_ready_for_replicas_as_a_primary_has_to_be() {
+    let mysql = MySqlServer::shared().await;
+    let mut connection = connect(&mysql.admin_url()).await;
+    let settings = "SELECT CONCAT_WS(' ', @@innodb_flush_log_at_trx_commit, @@sync_binlog, @@log_bin, @@gtid_mode, \
+                    @@enforce_gtid_consistency, @@transaction_isolation, @@bind_address, @@character_set_server)";
+    let found: String =
+        sqlx::query_scalar(settings).fetch_one(&mut connection).await.expect("root may see settings");
+    assert_eq!(found, "1 1 1 ON ON REPEATABLE-READ 127.0.0.1 utf8mb4");
+}
+
+/// Says one thing to a Redis, and returns the first line of its answer.
+async fn redis_says(redis: &RedisServer, words: &str) -> std::io::Result<String> {
+    let url = redis.url();
+    let password = url.trim_start_matches("redis://:").split('@').next().unwrap_or_default();
+    let mut stream = TcpStream::connect(redis.address()).await?;
+    stream.write_all(format!("AUTH {password}\r\n{words}\r\nQUIT\r\n").as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer.lines().nth(1).unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn redis_wants_its_password_and_keeps_nothing() {
+    let redis = RedisServer::start().await;
+    let mut stranger = TcpStream::connect(redis.address()).await.expect("it listens");
+    stranger.write_all(b"GET a\r\nQUIT\r\n").await.expect("it listens");
+    let mut answer = String::new();
+    stranger.read_to_string(&mut answer).await.expect("it answers");
+    assert!(answer.starts_with("-NOAUTH"), "{answer}");
+
+    assert_eq!(redis_says(&redis, "SET a 1").await.expect("it runs"), "+OK");
+    redis.pause();
+    assert!(
+        timeout(SILENCE, redis_says(&redis, "PING")).await.is_err(),
+        "a server that is paused says nothing"
+    );
+    redis.resume();
+    assert_eq!(redis_says(&redis, "EXISTS a").await.expect("it runs"), ":1");
+    redis.kill();
+    redis_says(&redis, "PING").await.expect_err("nobody listens");
+    redis.restart().await;
+    assert_eq!(redis_says(&redis, "EXISTS a").await.expect("it runs"), ":0");
+    redis.stop().await;
+    redis_says(&redis, "PING").await.expect_err("nobody listens");
+}
+
+#[tokio::test]
+async fn a_fleet_on_servers_of_its_own_gets_over_the_loss_of_each() {
+    let options =
+        FleetOptions { regions: vec!["sin", "jkt"], stack: Stack::Servers, ..FleetOptions::default() };
+    let fleet = Fleet::start(options).await;
+    let mug = unique("mug");
+    fleet.admin().sell(&mug, "10.00").await;
+    let guest = fleet.at("jkt").guest("SGD").await.following();
+    guest.add(&mug, 1).await.ok();
+
+    fleet.redis("jkt").kill();
+    guest.add(&mug, 1).await.ok();
+    fleet.redis_link("sin").cut().await;
+    guest.add(&mug, 1).await.ok();
+    fleet.redis("jkt").restart().await;
+
+    fleet.mysql_link().cut().await;
+    guest.add(&mug, 1).await.is(503);
+    fleet.mysql_link().restore().await.expect("its port is still free");
+    fleet.mysql().kill();
+    guest.add(&mug, 1).await.is(503);
+    fleet.mysql().restart().await;
+    eventually("home writes again", async || guest.add(&mug, 1).await.status == 200).await;
+    assert_eq!(guest.get("/v1/cart").await.ok()["count"]["quantity"], 4);
+}
