@@ -234,6 +234,7 @@ async fn a_full_redis_is_read_and_told_of_changes() {
     let server = RedisServer::start().await;
     let cache = begun(cache(&server.url())).await;
     put(&cache, 5).await.expect("put in");
+    let () = ask(&server, cmd("CONFIG").arg("SET").arg("maxmemory-policy").arg("noeviction")).await;
     let () = ask(&server, cmd("CONFIG").arg("SET").arg("maxmemory").arg("1")).await;
     for n in 0..20 {
         let refused = cache.ticket(&format!("c_new_{n}")).await;
