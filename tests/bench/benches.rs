@@ -19,7 +19,7 @@ const WARM_UP: Duration = Duration::from_secs(3);
 const SETTLE: Duration = Duration::from_millis(500);
 /// Open load has more connections than it needs, so that none has to wait for one.
 const OPEN_CONNECTIONS: usize = 256;
-/// Open load on a pair is this part of what the slower of them can: busy, and not overrun.
+/// Open load without a rate of its own is this part of what there can be: busy, and not overrun.
 const OPEN_SHARE: f64 = 0.5;
 /// In the mix.
 const MIX_WRITES: f64 = 0.01;
@@ -93,6 +93,10 @@ impl Benches<'_> {
         let most = self.closed("mix", TROLI, &mut callers, time).await?;
         drop(callers);
         let mut callers = shoppers(self.carts, self.stack.edge, MIX_WRITES, OPEN_CONNECTIONS);
+        if most < f64::from(self.options.rate) {
+            // Then what is offered below says only that it is too much.
+            self.open("mix", TROLI, &mut callers, part_of(most), time).await?;
+        }
         load::open(&mut callers, self.options.rate, SETTLE).await;
         self.open("mix", TROLI, &mut callers, self.options.rate, time * 2).await?;
         let steady = self.done.last().context("it was measured")?;
@@ -145,8 +149,7 @@ impl Benches<'_> {
             slowest = slowest.min(bare).min(troli);
         }
         drop((ours, theirs));
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate of one machine")]
-        let rate = ((slowest * OPEN_SHARE) as u32).max(1);
+        let rate = part_of(slowest);
         let mut theirs = baseline(OPEN_CONNECTIONS);
         load::open(&mut theirs, rate, SETTLE).await;
         self.open(bench, BARE, &mut theirs, rate, time).await?;
@@ -221,6 +224,13 @@ impl Benches<'_> {
 
 fn shoppers(carts: &Carts, edge: std::net::SocketAddr, writes: f64, count: usize) -> Vec<Shoppers<'_>> {
     (0..count).map(|_| Shoppers::new(carts, edge, writes)).collect()
+}
+
+/// What open load offers to somebody who can do so much.
+fn part_of(most_per_s: f64) -> u32 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate of one machine")]
+    let rate = (most_per_s * OPEN_SHARE) as u32;
+    rate.max(1)
 }
 
 fn median(numbers: &mut [f64]) -> f64 {

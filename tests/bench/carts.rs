@@ -9,9 +9,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::join_all;
 use jsonwebtoken::{EncodingKey, Header};
-use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use rand_distr::{Distribution, Uniform, Zipf};
+use rand::{RngExt, SeedableRng};
+use rand_distr::{Distribution, Zipf};
 use serde_json::{Value, json};
 
 use crate::load::{Caller, Failure, Kind};
@@ -114,9 +114,7 @@ impl Carts {
 
     /// True with this probability.
     fn happens(&self, probability: f64) -> bool {
-        let number: f64 =
-            Uniform::new(0.0, 1.0).map_or(0.0, |all| all.sample(&mut *self.chance.borrow_mut()));
-        number < probability
+        self.chance.borrow_mut().random_bool(probability)
     }
 
     /// The lines of a cart as JSON, by their names.

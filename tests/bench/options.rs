@@ -25,11 +25,11 @@ pub(crate) struct Options {
     /// Exponent of the Zipf distribution by which carts are asked for; 0 for all alike
     #[arg(long, default_value_t = 0.99)]
     pub(crate) skew: f64,
-    /// Requests a second of the mix; reads are compared at half of what the slower side can
-    #[arg(long, default_value_t = 20_000)]
+    /// Requests a second that the mix is offered
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rate: u32,
     /// Of every measurement
-    #[arg(long, default_value_t = 5, value_name = "S")]
+    #[arg(long, default_value_t = 5, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) seconds: u64,
     /// Service and baseline take turns this often, and the medians count
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = positive)]
@@ -57,7 +57,7 @@ pub(crate) struct Options {
 impl Options {
     /// Of every measurement.
     pub(crate) fn time(&self) -> Duration {
-        Duration::from_secs(self.seconds.max(1))
+        Duration::from_secs(self.seconds)
     }
 
     /// Whether this is to be measured.
