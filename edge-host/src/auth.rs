@@ -26,17 +26,21 @@ const USER_ID_BYTES_MAX: usize = 128;
 /// Issues and verifies tokens.
 pub struct Tokens {
     guest_signing: EncodingKey,
-    guest: DecodingKey,
+    guest: Verifier,
     users: Vec<UserKey>,
-    issuer: Issuer,
     dev_signing: Option<EncodingKey>,
 }
 
-/// One key that user tokens may be signed by. The key decides the algorithms, never the token.
+/// One key that user tokens may be signed by.
 struct UserKey {
     kid: Option<String>,
-    algorithms: Vec<Algorithm>,
+    verifier: Verifier,
+}
+
+/// A key, and what a token must say to be accepted by it. The key decides the algorithms, never the token.
+struct Verifier {
     key: DecodingKey,
+    validation: Validation,
 }
 
 /// A guest's new token.
@@ -101,22 +105,22 @@ impl Tokens {
                 let unusable = || KeysError::UnusableKey(kid.clone());
                 let algorithms = public_algorithms(jwk).ok_or_else(unusable)?;
                 let key = DecodingKey::from_jwk(jwk).map_err(|_| unusable())?;
-                users.push(UserKey { kid, algorithms, key });
+                users.push(UserKey { kid, verifier: Verifier::new(key, algorithms, &user_keys.issuer) });
             }
         }
         let mut dev_signing = None;
         if let Some(secret) = &user_keys.hs256_secret {
             let bytes = secret.expose().as_bytes();
             let key = DecodingKey::from_secret(bytes);
-            users.push(UserKey { kid: None, algorithms: vec![Algorithm::HS256], key });
+            let verifier = Verifier::new(key, vec![Algorithm::HS256], &user_keys.issuer);
+            users.push(UserKey { kid: None, verifier });
             dev_signing = dev.then(|| EncodingKey::from_secret(bytes));
         }
         let guest = guest_secret.expose().as_bytes();
         Ok(Self {
             guest_signing: EncodingKey::from_secret(guest),
-            guest: DecodingKey::from_secret(guest),
+            guest: Verifier::new(DecodingKey::from_secret(guest), vec![Algorithm::HS256], &Issuer::default()),
             users,
-            issuer: user_keys.issuer.clone(),
             dev_signing,
         })
     }
@@ -154,13 +158,12 @@ impl Tokens {
         }
         let header = jsonwebtoken::decode_header(token).map_err(|_| InvalidToken)?;
         if header.typ.as_deref() == Some(GUEST_TOKEN_TYPE) {
-            let proven = check(token, &self.guest, &[Algorithm::HS256], &Issuer::default())?;
-            return Ok(proven.principal(OwnerKind::Guest));
+            return Ok(self.guest.check(token)?.principal(OwnerKind::Guest));
         }
         let named = |key: &&UserKey| key.kid.is_none() || header.kid.is_none() || key.kid == header.kid;
-        let fits = |key: &&UserKey| key.algorithms.contains(&header.alg) && named(key);
+        let fits = |key: &&UserKey| key.verifier.validation.algorithms.contains(&header.alg) && named(key);
         for key in self.users.iter().filter(fits) {
-            if let Ok(proven) = check(token, &key.key, &key.algorithms, &self.issuer) {
+            if let Ok(proven) = key.verifier.check(token) {
                 return Ok(proven.principal(OwnerKind::User));
             }
         }
@@ -168,32 +171,34 @@ impl Tokens {
     }
 }
 
-fn check(
-    token: &str,
-    key: &DecodingKey,
-    algorithms: &[Algorithm],
-    issuer: &Issuer,
-) -> Result<Proven, InvalidToken> {
-    let mut validation = Validation::new(algorithms[0]);
-    validation.algorithms = algorithms.to_vec();
-    validation.leeway = LEEWAY_S;
-    validation.validate_nbf = true;
-    let mut required = vec!["exp", "sub"];
-    validation.validate_aud = issuer.audience.is_some();
-    if let Some(audience) = &issuer.audience {
-        validation.set_audience(&[audience]);
-        required.push("aud");
+impl Verifier {
+    fn new(key: DecodingKey, algorithms: Vec<Algorithm>, issuer: &Issuer) -> Self {
+        let mut validation = Validation::new(algorithms[0]);
+        validation.algorithms = algorithms;
+        validation.leeway = LEEWAY_S;
+        validation.validate_nbf = true;
+        let mut required = vec!["exp", "sub"];
+        validation.validate_aud = issuer.audience.is_some();
+        if let Some(audience) = &issuer.audience {
+            validation.set_audience(&[audience]);
+            required.push("aud");
+        }
+        if let Some(name) = &issuer.name {
+            validation.set_issuer(&[name]);
+            required.push("iss");
+        }
+        validation.set_required_spec_claims(&required);
+        Self { key, validation }
     }
-    if let Some(name) = &issuer.name {
-        validation.set_issuer(&[name]);
-        required.push("iss");
+
+    fn check(&self, token: &str) -> Result<Proven, InvalidToken> {
+        let decoded = jsonwebtoken::decode(token, &self.key, &self.validation).map_err(|_| InvalidToken)?;
+        let proven: Proven = decoded.claims;
+        if proven.sub.is_empty() || proven.sub.len() > USER_ID_BYTES_MAX {
+            return Err(InvalidToken);
+        }
+        Ok(proven)
     }
-    validation.set_required_spec_claims(&required);
-    let proven: Proven = jsonwebtoken::decode(token, key, &validation).map_err(|_| InvalidToken)?.claims;
-    if proven.sub.is_empty() || proven.sub.len() > USER_ID_BYTES_MAX {
-        return Err(InvalidToken);
-    }
-    Ok(proven)
 }
 
 /// The algorithms of a public key; `None` for a symmetric one, which has no place in a key set.

@@ -10,7 +10,11 @@ use opentelemetry::trace::{TraceContextExt, TracerProvider};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::Span;
+use tracing::span::Record;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::format::{JsonFields, Writer};
+use tracing_subscriber::fmt::{FormatFields, FormattedFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -30,6 +34,7 @@ pub fn init() {
     } else {
         tracing_subscriber::fmt::layer()
             .json()
+            .fmt_fields(SpanFields(JsonFields::new()))
             .flatten_event(true)
             .with_current_span(true)
             .with_span_list(false)
@@ -39,9 +44,45 @@ pub fn init() {
     };
     // Gives every request a trace, taken over from the caller where there is one; nothing is exported.
     let tracer = SdkTracerProvider::builder().build().tracer("troli");
-    let traces = tracing_opentelemetry::layer().with_tracer(tracer);
+    // What nobody is shown need not be gathered for every request.
+    let traces = tracing_opentelemetry::layer()
+        .with_location(false)
+        .with_threads(false)
+        .with_target(false)
+        .with_tracked_inactivity(false)
+        .with_tracer(tracer);
     tracing_subscriber::registry().with(filter).with(traces).with(format).init();
 }
+
+/// The fields of a span as JSON. The library's own take the text apart and put it together anew for every field that
+/// is known only later, as some are in every request.
+struct SpanFields(JsonFields);
+
+impl<'writer> FormatFields<'writer> for SpanFields {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> std::fmt::Result {
+        self.0.format_fields(writer, fields)
+    }
+
+    fn add_fields(&self, known: &'writer mut FormattedFields<Self>, fields: &Record<'_>) -> std::fmt::Result {
+        let mut later = String::new();
+        self.0.format_fields(Writer::new(&mut later), fields)?;
+        append(&mut known.fields, &later);
+        Ok(())
+    }
+}
+
+/// Puts the members of one JSON object behind those of another. Of two with one name, readers take the last.
+fn append(object: &mut String, more: &str) {
+    if object.len() <= EMPTY_OBJECT.len() {
+        more.clone_into(object);
+    } else if more.len() > EMPTY_OBJECT.len() {
+        object.pop();
+        object.push(',');
+        object.push_str(&more[1..]);
+    }
+}
+
+const EMPTY_OBJECT: &str = "{}";
 
 /// Makes the caller's trace the parent of a span, and returns the trace's id for the log.
 pub fn continue_trace(span: &Span, headers: &HeaderMap) -> Option<String> {
@@ -220,5 +261,24 @@ pub mod metric {
     pub fn region_health(region: &str, of: &str, up: bool) {
         gauge!(REGION_HEALTH, "region" => region.to_owned(), "of" => of.to_owned())
             .set(f64::from(u8::from(up)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::append;
+
+    #[test]
+    fn objects_are_joined() {
+        for (object, more, joined) in [
+            ("", r#"{"a":1}"#, r#"{"a":1}"#),
+            ("{}", r#"{"a":1}"#, r#"{"a":1}"#),
+            (r#"{"a":1}"#, "{}", r#"{"a":1}"#),
+            (r#"{"a":1}"#, r#"{"b":"}","c":3}"#, r#"{"a":1,"b":"}","c":3}"#),
+        ] {
+            let mut text = object.to_owned();
+            append(&mut text, more);
+            assert_eq!(text, joined);
+        }
     }
 }

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
 use crate::server::{Server, run_script};
-use crate::{scratch, unique};
+use crate::{free_port, scratch, unique};
 
 /// The database that every server begins with.
 const DATABASE: &str = "troli";
@@ -28,9 +28,15 @@ pub struct MySqlServer {
 impl MySqlServer {
     /// Starts one of a test's own on a free port, and waits until it is ready.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with options of its own, such as `--server-id=2`.
+    pub async fn start_with(options: &[&str]) -> Self {
+        let options = options.iter().map(ToString::to_string).collect();
         let directory = scratch("mysql");
         copy(template().await, directory.path());
-        let mysql = Self { server: Server::new(SCRIPT, directory.path()), directory };
+        let mysql = Self { server: Server::new(SCRIPT, directory.path(), free_port(), options), directory };
         mysql.start_server().await;
         mysql
     }

@@ -1,11 +1,12 @@
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use crate::scratch;
 use crate::server::Server;
+use crate::{free_port, scratch};
 
 /// A Redis of a test's own. What it held is gone after every restart, as in the regions.
 #[derive(Debug)]
@@ -18,8 +19,14 @@ pub struct RedisServer {
 impl RedisServer {
     /// Starts it on a free port, and waits until it is ready.
     pub async fn start() -> Self {
-        let directory = scratch("redis");
-        let redis = Self { server: Server::new("redis", directory.path()), directory };
+        Self::start_with(|_, _| Vec::new()).await
+    }
+
+    /// The same with options of its own, which may name files in its directory, and its port.
+    pub async fn start_with(options: impl FnOnce(&Path, u16) -> Vec<String>) -> Self {
+        let (directory, port) = (scratch("redis"), free_port());
+        let options = options(directory.path(), port);
+        let redis = Self { server: Server::new("redis", directory.path(), port, options), directory };
         redis.start_server().await;
         redis
     }

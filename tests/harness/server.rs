@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use tokio::time::timeout;
 
-use crate::{eventually, free_port, repository};
+use crate::{eventually, repository};
 
 /// How long one look at a server that starts may take.
 const LOOK_PATIENCE: Duration = Duration::from_secs(1);
@@ -24,17 +24,19 @@ pub(crate) struct Server {
     script: PathBuf,
     directory: PathBuf,
     address: SocketAddr,
+    options: Vec<String>,
     child: Mutex<Option<Child>>,
 }
 
 impl Server {
-    /// A server that does not run yet, with everything it keeps in a directory.
-    pub(crate) fn new(script: &str, directory: &Path) -> Self {
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    /// A server that does not run yet, with everything it keeps in a directory, and options of its own.
+    pub(crate) fn new(script: &str, directory: &Path, port: u16, options: Vec<String>) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
         Self {
             script: script_path(script),
             directory: directory.to_owned(),
             address,
+            options,
             child: Mutex::new(None),
         }
     }
@@ -47,7 +49,7 @@ impl Server {
     /// Starts it, and waits until it is ready.
     pub(crate) async fn start(&self, ready: impl AsyncFn(SocketAddr) -> bool) {
         let mut command = kept_command(&self.script);
-        command.arg(&self.directory).arg(self.address.port().to_string());
+        command.arg(&self.directory).arg(self.address.port().to_string()).args(&self.options);
         let log = File::create(self.log()).expect("the server's directory can be written to");
         command.stderr(log.try_clone().expect("a file can be shared")).stdout(log);
         let child =

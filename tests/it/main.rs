@@ -56,6 +56,9 @@ mod mysql;
 /// One suite of behaviours for every store.
 mod store_contract;
 
+/// The cache in a real Redis.
+mod redis;
+
 // The repository and what it builds.
 
 /// `deploy/up`, as a developer runs it.

@@ -80,7 +80,7 @@ async fn mysql_is_as_durable_and_as_ready_for_replicas_as_a_primary_has_to_be() 
     assert_eq!(found, "1 1 1 ON ON REPEATABLE-READ 127.0.0.1 utf8mb4");
 }
 
-/// Says one thing to a Redis, and returns the first line of its answer.
+/// Says one thing to a Redis, and returns the last line of its answer.
 async fn redis_says(redis: &RedisServer, words: &str) -> std::io::Result<String> {
     let url = redis.url();
     let password = url.trim_start_matches("redis://:").split('@').next().unwrap_or_default();
@@ -88,12 +88,12 @@ async fn redis_says(redis: &RedisServer, words: &str) -> std::io::Result<String>
     stream.write_all(format!("AUTH {password}\r\n{words}\r\nQUIT\r\n").as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
-    Ok(answer.lines().nth(1).unwrap_or_default().to_owned())
+    Ok(answer.lines().rev().nth(1).unwrap_or_default().to_owned())
 }
 
 #[tokio::test]
 async fn redis_wants_its_password_and_keeps_nothing() {
-    let redis = RedisServer::start().await;
+    let redis = RedisServer::start_with(|_, _| vec!["--maxclients".to_owned(), "7".to_owned()]).await;
     let mut stranger = TcpStream::connect(redis.address()).await.expect("it listens");
     stranger.write_all(b"GET a\r\nQUIT\r\n").await.expect("it listens");
     let mut answer = String::new();
@@ -101,6 +101,7 @@ async fn redis_wants_its_password_and_keeps_nothing() {
     assert!(answer.starts_with("-NOAUTH"), "{answer}");
 
     assert_eq!(redis_says(&redis, "SET a 1").await.expect("it runs"), "+OK");
+    assert_eq!(redis_says(&redis, "CONFIG GET maxclients").await.expect("it runs"), "7");
     redis.pause();
     assert!(
         timeout(SILENCE, redis_says(&redis, "PING")).await.is_err(),

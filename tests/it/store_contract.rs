@@ -2,7 +2,7 @@
 //!
 //! An adapter joins with one line: `primary_store!` or `cart_cache!`, its name, and how to open an empty one.
 
-mod cache;
+pub(crate) mod cache;
 mod housekeeping;
 mod primary;
 pub(crate) mod support;

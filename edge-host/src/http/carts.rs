@@ -1,5 +1,7 @@
 //! The cart's endpoints.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
@@ -12,8 +14,9 @@ use super::input;
 use super::problem::{ApiError, Problem};
 use super::respond::{CartAnswer, mark_replayed, set_location};
 use crate::error::CartError;
-use crate::model::{CartCommand, Operation, OwnerKind, Principal};
-use crate::service::{CartRead, Source};
+use crate::model::{CartCommand, CartVersion, Operation, OwnerKind, Principal};
+use crate::service::{CartRead, Source, Timing};
+use crate::store::CartDocument;
 use crate::view::{self, CartView, CountView, LineView, OrderView};
 
 /// The caller's cart with today's prices.
@@ -30,14 +33,18 @@ pub(super) async fn get_cart(
     Caller(principal): Caller,
     conditions: Conditions,
 ) -> Result<Response, ApiError> {
-    let read = api.service.cart(&principal, conditions.seen).await?;
-    let document = &read.document;
+    let CartRead { document, source, timing } = api.service.cart(&principal, conditions.seen).await?;
     // The tag names the version only, and prices move without it. So the client has what there is only if that
     // is still what this version was first answered with.
     let unchanged = conditions.if_none_match.contains(&document.version)
         && document.view_digest.as_ref().is_some_and(|first| *first == view::digest(&document.body));
-    let body = if unchanged { String::new() } else { document.body.clone() };
-    let mut response = answer(&api, &read, body);
+    let version = document.version;
+    // One that came from elsewhere is nobody else's, and need not be copied.
+    let taken = |document| {
+        Arc::try_unwrap(document).map_or_else(|shared| shared.body.clone(), |own: CartDocument| own.body)
+    };
+    let body = if unchanged { String::new() } else { taken(document) };
+    let mut response = answer(&api, version, source, timing, body);
     if unchanged {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response.headers_mut().remove(CONTENT_TYPE);
@@ -79,7 +86,7 @@ pub(super) async fn get_line(
     let line =
         view::line(&read.document.body, &line_id).map_err(|error| CartError::Internal(error.to_string()))?;
     let body = line.ok_or(CartError::LineUnknown(line_id))?;
-    Ok(answer(&api, &read, body))
+    Ok(answer(&api, read.document.version, read.source, read.timing, body))
 }
 
 /// Puts so many of an item in; they join the line of the same item and variant.
@@ -278,17 +285,10 @@ async fn write(
     Ok(response)
 }
 
-fn answer(api: &Shared, read: &CartRead, body: String) -> Response {
-    CartAnswer {
-        status: StatusCode::OK,
-        body,
-        version: read.document.version,
-        cookie: read.document.version,
-        region: &api.service.region,
-        source: read.source,
-        timing: read.timing,
-    }
-    .into_response()
+fn answer(api: &Shared, version: CartVersion, source: Source, timing: Timing, body: String) -> Response {
+    let region = api.service.region.as_str();
+    CartAnswer { status: StatusCode::OK, body, version, cookie: version, region, source, timing }
+        .into_response()
 }
 
 fn json(document: &impl Serialize) -> Result<String, ApiError> {

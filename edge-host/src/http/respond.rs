@@ -14,6 +14,9 @@ const CART_SOURCE: HeaderName = HeaderName::from_static("cart-source");
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
+/// Headers of an answer about a cart, with those that are put in on its way out.
+const HEADERS: usize = 12;
+
 /// An answer about a cart.
 pub(super) struct CartAnswer<'a> {
     pub(super) status: StatusCode,
@@ -32,17 +35,18 @@ impl CartAnswer<'_> {
         let mut response = Response::new(Body::from(self.body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
+        headers.reserve(HEADERS);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // Whoever keeps it must ask before showing it again: prices move without the cart.
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+        headers.insert(CART_SOURCE, HeaderValue::from_static(self.source.as_str()));
         let mut put = |name: HeaderName, text: String| {
             headers.insert(name, HeaderValue::try_from(text).expect("our own words are visible ASCII"));
         };
-        put(CONTENT_TYPE, "application/json".to_owned());
-        // Whoever keeps it must ask before showing it again: prices move without the cart.
-        put(CACHE_CONTROL, "private, no-cache".to_owned());
         put(ETAG, format!("\"{version}\""));
         put(SET_COOKIE, format!("{CART_VERSION}={}; Path=/v1; HttpOnly; SameSite=Lax", self.cookie));
         put(CART_VERSION, version);
         put(CART_REGION, self.region.to_owned());
-        put(CART_SOURCE, self.source.as_str().to_owned());
         let timing = server_timing(&self.timing);
         if !timing.is_empty() {
             put(SERVER_TIMING, timing);

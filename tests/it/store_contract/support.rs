@@ -48,7 +48,7 @@ pub(crate) async fn redis() -> (Cache, RedisServer) {
 }
 
 /// A cache is told of changes before anything is put in.
-async fn begun(cache: Cache) -> Cache {
+pub(crate) async fn begun(cache: Cache) -> Cache {
     let from = CacheFeed { epoch: 1, position: FeedPosition::at(0) };
     cache.start_anew(&from).await.expect("the cache answers");
     cache

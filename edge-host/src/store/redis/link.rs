@@ -15,7 +15,8 @@ use super::target::{AnyClient, COMMAND_DEADLINE, CONNECT_DEADLINE, RedisTarget};
 use crate::breaker::{Breaker, BreakerOptions, Change};
 use crate::store::StoreError;
 
-/// Requests of the whole edge share this many connections; each carries any number at once.
+/// Requests of the whole edge share this many connections; each carries any number at once, but its answers are
+/// taken apart by one thread.
 const CONNECTIONS: usize = 2;
 /// Five deadlines in a row are no accident. After that, Redis is asked four times a second whether it is back. A
 /// probe may have to connect first.
