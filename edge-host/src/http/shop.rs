@@ -12,6 +12,7 @@ use super::Shared;
 use super::extract::{Body, Caller, ClientAddress, OptionalBody, Path, Query};
 use super::input;
 use super::problem::{ApiError, Problem};
+use crate::catalogue::Catalogue;
 use crate::clock::now_ms;
 use crate::error::CartError;
 use crate::view::{self, ItemView, OrderView, rfc3339};
@@ -165,7 +166,7 @@ pub(super) async fn items(
 ) -> Result<Json<Items>, ApiError> {
     api.limits.address(address)?;
     let limit = page.limit()?;
-    let mut items = api.service.catalogue.items(page.cursor.as_deref(), limit + 1);
+    let mut items = catalogue(&api)?.items(page.cursor.as_deref(), limit + 1);
     let full = items.len() > limit;
     items.truncate(limit);
     let next_cursor = if full { items.last().map(|item| item.item_id.clone()) } else { None };
@@ -183,8 +184,13 @@ pub(super) async fn item(
     Path(item_id): Path<String>,
 ) -> Result<Json<ItemView>, ApiError> {
     api.limits.address(address)?;
-    let item = api.service.catalogue.item(&item_id).ok_or(CartError::ItemUnknown(item_id))?;
+    let item = catalogue(&api)?.item(&item_id).ok_or(CartError::ItemUnknown(item_id))?;
     Ok(Json(view::item(&item)))
+}
+
+/// What is for sale, as soon as that is known: an edge that started while home was away has not heard of it yet.
+fn catalogue(api: &Shared) -> Result<&Catalogue, ApiError> {
+    if api.feed.ready() { Ok(&api.service.catalogue) } else { Err(CartError::HomeUnavailable.into()) }
 }
 
 /// The regions, their health, and which one is nearest to the caller.

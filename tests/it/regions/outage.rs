@@ -117,6 +117,24 @@ async fn what_changed_during_an_outage_is_caught_up_with() {
 }
 
 #[tokio::test]
+async fn a_region_that_starts_without_home_does_not_say_that_nothing_is_for_sale() {
+    let fleet = fleet().await;
+    let mug = unique("mug");
+    fleet.admin().sell(&mug, "10.00").await;
+    fleet.link("jkt").cut().await;
+    fleet.stop_region("jkt").await;
+    let (nobody, mug) = (fleet.at("jkt"), format!("/v1/items/{mug}"));
+    let meanwhile = async {
+        eventually("jkt listens", async || nobody.get("/v1/regions").send().await.is_ok()).await;
+        home_unavailable(&nobody.get(&mug).await);
+        home_unavailable(&nobody.get("/v1/items").await);
+        fleet.link("jkt").restore().await.expect("the link listens again");
+    };
+    tokio::join!(fleet.start_region("jkt"), meanwhile);
+    nobody.get(&mug).await.ok();
+}
+
+#[tokio::test]
 async fn a_home_that_is_silent_is_not_waited_for_without_end() {
     let fleet = fleet().await;
     let mug = unique("mug");
