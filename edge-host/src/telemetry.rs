@@ -34,12 +34,12 @@ pub fn init() {
     } else {
         tracing_subscriber::fmt::layer()
             .json()
-            .fmt_fields(SpanFields(JsonFields::new()))
             .flatten_event(true)
             .with_current_span(true)
             .with_span_list(false)
             .with_target(false)
             .with_writer(std::io::stderr)
+            .fmt_fields(SpanFields(JsonFields::new()))
             .boxed()
     };
     // Gives every request a trace, taken over from the caller where there is one; nothing is exported.

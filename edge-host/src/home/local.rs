@@ -24,6 +24,9 @@ use crate::view::{self, Priced, RulesView};
 
 /// Events in one page of the feed.
 const FEED_PAGE_MAX: u32 = 500;
+/// News are told so long after the first of them, all in one page: under load, telling each alone would cost more
+/// than the write.
+const FEED_GATHER: Duration = Duration::from_millis(5);
 /// While a place in the feed is missing, the primary is asked this often: what another home edge committed late
 /// is not announced here.
 const GAP_LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -129,7 +132,9 @@ impl HomeRegion for LocalHome {
             let look_again = tokio::time::Instant::now() + GAP_LOOK_EVERY;
             let until = if page.position.gaps.is_empty() { deadline } else { deadline.min(look_again) };
             // An early look would miss nothing and find nothing; the wait ends by itself.
-            let _ = tokio::time::timeout_at(until, news.changed()).await;
+            if let Ok(Ok(())) = tokio::time::timeout_at(until, news.changed()).await {
+                tokio::time::sleep(FEED_GATHER).await;
+            }
         }
     }
 

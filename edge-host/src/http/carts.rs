@@ -40,8 +40,8 @@ pub(super) async fn get_cart(
         && document.view_digest.as_ref().is_some_and(|first| *first == view::digest(&document.body));
     let version = document.version;
     // One that came from elsewhere is nobody else's, and need not be copied.
-    let taken = |document| {
-        Arc::try_unwrap(document).map_or_else(|shared| shared.body.clone(), |own: CartDocument| own.body)
+    let taken = |document: Arc<CartDocument>| {
+        Arc::try_unwrap(document).map_or_else(|shared| shared.body.clone(), |own| own.body)
     };
     let body = if unchanged { String::new() } else { taken(document) };
     let mut response = answer(&api, version, source, timing, body);

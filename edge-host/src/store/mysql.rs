@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::Executor;
-use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
+use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tracing::warn;
+use tracing::debug;
 
-use self::session::{Attempts, Failure, Session, retried};
+use self::session::{Attempts, Connections, Failure, Session, retried};
 use crate::model::{
     CartRecord, CatalogueSnapshot, CouponRecord, FeedPage, FeedPosition, ItemRecord, Millis, OrderRecord,
     OrderState, Principal,
@@ -49,7 +49,7 @@ const NEWS_PERIOD: Duration = Duration::from_millis(100);
 
 /// Carts in MySQL.
 pub struct MySqlStore {
-    pool: MySqlPool,
+    connections: Connections,
     /// Keys whose first request is under way in this process. In another one it waits for the cart's lock.
     in_flight: Arc<Mutex<HashSet<(String, String)>>>,
     news: watch::Sender<u64>,
@@ -99,7 +99,7 @@ impl MySqlStore {
             .connect_lazy_with(options);
         let news = watch::Sender::new(0);
         Arc::new_cyclic(|store| Self {
-            pool,
+            connections: Connections::new(pool),
             in_flight: Arc::default(),
             news,
             listener: tokio::spawn(listen(Weak::clone(store))).abort_handle(),
@@ -107,14 +107,14 @@ impl MySqlStore {
     }
 
     async fn try_cart(&self, cart_id: &str) -> Result<Option<CartRecord>, Failure> {
-        let mut session = Session::acquire(&self.pool).await?;
+        let mut session = Session::acquire(&self.connections).await?;
         let record = carts::cart(&mut session, cart_id).await?;
         session.release();
         Ok(record)
     }
 
     async fn try_epoch(&self) -> Result<u32, Failure> {
-        let mut session = Session::acquire(&self.pool).await?;
+        let mut session = Session::acquire(&self.connections).await?;
         let epoch = sqlx::query_scalar("SELECT epoch FROM cluster").fetch_one(&mut *session).await?;
         session.release();
         Ok(epoch)
@@ -219,8 +219,8 @@ impl PrimaryStore for MySqlStore {
     }
 
     fn connections(&self) -> (u32, u32) {
-        let idle = u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX);
-        (self.pool.size().saturating_sub(idle), idle)
+        let idle = u32::try_from(self.connections.pool.num_idle()).unwrap_or(u32::MAX);
+        (self.connections.pool.size().saturating_sub(idle), idle)
     }
 
     async fn sweep(&self, now_ms: Millis) -> Result<u64, StoreError> {
@@ -244,7 +244,7 @@ async fn listen(store: Weak<MySqlStore>) {
             continue;
         }
         let last: Result<Option<u64>, _> =
-            sqlx::query_scalar("SELECT MAX(seq) FROM outbox").fetch_one(&store.pool).await;
+            sqlx::query_scalar("SELECT MAX(seq) FROM outbox").fetch_one(&store.connections.pool).await;
         match last {
             Ok(last) if last != seen => {
                 seen = last;
@@ -252,7 +252,7 @@ async fn listen(store: Weak<MySqlStore>) {
             }
             Ok(_) => {}
             // Those who follow find out by themselves.
-            Err(error) => warn!(error = %error, "the primary does not tell what is new"),
+            Err(error) => debug!(error = %error, "the primary does not tell what is new"),
         }
     }
 }

@@ -18,14 +18,14 @@ use crate::store::sql::{from_json, to_json};
 /// One attempt at each.
 impl MySqlStore {
     pub(super) async fn try_put_item(&self, item: &ItemRecord) -> Result<(), Failure> {
-        let mut tx = Session::begin(&self.pool).await?;
+        let mut tx = Session::begin(&self.connections).await?;
         put_item(&mut tx, item).await?;
         publish(&mut tx, &Change::Item(item.clone()), item.changed_at_ms).await?;
         self.commit(tx, true).await
     }
 
     pub(super) async fn try_put_coupon(&self, coupon: &CouponRecord) -> Result<CouponRecord, Failure> {
-        let mut tx = Session::begin(&self.pool).await?;
+        let mut tx = Session::begin(&self.connections).await?;
         put_coupon(&mut tx, coupon).await?;
         let saved = coupons(&mut tx, &[&coupon.code], false).await?.pop();
         let saved = saved.ok_or_else(|| StoreError::Corrupt(format!("coupon {} is gone", coupon.code)))?;
@@ -40,7 +40,7 @@ impl MySqlStore {
         bytes: &[u8],
         now_ms: Millis,
     ) -> Result<(), Failure> {
-        let mut tx = Session::begin(&self.pool).await?;
+        let mut tx = Session::begin(&self.connections).await?;
         sqlx::query(
             "INSERT INTO rule_revisions (revision, component, activated_at) VALUES (?, ?, ?) AS new
              ON DUPLICATE KEY UPDATE activated_at = new.activated_at",
@@ -56,7 +56,7 @@ impl MySqlStore {
     }
 
     pub(super) async fn try_catalogue(&self) -> Result<CatalogueSnapshot, Failure> {
-        let mut tx = Session::snapshot(&self.pool).await?;
+        let mut tx = Session::snapshot(&self.connections).await?;
         let (epoch, rules): (u32, Option<String>) =
             sqlx::query_as("SELECT epoch, active_rules FROM cluster").fetch_one(&mut *tx).await?;
         let snapshot = CatalogueSnapshot {
@@ -72,14 +72,14 @@ impl MySqlStore {
 
     pub(super) async fn try_items(&self, item_ids: &[String]) -> Result<Vec<ItemRecord>, Failure> {
         let item_ids: Vec<&str> = item_ids.iter().map(String::as_str).collect();
-        let mut session = Session::acquire(&self.pool).await?;
+        let mut session = Session::acquire(&self.connections).await?;
         let items = items(&mut session, &item_ids, false).await?;
         session.release();
         Ok(items)
     }
 
     pub(super) async fn try_rules(&self, revision: &str) -> Result<Option<Vec<u8>>, Failure> {
-        let mut session = Session::acquire(&self.pool).await?;
+        let mut session = Session::acquire(&self.connections).await?;
         let query = sqlx::query_scalar("SELECT component FROM rule_revisions WHERE revision = ?");
         let component = query.bind(revision).fetch_optional(&mut *session).await?;
         session.release();

@@ -17,7 +17,7 @@ impl MySqlStore {
         to: OrderState,
         now_ms: Millis,
     ) -> Result<Option<OrderRecord>, Failure> {
-        let mut tx = Session::begin(&self.pool).await?;
+        let mut tx = Session::begin(&self.connections).await?;
         settle(&mut tx, order_id, to, now_ms).await?;
         let row: Option<OrderRow> =
             sqlx::query_as("SELECT order_id, state, document FROM orders WHERE order_id = ?")
@@ -34,7 +34,7 @@ impl MySqlStore {
         before: Option<&str>,
         limit: u32,
     ) -> Result<Vec<OrderRecord>, Failure> {
-        let mut session = Session::acquire(&self.pool).await?;
+        let mut session = Session::acquire(&self.connections).await?;
         let rows: Vec<OrderRow> = sqlx::query_as(
             "SELECT order_id, state, document FROM orders
              WHERE cart_id = ? AND (? IS NULL OR order_id < ?) ORDER BY order_id DESC LIMIT ?",
@@ -54,7 +54,7 @@ impl MySqlStore {
         owner: &Principal,
         order_id: &str,
     ) -> Result<Option<OrderRecord>, Failure> {
-        let mut session = Session::acquire(&self.pool).await?;
+        let mut session = Session::acquire(&self.connections).await?;
         let row: Option<OrderRow> =
             sqlx::query_as("SELECT order_id, state, document FROM orders WHERE cart_id = ? AND order_id = ?")
                 .bind(owner.cart_id())

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::MySqlConnection;
+use sqlx::{FromRow, MySqlConnection};
 
 use super::lists::{in_list, padded};
 use super::session::{Failure, Session};
@@ -30,7 +30,7 @@ impl MySqlStore {
         limit: u32,
         now_ms: Millis,
     ) -> Result<FeedPage, Failure> {
-        let mut session = Session::acquire(&self.pool).await?;
+        let mut session = Session::acquire(&self.connections).await?;
         let page = match after {
             Some(after) => page(&mut session, after, limit, now_ms).await?,
             None => here(&mut session, now_ms).await?,
@@ -82,7 +82,7 @@ pub(super) async fn position(tx: &mut MySqlConnection, now_ms: Millis) -> Result
         .bind(LOOK_BACK)
         .fetch_all(&mut *tx)
         .await?;
-    let (_, swept) = cluster(tx).await?;
+    let swept = cluster(tx).await?.swept;
     let Some(last) = seen.first().copied() else { return Ok(FeedPosition::at(swept)) };
     let reaches_back = i64::try_from(seen.len()).is_ok_and(|rows| rows < LOOK_BACK);
     let first = if reaches_back { swept + 1 } else { seen.last().copied().unwrap_or(last) };
@@ -95,7 +95,7 @@ pub(super) async fn position(tx: &mut MySqlConnection, now_ms: Millis) -> Result
 /// An empty page, at the position where the feed is now.
 async fn here(tx: &mut MySqlConnection, now_ms: Millis) -> Result<FeedPage, Failure> {
     let position = position(tx, now_ms).await?;
-    let (epoch, _) = cluster(tx).await?;
+    let epoch = cluster(tx).await?.epoch;
     Ok(FeedPage { events: Vec::new(), position, more: false, epoch, lost: false })
 }
 
@@ -117,8 +117,7 @@ async fn page(
     let mut events = late(tx, &after.gaps).await?;
     events.extend(next);
     // After the events: what is swept away in between is then known to be missed.
-    let (epoch, swept) = cluster(tx).await?;
-    let last: Option<u64> = sqlx::query_scalar("SELECT MAX(seq) FROM outbox").fetch_one(&mut *tx).await?;
+    let Cluster { epoch, swept, last } = cluster(tx).await?;
     let of_another_database = after.seq > last.unwrap_or(0).max(swept);
     let lost = after.seq < swept || of_another_database;
     let position = advance(after, &events, now_ms);
@@ -166,9 +165,18 @@ fn missing(first: u64, last: u64, seen: &BTreeSet<u64>, now_ms: Millis) -> Vec<F
     places.filter(|seq| !seen.contains(seq)).map(|seq| FeedGap { seq, since_ms: now_ms }).collect()
 }
 
-/// The epoch, and the last place that was swept away.
-async fn cluster(tx: &mut MySqlConnection) -> Result<(u32, u64), Failure> {
-    Ok(sqlx::query_as("SELECT epoch, outbox_swept FROM cluster").fetch_one(tx).await?)
+#[derive(FromRow)]
+struct Cluster {
+    epoch: u32,
+    /// The last place that was swept away.
+    swept: u64,
+    /// The last place that is there.
+    last: Option<u64>,
+}
+
+async fn cluster(tx: &mut MySqlConnection) -> Result<Cluster, Failure> {
+    let query = "SELECT epoch, outbox_swept AS swept, (SELECT MAX(seq) FROM outbox) AS last FROM cluster";
+    Ok(sqlx::query_as(query).fetch_one(tx).await?)
 }
 
 /// Sweeps away old events, a batch; returns how many. Only from the front, and no further than the first that is

@@ -1,6 +1,7 @@
 //! One connection for one transaction, and what becomes of both when something breaks.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -8,8 +9,9 @@ use sqlx::error::DatabaseError;
 use sqlx::mysql::{MySqlDatabaseError, MySqlPool};
 use sqlx::pool::PoolConnection;
 use sqlx::{MySql, MySqlConnection};
-use tracing::debug;
+use tracing::{debug, info, warn};
 
+use crate::breaker::{Breaker, BreakerOptions, Change};
 use crate::store::StoreError;
 
 /// One attempt at a transaction. Whoever waits for the lock of a busy cart waits behind others that take a few
@@ -22,6 +24,43 @@ const RETRIES_MAX: usize = 4;
 /// Before the second attempt; then twice as long each time, and up to as much again by chance.
 const BACKOFF: Duration = Duration::from_millis(5);
 
+/// Failures in a row to get a connection, until nobody asks for one any more for a moment.
+const OUTAGE: BreakerOptions =
+    BreakerOptions { failures_max: 3, pause: Duration::from_millis(200), probe_max: Duration::from_secs(2) };
+
+/// The connections of one edge. While there are none to be had, asking for one fails at once.
+pub(super) struct Connections {
+    pub(super) pool: MySqlPool,
+    breaker: Mutex<Breaker>,
+}
+
+impl Connections {
+    pub(super) fn new(pool: MySqlPool) -> Self {
+        Self { pool, breaker: Mutex::new(Breaker::new(OUTAGE)) }
+    }
+
+    async fn acquire(&self) -> Result<PoolConnection<MySql>, Failure> {
+        let Some(permit) = self.breaker().enter(Instant::now()) else {
+            return Err(Failure::Final(StoreError::unavailable("there was no connection lately")));
+        };
+        let acquired = self.pool.acquire().await;
+        let change = match &acquired {
+            Ok(_) => self.breaker().succeeded(permit),
+            Err(_) => self.breaker().failed(permit, Instant::now()),
+        };
+        match change {
+            Some(Change::Opened) => warn!("primary lost: it is left alone until it answers"),
+            Some(Change::Closed) => info!("primary back"),
+            None => {}
+        }
+        Ok(acquired?)
+    }
+
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().expect("no holder of the lock can panic")
+    }
+}
+
 /// A connection in use. It goes back to the pool when it was [`released`](Session::release); dropped otherwise,
 /// wherever its transaction stands, it is closed, and the server undoes what was not committed. So a caller that
 /// goes away leaves neither a transaction nor an answer to whoever comes next.
@@ -32,20 +71,20 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) async fn acquire(pool: &MySqlPool) -> Result<Self, Failure> {
-        Ok(Self { connection: pool.acquire().await?, began: Instant::now(), released: false })
+    pub(super) async fn acquire(connections: &Connections) -> Result<Self, Failure> {
+        Ok(Self { connection: connections.acquire().await?, began: Instant::now(), released: false })
     }
 
     /// A transaction that sees what others have committed at each statement, and locks what it asks to lock.
-    pub(super) async fn begin(pool: &MySqlPool) -> Result<Self, Failure> {
-        let mut session = Self::acquire(pool).await?;
+    pub(super) async fn begin(connections: &Connections) -> Result<Self, Failure> {
+        let mut session = Self::acquire(connections).await?;
         session.run("START TRANSACTION").await?;
         Ok(session)
     }
 
     /// A transaction that only reads, all of it as of one moment.
-    pub(super) async fn snapshot(pool: &MySqlPool) -> Result<Self, Failure> {
-        let mut session = Self::acquire(pool).await?;
+    pub(super) async fn snapshot(connections: &Connections) -> Result<Self, Failure> {
+        let mut session = Self::acquire(connections).await?;
         session.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
         session.run("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY").await?;
         Ok(session)

@@ -19,7 +19,7 @@ const UNLOCK: &str = "SELECT RELEASE_LOCK(CONCAT('troli.sweep.', DATABASE()))";
 impl MySqlStore {
     /// Sweeps a batch, unless somebody else is sweeping.
     pub(super) async fn sweep_as_one(&self, now_ms: Millis) -> Result<u64, Failure> {
-        let mut holder = Session::acquire(&self.pool).await?;
+        let mut holder = Session::acquire(&self.connections).await?;
         let locked: Option<i64> = sqlx::query_scalar(LOCK).fetch_one(&mut *holder).await?;
         let swept = if locked == Some(1) { self.sweep_all_kinds(now_ms).await? } else { 0 };
         let _: Option<i64> = sqlx::query_scalar(UNLOCK).fetch_one(&mut *holder).await?;
@@ -33,7 +33,7 @@ impl MySqlStore {
         )
         .bind(now_ms - PAYMENT_TTL_MS)
         .bind(SWEEP_ROWS_MAX)
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections.pool)
         .await?;
         let mut swept = 0;
         // Each by itself: one that cannot be swept must not keep the others.
@@ -50,7 +50,7 @@ impl MySqlStore {
         )
         .bind(now_ms)
         .bind(SWEEP_ROWS_MAX)
-        .fetch_all(&self.pool)
+        .fetch_all(&self.connections.pool)
         .await?;
         for cart_id in expired {
             match self.expire(&cart_id, now_ms).await {
@@ -59,7 +59,7 @@ impl MySqlStore {
             }
         }
         swept += self.delete_expired(now_ms).await?;
-        let mut tx = Session::begin(&self.pool).await?;
+        let mut tx = Session::begin(&self.connections).await?;
         swept += outbox::sweep(&mut tx, now_ms - OUTBOX_TTL_MS, SWEEP_ROWS_MAX).await?;
         self.commit(tx, false).await?;
         Ok(swept)
@@ -68,7 +68,7 @@ impl MySqlStore {
     /// Empties a cart whose time is over, unless its owner was faster. Its header stays for the version's sake, and
     /// is not looked at again.
     async fn expire(&self, cart_id: &str, now_ms: Millis) -> Result<(), Failure> {
-        let mut tx = Session::begin(&self.pool).await?;
+        let mut tx = Session::begin(&self.connections).await?;
         let found = carts::locked_cart(&mut tx, cart_id, "").await?.map(|(record, _)| record);
         let is_over = |record: &CartRecord| {
             record.state == CartState::Active && record.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms)
@@ -92,12 +92,12 @@ impl MySqlStore {
         let merged = sqlx::query("DELETE FROM carts WHERE state = 'merged' AND expires_at <= ? LIMIT ?")
             .bind(now_ms)
             .bind(SWEEP_ROWS_MAX)
-            .execute(&self.pool)
+            .execute(&self.connections.pool)
             .await?;
         let answers = sqlx::query("DELETE FROM idempotency_keys WHERE expires_at <= ? LIMIT ?")
             .bind(now_ms)
             .bind(SWEEP_ROWS_MAX)
-            .execute(&self.pool)
+            .execute(&self.connections.pool)
             .await?;
         Ok(merged.rows_affected() + answers.rows_affected())
     }

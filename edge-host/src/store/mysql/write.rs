@@ -27,7 +27,7 @@ impl MySqlStore {
         decide: &mut Decide<'_>,
         repeated: bool,
     ) -> Result<WriteOutcome, Failure> {
-        let mut tx = Session::begin(&self.pool).await?;
+        let mut tx = Session::begin(&self.connections).await?;
         let outcome = match load(&mut tx, write).await? {
             Found::Answered(answer) => {
                 let record = carts::cart(&mut tx, &write.unused.cart_id).await?;
