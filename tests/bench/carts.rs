@@ -91,7 +91,9 @@ impl Carts {
     /// Fills those carts that are not full yet, reads all of them once, and returns how many had to be filled.
     pub(crate) async fn prepare(&mut self, edge: SocketAddr) -> Result<usize> {
         let all: Vec<usize> = (0..self.count()).collect();
-        let empty = self.look_at(edge, &all).await?;
+        // They are filled in order, so when the first is empty, all are.
+        let begun = self.look_at(edge, &all[..1]).await?.is_empty();
+        let empty = if begun { self.look_at(edge, &all).await? } else { all };
         self.each(edge, &empty, async |cart, connection| {
             let answer = connection.exchange(&self.filling(cart)?).await?;
             ensure!(answer.status == 200, "a cart is not filled: {}", String::from_utf8_lossy(answer.body));
@@ -180,8 +182,7 @@ impl Carts {
     /// The request that fills a cart: all of it or nothing.
     fn filling(&self, cart: usize) -> Result<Vec<u8>> {
         let add = |item| json!({ "op": "add", "item_id": item, "quantity": QUANTITY_FIRST });
-        let commands: Vec<Value> =
-            std::iter::once(json!({ "op": "clear" })).chain(items_of(cart).map(add)).collect();
+        let commands: Vec<Value> = items_of(cart).map(add).collect();
         let body = json!({ "commands": commands }).to_string();
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
         let mut request = Vec::new();
