@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::field::Empty;
-use tracing::{Instrument, debug, info, info_span};
+use tracing::{Instrument, Span, debug, debug_span, info, info_span};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
@@ -194,34 +194,56 @@ async fn observe(State(api): State<Shared>, request: Request, next: Next) -> Res
     let id = request_id::take(request.headers());
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let method = method_word(request.method());
-    let span = info_span!(
-        "request",
-        request.id = id.to_str().unwrap_or_default(),
-        trace.id = Empty,
-        cart.id = Empty,
-        region.id = api.service.region
-    );
+    // Regions ask each other by POST, also where they only read.
+    let reads = request.method().is_safe() || (route.starts_with("/internal/") && route != internal::WRITES);
+    let span = span(&id, reads, &api.service.region);
     if let Some(trace_id) = telemetry::continue_trace(&span, request.headers()) {
         span.record("trace.id", trace_id);
     }
-    // Regions ask each other by POST, also where they only read.
-    let reads = request.method().is_safe() || (route.starts_with("/internal/") && route != internal::WRITES);
-    let mut response = request_id::scope(id.clone(), next.run(request).instrument(span.clone())).await;
+    let trace = telemetry::incoming_trace_headers(request.headers());
+    let answered = request_id::scope(id.clone(), next.run(request).instrument(span.clone()));
+    let mut response = telemetry::with_trace(trace, answered).await;
     let (status, elapsed) = (response.status(), started.elapsed());
+    span.in_scope(|| log(reads, &id, method, &route, status, elapsed));
     response.headers_mut().insert(request_id::X_REQUEST_ID, id);
-    span.in_scope(|| log(reads, method, &route, status, elapsed));
     metric::http_request(&api.service.region, route, method, status.as_u16(), elapsed);
     response
 }
 
-fn log(reads: bool, method: &'static str, route: &str, status: StatusCode, elapsed: Duration) {
+/// What the log says of a request in every line. A read has that only where lines about reads are written at all:
+/// to keep it costs more than a tenth of a cached read.
+fn span(id: &HeaderValue, reads: bool, region: &str) -> Span {
+    let id = id.to_str().unwrap_or_default();
+    if reads {
+        debug_span!("request", request.id = id, trace.id = Empty, cart.id = Empty, region.id = region)
+    } else {
+        info_span!("request", request.id = id, trace.id = Empty, cart.id = Empty, region.id = region)
+    }
+}
+
+fn log(
+    reads: bool,
+    id: &HeaderValue,
+    method: &'static str,
+    route: &str,
+    status: StatusCode,
+    elapsed: Duration,
+) {
     let (status_code, duration_ms) = (status.as_u16(), elapsed.as_secs_f64() * 1000.0);
     // Probes come several times a second, and say no until the edge is ready.
     let probe = matches!(route, "/readyz" | "/livez" | "/metrics");
     if probe || (reads && !status.is_server_error()) {
         debug!(http.method = method, http.route = route, http.status = status_code, duration_ms, "answered");
     } else {
-        info!(http.method = method, http.route = route, http.status = status_code, duration_ms, "answered");
+        let id = id.to_str().unwrap_or_default();
+        info!(
+            http.method = method,
+            http.route = route,
+            http.status = status_code,
+            duration_ms,
+            request.id = id,
+            "answered"
+        );
     }
 }
 

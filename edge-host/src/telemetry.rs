@@ -94,12 +94,35 @@ pub fn continue_trace(span: &Span, headers: &HeaderMap) -> Option<String> {
     (trace_id != opentelemetry::TraceId::INVALID).then(|| trace_id.to_string())
 }
 
-/// The headers that carry the current trace to the home region.
+tokio::task_local! {
+    static INCOMING: HeaderMap;
+}
+
+/// The headers that say of which trace a request is.
+pub fn incoming_trace_headers(headers: &HeaderMap) -> HeaderMap {
+    let found = |name: HeaderName| headers.get(&name).cloned().map(|value| (name, value));
+    TRACE_HEADERS.into_iter().filter_map(found).collect()
+}
+
+/// Runs a request that came with these headers.
+pub async fn with_trace<F: Future>(incoming: HeaderMap, request: F) -> F::Output {
+    INCOMING.scope(incoming, request).await
+}
+
+/// The headers that carry the current trace to the home region: its own place in it where it has one, else that of
+/// whoever asked.
 pub fn outgoing_trace_headers() -> HeaderMap {
     let mut headers = HeadersMut(HeaderMap::new());
     TraceContextPropagator::new().inject_context(&Span::current().context(), &mut headers);
+    if headers.0.is_empty() {
+        return INCOMING.try_with(HeaderMap::clone).unwrap_or_default();
+    }
     headers.0
 }
+
+/// W3C Trace Context.
+const TRACE_HEADERS: [HeaderName; 2] =
+    [HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
 
 struct Headers<'a>(&'a HeaderMap);
 

@@ -26,7 +26,7 @@ use crate::view::{self, Priced, RulesView};
 const FEED_PAGE_MAX: u32 = 500;
 /// News are told so long after the first of them, all in one page: under load, telling each alone would cost more
 /// than the write.
-const FEED_GATHER: Duration = Duration::from_millis(5);
+const FEED_GATHER: Duration = Duration::from_millis(20);
 /// While a place in the feed is missing, the primary is asked this often: what another home edge committed late
 /// is not announced here.
 const GAP_LOOK_EVERY: Duration = Duration::from_millis(50);

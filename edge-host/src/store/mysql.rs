@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tracing::debug;
 
-use self::session::{Attempts, Connections, Failure, Session, retried};
+use self::session::{ATTEMPT_DEADLINE, Attempts, Connections, Failure, Session, retried};
 use crate::model::{
     CartRecord, CatalogueSnapshot, CouponRecord, FeedPage, FeedPosition, ItemRecord, Millis, OrderRecord,
     OrderState, Principal,
@@ -44,6 +44,8 @@ const IDLE_SESSION_S: u32 = 40;
 const LOCK_WAIT_S: u32 = 1;
 /// More than there are statements, so that none is prepared twice on one connection.
 const STATEMENTS_MAX: usize = 256;
+/// So many that two carts seldom share one.
+const TURNS: usize = 1024;
 /// What other edges commit is noticed this often.
 const NEWS_PERIOD: Duration = Duration::from_millis(100);
 
@@ -52,6 +54,8 @@ pub struct MySqlStore {
     connections: Connections,
     /// Keys whose first request is under way in this process. In another one it waits for the cart's lock.
     in_flight: Arc<Mutex<HashSet<(String, String)>>>,
+    /// One for many carts each; whoever writes one of them from here has it.
+    turns: Vec<tokio::sync::Mutex<()>>,
     news: watch::Sender<u64>,
     listener: AbortHandle,
 }
@@ -101,9 +105,16 @@ impl MySqlStore {
         Arc::new_cyclic(|store| Self {
             connections: Connections::new(pool),
             in_flight: Arc::default(),
+            turns: (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect(),
             news,
             listener: tokio::spawn(listen(Weak::clone(store))).abort_handle(),
         })
+    }
+
+    fn turn_of(&self, cart_id: &str) -> &tokio::sync::Mutex<()> {
+        let hash =
+            cart_id.bytes().fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+        &self.turns[hash % TURNS]
     }
 
     async fn try_cart(&self, cart_id: &str) -> Result<Option<CartRecord>, Failure> {
@@ -153,6 +164,9 @@ impl PrimaryStore for MySqlStore {
         let Some(_claim) = self.claim(write) else {
             return Ok(WriteOutcome::InProgress);
         };
+        // Who writes the same cart waits here, and not with a connection that others could use.
+        let turn = tokio::time::timeout(ATTEMPT_DEADLINE, self.turn_of(&write.unused.cart_id).lock());
+        let _turn = turn.await.map_err(StoreError::unavailable)?;
         let mut attempts = Attempts::new();
         let mut repeated = false;
         loop {

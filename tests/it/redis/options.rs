@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use edge_host::store::StoreError;
 use edge_host::store::redis::{RedisCache, RedisTarget};
-use harness::{eventually, free_port, scratch};
+use harness::{eventually, free_port, repository, scratch};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use redis::{Client, FromRedisValue, cmd};
 use tempfile::TempDir;
@@ -29,15 +29,16 @@ impl Node {
 
     async fn start_in(directory: TempDir, port_option: &str, options: &[&str]) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        let mut command = Command::new("redis-server");
-        command.current_dir(directory.path());
+        let port = address.port().to_string();
+        // The script knows where the server is; the last of two options counts.
+        let mut command = Command::new(repository().join("deploy/servers/redis"));
+        command.arg(directory.path()).arg(&port).args(["--requirepass", "", "--logfile", "redis.log"]);
         if port_option != "--port" {
-            command.args(["--port", "0"]);
+            command.args(["--port", "0", port_option, &port]);
         }
-        command.args(["--bind", "127.0.0.1", port_option, &address.port().to_string()]);
-        command.args(["--save", "", "--appendonly", "no", "--logfile", "redis.log"]).args(options);
+        command.args(options);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        let child = child.expect("redis-server is installed");
+        let child = child.expect("the script runs");
         eventually("redis-server listens", async || TcpStream::connect(address).await.is_ok()).await;
         Self { address, child, _directory: directory }
     }
