@@ -25,11 +25,22 @@ async fn hears_of_news(fleet: &Fleet, region: &str) {
     .await;
 }
 
+/// Sells a mug, and waits until a region has heard of it.
+async fn sell_mug(fleet: &Fleet, region: &str) -> String {
+    let mug = unique("mug");
+    fleet.admin().sell(&mug, "10.00").await;
+    let nobody = fleet.at(region);
+    eventually("the region knows the mug", async || {
+        nobody.get(format!("/v1/items/{mug}")).await.status == 200
+    })
+    .await;
+    mug
+}
+
 #[tokio::test]
 async fn a_region_cut_off_from_home_reads_on_and_refuses_to_write() {
     let fleet = fleet().await;
-    let mug = unique("mug");
-    fleet.admin().sell(&mug, "10.00").await;
+    let mug = sell_mug(&fleet, "jkt").await;
     let guest = fleet.at("jkt").guest("SGD").await;
     let fresh = fleet.at("jkt").guest("SGD").await;
     let written = guest.add(&mug, 2).await;
@@ -74,8 +85,7 @@ async fn a_region_cut_off_from_home_reads_on_and_refuses_to_write() {
 #[tokio::test]
 async fn a_region_never_shows_less_than_its_client_has_seen() {
     let fleet = fleet().await;
-    let mug = unique("mug");
-    fleet.admin().sell(&mug, "10.00").await;
+    let mug = sell_mug(&fleet, "jkt").await;
     let guest = fleet.at("jkt").guest("SGD").await;
     let old = guest.add(&mug, 1).await;
     fleet.link("jkt").cut().await;
@@ -100,8 +110,7 @@ async fn a_region_never_shows_less_than_its_client_has_seen() {
 #[tokio::test]
 async fn what_changed_during_an_outage_is_caught_up_with() {
     let fleet = fleet().await;
-    let (mug, code) = (unique("mug"), unique("TEN"));
-    fleet.admin().sell(&mug, "10.00").await;
+    let (mug, code) = (sell_mug(&fleet, "bkk").await, unique("TEN"));
     let guest = fleet.at("bkk").guest("SGD").await;
     guest.add(&mug, 1).await.ok();
     fleet.link("bkk").cut().await;
