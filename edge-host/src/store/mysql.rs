@@ -13,10 +13,9 @@ use async_trait::async_trait;
 use sqlx::Executor;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
 use tracing::debug;
 
-use self::session::{ATTEMPT_DEADLINE, Attempts, Connections, Failure, Session, retried};
+use self::session::{Attempts, Connections, Failure, Session, retried};
 use crate::model::{
     CartRecord, CatalogueSnapshot, CouponRecord, FeedPage, FeedPosition, ItemRecord, Millis, OrderRecord,
     OrderState, Principal,
@@ -46,6 +45,8 @@ const LOCK_WAIT_S: u32 = 1;
 const STATEMENTS_MAX: usize = 256;
 /// So many that two carts seldom share one.
 const TURNS: usize = 1024;
+/// Reading the whole catalogue: as long as a region waits for it.
+const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(30);
 /// What other edges commit is noticed this often.
 const NEWS_PERIOD: Duration = Duration::from_millis(100);
 
@@ -57,7 +58,6 @@ pub struct MySqlStore {
     /// One for many carts each; whoever writes one of them from here has it.
     turns: Vec<tokio::sync::Mutex<()>>,
     news: watch::Sender<u64>,
-    listener: AbortHandle,
 }
 
 /// The URL of a database cannot be read.
@@ -101,14 +101,14 @@ impl MySqlStore {
                 })
             })
             .connect_lazy_with(options);
-        let news = watch::Sender::new(0);
-        Arc::new_cyclic(|store| Self {
+        let store = Arc::new(Self {
             connections: Connections::new(pool),
             in_flight: Arc::default(),
             turns: (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect(),
-            news,
-            listener: tokio::spawn(listen(Weak::clone(store))).abort_handle(),
-        })
+            news: watch::Sender::new(0),
+        });
+        tokio::spawn(listen(Arc::downgrade(&store)));
+        store
     }
 
     fn turn_of(&self, cart_id: &str) -> &tokio::sync::Mutex<()> {
@@ -164,13 +164,15 @@ impl PrimaryStore for MySqlStore {
         let Some(_claim) = self.claim(write) else {
             return Ok(WriteOutcome::InProgress);
         };
-        // Who writes the same cart waits here, and not with a connection that others could use.
-        let turn = tokio::time::timeout(ATTEMPT_DEADLINE, self.turn_of(&write.unused.cart_id).lock());
-        let _turn = turn.await.map_err(StoreError::unavailable)?;
         let mut attempts = Attempts::new();
         let mut repeated = false;
         loop {
-            if let Some(ended) = attempts.make(self.attempt(write, decide, repeated)).await {
+            let attempt = async {
+                // Who writes the same cart waits here, and not with a connection that others could use.
+                let _turn = self.turn_of(&write.unused.cart_id).lock().await;
+                self.attempt(write, decide, repeated).await
+            };
+            if let Some(ended) = attempts.make(attempt).await {
                 return ended;
             }
             repeated = true;
@@ -208,7 +210,9 @@ impl PrimaryStore for MySqlStore {
     }
 
     async fn catalogue(&self) -> Result<CatalogueSnapshot, StoreError> {
-        retried(|| self.try_catalogue()).await
+        // However many items there are: no such deadline as that of a cart would be enough for all of them.
+        let snapshot = tokio::time::timeout(SNAPSHOT_DEADLINE, self.try_catalogue()).await;
+        snapshot.map_err(StoreError::unavailable)?.map_err(Failure::into_error)
     }
 
     async fn feed(
@@ -242,13 +246,7 @@ impl PrimaryStore for MySqlStore {
     }
 }
 
-impl Drop for MySqlStore {
-    fn drop(&mut self) {
-        self.listener.abort();
-    }
-}
-
-/// Tells those who follow the feed here of what other edges have committed.
+/// Tells those who follow the feed here of what other edges have committed, as long as there is a store.
 async fn listen(store: Weak<MySqlStore>) {
     let mut seen = None;
     loop {

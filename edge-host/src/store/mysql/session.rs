@@ -16,7 +16,7 @@ use crate::store::StoreError;
 
 /// One attempt at a transaction. Whoever waits for the lock of a busy cart waits behind others that take a few
 /// milliseconds each, so this is hundreds of them.
-pub(super) const ATTEMPT_DEADLINE: Duration = Duration::from_millis(1500);
+const ATTEMPT_DEADLINE: Duration = Duration::from_millis(1500);
 /// All attempts together: a region that forwarded waits 3 s.
 const WRITE_DEADLINE: Duration = Duration::from_millis(2500);
 /// Attempts after the first. Two writers that stood in each other's way once seldom do so again.
@@ -235,7 +235,8 @@ impl Attempts {
         &mut self,
         attempt: impl Future<Output = Result<T, Failure>>,
     ) -> Option<Result<T, StoreError>> {
-        let failure = match tokio::time::timeout(ATTEMPT_DEADLINE, attempt).await {
+        let patience = ATTEMPT_DEADLINE.min(self.deadline.saturating_duration_since(Instant::now()));
+        let failure = match tokio::time::timeout(patience, attempt).await {
             Ok(Ok(value)) => return Some(Ok(value)),
             Ok(Err(Failure::Final(error))) => return Some(Err(error)),
             Ok(Err(failure)) => failure.into_error(),
