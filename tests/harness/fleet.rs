@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
 
 use crate::stack::{Servers, Stack};
-use crate::{Admin, Caller, MySqlServer, RedisServer, eventually, free_port};
+use crate::{Admin, Caller, MySqlReplica, MySqlServer, RedisServer, eventually, free_port};
 
 pub use options::FleetOptions;
 use topology::Addresses;
@@ -152,6 +152,26 @@ impl Fleet {
         &self.servers().mysql_link
     }
 
+    /// Whether the regions have replicas.
+    pub fn has_replicas(&self) -> bool {
+        self.servers.as_ref().is_some_and(|servers| !servers.replicas.is_empty())
+    }
+
+    /// The replica of a region.
+    pub fn replica(&self, id: &str) -> &MySqlReplica {
+        &self.servers().replicas[id].server
+    }
+
+    /// The link from a region to its replica.
+    pub fn replica_link(&self, id: &str) -> &Link {
+        &self.servers().replicas[id].link
+    }
+
+    /// The link from a region's replica to its source.
+    pub fn source_link(&self, id: &str) -> &Link {
+        &self.servers().replicas[id].source_link
+    }
+
     /// The server of a region's cache.
     pub fn redis(&self, id: &str) -> &RedisServer {
         &self.servers().caches[id].0
@@ -165,6 +185,11 @@ impl Fleet {
     /// The regions, home among them.
     pub fn ids(&self) -> Vec<&'static str> {
         self.regions.keys().copied().collect()
+    }
+
+    /// Whether there is a front door.
+    pub fn has_front_door(&self) -> bool {
+        self.front_door.is_some()
     }
 
     /// Nobody in particular, calling the front door.

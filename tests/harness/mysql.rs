@@ -59,7 +59,12 @@ impl MySqlServer {
 
     /// How root reaches it, for what only an administrator may do.
     pub fn admin_url(&self) -> String {
-        self.url_of("root", "root-password", self.address(), "mysql")
+        self.admin_url_of("mysql")
+    }
+
+    /// The same, of a database.
+    pub fn admin_url_of(&self, database: &str) -> String {
+        self.url_of("root", "root-password", self.address(), database)
     }
 
     /// Makes another empty database, for the same user with the same rights, and returns its URL.
@@ -80,6 +85,11 @@ impl MySqlServer {
         }
         admin.close().await.expect("a connection can be closed");
         self.url_of("troli", "password", self.address(), &name)
+    }
+
+    /// Where everything of it is.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Where it listens.
@@ -137,7 +147,7 @@ async fn execute(connection: &mut MySqlConnection, statement: String) {
 }
 
 /// It takes connections before it serves them; then it speaks first.
-async fn greets(address: SocketAddr) -> bool {
+pub(crate) async fn greets(address: SocketAddr) -> bool {
     let Ok(mut stream) = TcpStream::connect(address).await else { return false };
     stream.read_u8().await.is_ok()
 }

@@ -1,12 +1,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use region_router::link::Link;
 use tokio::process::Command;
 use tokio::runtime::Runtime;
 
 use crate::fleet::any_port;
-use crate::{MySqlServer, RedisServer, executable};
+use crate::{MySqlReplica, MySqlServer, RedisServer, executable};
 
 /// What the regions of a fleet keep their data in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +24,16 @@ pub(crate) struct Servers {
     pub(crate) mysql: MySqlServer,
     pub(crate) mysql_link: Link,
     pub(crate) caches: BTreeMap<&'static str, (RedisServer, Link)>,
+    pub(crate) replicas: BTreeMap<&'static str, Replica>,
+}
+
+/// The replica of a region.
+pub(crate) struct Replica {
+    pub(crate) server: MySqlReplica,
+    /// From the region's edge to it.
+    pub(crate) link: Link,
+    /// From it to its source.
+    pub(crate) source_link: Link,
 }
 
 impl Servers {
@@ -36,12 +47,29 @@ impl Servers {
             let link = link(runtime, redis.address()).await;
             caches.insert(*id, (redis, link));
         }
-        Self { mysql, mysql_link, caches }
+        Self { mysql, mysql_link, caches, replicas: BTreeMap::new() }
+    }
+
+    /// Starts a replica for each of these regions.
+    pub(crate) async fn start_replicas(&mut self, regions: &[&'static str], runtime: &Runtime) {
+        let source = &self.mysql;
+        let started = regions.iter().map(async |id| {
+            let source_link = link(runtime, source.address()).await;
+            let server = MySqlReplica::start(source, source_link.addr()).await;
+            let link = link(runtime, server.address()).await;
+            (*id, Replica { server, link, source_link })
+        });
+        self.replicas = join_all(started).await.into_iter().collect();
     }
 
     /// `TROLI_DATABASE_URL` of the home region.
     pub(crate) fn database_url(&self) -> String {
         self.mysql.url_through(self.mysql_link.addr())
+    }
+
+    /// `TROLI_REPLICA_URL` of a region that has one.
+    pub(crate) fn replica_url(&self, id: &str) -> Option<String> {
+        self.replicas.get(id).map(|replica| replica.server.url_through(replica.link.addr()))
     }
 
     /// `TROLI_CACHE_URL` of a region.

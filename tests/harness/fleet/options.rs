@@ -12,6 +12,8 @@ pub struct FleetOptions {
     pub rtt: Duration,
     /// What the regions keep their data in.
     pub stack: Stack,
+    /// Whether every region but home has a replica of the primary, where there are servers at all.
+    pub replicas: bool,
     /// Whether there is a front door.
     pub front_door: bool,
     /// The rules to begin with.
@@ -26,6 +28,7 @@ impl Default for FleetOptions {
             regions: vec!["sin", "jkt", "bkk"],
             rtt: Duration::ZERO,
             stack: Stack::default(),
+            replicas: false,
             front_door: false,
             rules: components().standard.clone(),
             settings: Vec::new(),

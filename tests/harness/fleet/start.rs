@@ -32,7 +32,14 @@ pub(super) async fn start(options: FleetOptions) -> Fleet {
     fs::write(&rules_file, &options.rules).expect("the fleet's directory can be written to");
     let servers = match options.stack {
         Stack::Embedded => None,
-        Stack::Servers => Some(Servers::start(&options.regions, &runtime).await),
+        Stack::Servers => {
+            let mut servers = Servers::start(&options.regions, &runtime).await;
+            if options.replicas {
+                let others: Vec<_> = options.regions.iter().copied().filter(|id| *id != HOME).collect();
+                servers.start_replicas(&others, &runtime).await;
+            }
+            Some(servers)
+        }
     };
 
     let common = common_settings(directory.path(), &topology, &options);
@@ -43,6 +50,7 @@ pub(super) async fn start(options: FleetOptions) -> Fleet {
         settings.insert("TROLI_REGION", (*id).to_owned());
         if let Some(servers) = &servers {
             settings.insert("TROLI_CACHE_URL", servers.cache_url(id));
+            settings.extend(servers.replica_url(id).map(|url| ("TROLI_REPLICA_URL", url)));
         }
         if *id == HOME {
             let embedded = || format!("sqlite:{}", directory.path().join("primary.sqlite").display());

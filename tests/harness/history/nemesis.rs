@@ -190,8 +190,14 @@ impl Fault {
     fn part(self) -> String {
         let part = match self.kind {
             // Those of a region are of both its ways to the others.
-            Kind::LinkCut | Kind::LinkPaused | Kind::LinkSlow | Kind::LinkFlaps | Kind::RegionCut
-            | Kind::RegionPaused | Kind::SourceCut | Kind::SourcePaused => "ways out",
+            Kind::LinkCut
+            | Kind::LinkPaused
+            | Kind::LinkSlow
+            | Kind::LinkFlaps
+            | Kind::RegionCut
+            | Kind::RegionPaused
+            | Kind::SourceCut
+            | Kind::SourcePaused => "ways out",
             Kind::ReplicaKilled | Kind::ReplicaPaused => "replica",
             Kind::ReplicaCut => "way to the replica",
             Kind::EdgeRestarts => "edge",
