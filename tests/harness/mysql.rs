@@ -153,7 +153,7 @@ pub(crate) async fn greets(address: SocketAddr) -> bool {
 }
 
 /// What every server begins with. Making it takes seconds, so a run of the tests makes it once.
-async fn template() -> &'static Path {
+pub(crate) async fn template() -> &'static Path {
     static TEMPLATE: OnceCell<TempDir> = OnceCell::const_new();
     let made = TEMPLATE.get_or_init(async || {
         let directory = scratch("mysql-template");
@@ -166,7 +166,7 @@ async fn template() -> &'static Path {
     made.await.path()
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     let status =
         Command::new("cp").args(["--archive", "--reflink=auto", "--"]).arg(from.join(".")).arg(to).status();
     assert!(status.is_ok_and(|status| status.success()), "{} cannot be copied", from.display());

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 
 use tempfile::TempDir;
 
-use crate::mysql::greets;
+use crate::mysql::{copy, greets, template};
 use crate::server::Server;
 use crate::{MySqlServer, free_port, scratch};
 
@@ -16,10 +16,11 @@ pub struct MySqlReplica {
 }
 
 impl MySqlReplica {
-    /// Starts one that begins with a copy of a server and follows it through a link, or itself; waits until it can
-    /// be asked.
+    /// Starts one that follows a server through a link, or itself, and waits until it can be asked. The server still
+    /// has its whole binary log, so the replica begins where every server does.
     pub async fn start(source: &MySqlServer, at: SocketAddr) -> Self {
         let directory = scratch("mysql-replica");
+        copy(template().await, directory.path());
         let options = vec![source.directory().display().to_string(), at.port().to_string()];
         let server = Server::new("mysql-replica", directory.path(), free_port(), options);
         let replica = Self { server, directory };
