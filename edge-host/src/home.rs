@@ -15,6 +15,9 @@ use crate::model::{
 
 pub mod local;
 pub mod remote;
+pub mod wire;
+
+mod edges;
 
 /// What every region asks of the home region.
 #[async_trait]
