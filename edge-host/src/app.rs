@@ -198,7 +198,7 @@ impl App {
 }
 
 fn background(api: &Arc<Api>, source: Arc<RulesSource>) -> JoinSet<()> {
-    let mut tasks = region_router::regions::probe(&api.regions);
+    let mut tasks = region_router::regions::probe(&api.regions, &api.config.dns);
     let feed = Arc::clone(&api.feed);
     tasks.spawn(async move { feed.run().await });
     let keeper = CacheKeeper::new(Arc::clone(&api.service));

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use cart_core::Currency;
 use ipnet::IpNet;
+use region_router::discovery::{Dns, DnsServersMalformed};
 use region_router::topology::{RegionId, Topology};
 
 use crate::store::mysql;
@@ -53,7 +54,8 @@ settings! {
     TRUSTED_PROXIES = "TROLI_TRUSTED_PROXIES", Some("127.0.0.1/32,::1/128"), "networks whose X-Forwarded-For is believed";
     RATE_PER_S = "TROLI_RATE_LIMIT_PER_S", Some("100"), "requests a second of one guest or user; the burst is twice that";
     GUESTS_PER_S = "TROLI_RATE_LIMIT_GUESTS_PER_S", Some("20"), "new guests and catalogue pages a second of one address; the burst is twice that";
-    MMDB = "TROLI_MMDB", None, "country database (.mmdb) instead of the built-in table";
+    MMDB = "TROLI_MMDB", None, "country or city database (.mmdb) instead of the built-in table; read again when it changes";
+    DNS_SERVERS = "TROLI_DNS_SERVERS", None, "name servers that are asked where names are, ip:port,ip:port; default: the system's";
 }
 
 /// The configuration of one edge.
@@ -91,6 +93,8 @@ pub struct Config {
     pub guests_per_s: u32,
     /// A country database.
     pub mmdb: Option<PathBuf>,
+    /// Who is asked where names are.
+    pub dns: Dns,
     /// For carts whose owner asks for no currency.
     pub currency_default: Currency,
 }
@@ -244,6 +248,10 @@ impl Reader<'_> {
         let trusted_proxies = self.list(TRUSTED_PROXIES);
         let rate_per_s = self.number(RATE_PER_S);
         let guests_per_s = self.number(GUESTS_PER_S);
+        let dns = self.text(DNS_SERVERS).unwrap_or_default();
+        let dns = dns
+            .parse()
+            .map_or_else(|error: DnsServersMalformed| self.wrong(DNS_SERVERS, &error.to_string()), Some);
         Some(Config {
             region: region?.id,
             topology: topology?,
@@ -261,6 +269,7 @@ impl Reader<'_> {
             rate_per_s: rate_per_s?,
             guests_per_s: guests_per_s?,
             mmdb: self.text(MMDB).map(PathBuf::from),
+            dns: dns?,
             currency_default: currency_default?,
         })
     }

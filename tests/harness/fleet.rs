@@ -304,6 +304,7 @@ impl Fleet {
             topology: Topology::parse(topology).expect("the harness writes a valid topology"),
             countries: Countries::BuiltIn,
             trusted_proxies: vec!["127.0.0.1/32".parse().expect("a network")],
+            dns: region_router::discovery::Dns::system(),
             limits: front_door::Limits::default(),
         };
         let serve = async move {
