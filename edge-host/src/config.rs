@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use cart_core::Currency;
 use ipnet::IpNet;
-use region_router::discovery::Dns;
+use region_router::discovery::{Dns, DnsServersMalformed};
 use region_router::topology::{RegionId, Targets, Topology};
 
 use crate::peers::{PeerFile, PeerFiles, PeerTls};
@@ -47,7 +47,6 @@ settings! {
     PEER_KEY_FILE = "TROLI_PEER_KEY_FILE", None, "the private key of that certificate (PEM); required";
     PEER_CA_FILE = "TROLI_PEER_CA_FILE", None, "the private CA of all regions' certificates (PEM); required";
     HOME_PEERS = "TROLI_HOME_PEERS", None, "peer listeners of the home edges, elsewhere: host:port,host:port or srv:NAME; default: the home region's in the topology";
-    DNS_SERVERS = "TROLI_DNS_SERVERS", None, "name servers for such names, as ip:port,ip:port; default: the system's";
     ADMIN_TOKEN_FILE = "TROLI_ADMIN_TOKEN_FILE", None, "file with the admin token; without it the admin routes are closed";
     GUEST_SECRET_FILE = "TROLI_GUEST_SECRET_FILE", None, "file with the secret that signs guest tokens, the same in all regions; required";
     JWKS_FILE = "TROLI_JWKS_FILE", None, "JSON Web Key Set that user tokens are verified by";
@@ -60,7 +59,8 @@ settings! {
     TRUSTED_PROXIES = "TROLI_TRUSTED_PROXIES", Some("127.0.0.1/32,::1/128"), "networks whose X-Forwarded-For is believed";
     RATE_PER_S = "TROLI_RATE_LIMIT_PER_S", Some("100"), "requests a second of one guest or user; the burst is twice that";
     GUESTS_PER_S = "TROLI_RATE_LIMIT_GUESTS_PER_S", Some("20"), "new guests and catalogue pages a second of one address; the burst is twice that";
-    MMDB = "TROLI_MMDB", None, "country database (.mmdb) instead of the built-in table";
+    MMDB = "TROLI_MMDB", None, "country or city database (.mmdb) instead of the built-in table; read again when it changes";
+    DNS_SERVERS = "TROLI_DNS_SERVERS", None, "name servers that are asked where names are, ip:port,ip:port; default: the system's";
 }
 
 /// The configuration of one edge.
@@ -78,8 +78,6 @@ pub struct Config {
     pub peer_listen: SocketAddr,
     /// Proves this region to the others, and them to it.
     pub peer_tls: Arc<PeerTls>,
-    /// Who is asked for the addresses of names.
-    pub dns: Dns,
     /// What only the home region has, or what only the others have.
     pub role: Role,
     /// Where the region's copy of carts lies.
@@ -102,6 +100,8 @@ pub struct Config {
     pub guests_per_s: u32,
     /// A country database.
     pub mmdb: Option<PathBuf>,
+    /// Who is asked where names are.
+    pub dns: Dns,
     /// For carts whose owner asks for no currency.
     pub currency_default: Currency,
 }
@@ -235,7 +235,6 @@ impl Reader<'_> {
         let internal_listen = self.address(INTERNAL_LISTEN, region.as_ref().and_then(|r| r.internal.first()));
         let peer_listen = self.address(PEER_LISTEN, region.as_ref().and_then(|r| r.peers.first()));
         let peer_tls = self.peer_tls(region.as_ref().map(|region| region.id));
-        let dns = self.dns();
         let role = at_home.and_then(|at_home| self.role(at_home, topology.as_ref()));
         let cache = self.cache();
         let admin_token = self.secret_file(ADMIN_TOKEN_FILE, false);
@@ -257,6 +256,10 @@ impl Reader<'_> {
         let trusted_proxies = self.list(TRUSTED_PROXIES);
         let rate_per_s = self.number(RATE_PER_S);
         let guests_per_s = self.number(GUESTS_PER_S);
+        let dns = self.text(DNS_SERVERS).unwrap_or_default();
+        let dns = dns
+            .parse()
+            .map_or_else(|error: DnsServersMalformed| self.wrong(DNS_SERVERS, &error.to_string()), Some);
         Some(Config {
             region: region?.id,
             topology: topology?,
@@ -264,7 +267,6 @@ impl Reader<'_> {
             internal_listen: internal_listen?,
             peer_listen: peer_listen?,
             peer_tls: peer_tls?,
-            dns: dns?,
             role: role?,
             cache: cache?,
             admin_token,
@@ -276,6 +278,7 @@ impl Reader<'_> {
             rate_per_s: rate_per_s?,
             guests_per_s: guests_per_s?,
             mmdb: self.text(MMDB).map(PathBuf::from),
+            dns: dns?,
             currency_default: currency_default?,
         })
     }
@@ -345,11 +348,6 @@ impl Reader<'_> {
                 None
             }
         }
-    }
-
-    fn dns(&mut self) -> Option<Dns> {
-        let servers = self.text(DNS_SERVERS).unwrap_or_default();
-        servers.parse().map_err(|error| self.wrong::<()>(DNS_SERVERS, &format!("{error}"))).ok()
     }
 
     fn database(&mut self) -> Option<Database> {
