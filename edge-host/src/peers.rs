@@ -184,7 +184,7 @@ impl Pems {
         );
         match parts {
             (Ok(chain), Ok(key), Ok(roots)) => {
-                sides(region, chain, key, Arc::new(roots)).map_err(|mistake| vec![mistake])
+                sides(region, chain, key, &Arc::new(roots)).map_err(|mistake| vec![mistake])
             }
             (chain, key, roots) => Err([chain.err(), key.err(), roots.err()].into_iter().flatten().collect()),
         }
@@ -209,13 +209,13 @@ fn sides(
     region: RegionId,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-    roots: Arc<RootCertStore>,
+    roots: &Arc<RootCertStore>,
 ) -> Result<Sides, PeerFileError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let of_ca = |error: rustls::server::VerifierBuilderError| wrong(PeerFile::Ca, error.to_string());
-    let callers = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
+    let callers = WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(&provider));
     let callers = callers.build().map_err(of_ca)?;
-    let called = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
+    let called = WebPkiServerVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(&provider));
     let called = called.build().map_err(of_ca)?;
 
     // What the others would find out only when they are asked, and say only in their own logs.

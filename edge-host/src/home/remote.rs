@@ -281,3 +281,40 @@ fn error_of(answer: &Answer) -> CartError {
 fn misread((status, _): &Answer, error: &serde_json::Error) -> CartError {
     CartError::Internal(format!("home answered {status} and {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_says_who_forwards_it_how_long_there_is_and_of_which_trace_it_is() {
+        let region = "jkt".parse().expect("a region");
+        let requests = Requests::new("sin.troli.internal", region);
+        let trace = HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        let incoming = HeaderMap::from_iter([("traceparent".parse().expect("a name"), trace.clone())]);
+        let made = async { requests.make(&Question::get(wire::CATALOGUE), Duration::from_millis(250)) };
+        let request = telemetry::with_trace(incoming, made).await;
+        assert_eq!(request.uri(), "https://sin.troli.internal/internal/catalogue");
+        assert_eq!(request.headers()["traceparent"], trace);
+        assert_eq!(wire::patience(request.headers()), Some(Duration::from_millis(250)));
+        assert!(wire::was_forwarded(request.headers()));
+    }
+
+    #[test]
+    fn only_what_another_edge_may_do_better_is_asked_again() {
+        let told = |error: &CartError| {
+            (StatusCode::UNPROCESSABLE_ENTITY, serde_json::to_vec(error).expect("JSON").into())
+        };
+        for (answer, again) in [
+            (told(&CartError::HomeUnavailable), true),
+            ((StatusCode::SERVICE_UNAVAILABLE, Bytes::new()), true),
+            (told(&CartError::CartMerged), false),
+            (told(&CartError::KeyReused), false),
+            ((StatusCode::LOOP_DETECTED, Bytes::new()), false),
+            ((StatusCode::OK, Bytes::new()), false),
+            ((StatusCode::NOT_FOUND, Bytes::new()), false),
+        ] {
+            assert_eq!(refusal(&answer).is_some(), again, "{answer:?}");
+        }
+    }
+}
