@@ -62,9 +62,13 @@ impl Servers {
         self.replicas = join_all(started).await.into_iter().collect();
     }
 
-    /// `TROLI_DATABASE_URL` of the home region.
-    pub(crate) fn database_url(&self) -> String {
-        self.mysql.url_through(self.mysql_link.addr())
+    /// `TROLI_DATABASE_URL` of the home region, where a replica may become the primary, too.
+    pub(crate) fn database_url(&self, standby: Option<&str>) -> String {
+        let url = self.mysql.url_through(self.mysql_link.addr());
+        let Some(standby) = standby else { return url };
+        // All servers of the tests have the same passwords.
+        let (primary, database) = url.rsplit_once('/').expect("a URL has a database");
+        format!("{primary},{}/{database}", self.replicas[standby].server.address())
     }
 
     /// `TROLI_REPLICA_URL` of a region that has one.

@@ -29,6 +29,7 @@ mod regions;
 mod history;
 
 /// The nearest region that serves.
+mod failover;
 mod front_door;
 
 /// Health, metrics and admin.

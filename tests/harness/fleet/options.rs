@@ -14,6 +14,8 @@ pub struct FleetOptions {
     pub stack: Stack,
     /// Whether every region but home has a replica of the primary, where there are servers at all.
     pub replicas: bool,
+    /// The region whose replica may become the primary.
+    pub standby: Option<&'static str>,
     /// Whether there is a front door.
     pub front_door: bool,
     /// The rules to begin with.
@@ -29,6 +31,7 @@ impl Default for FleetOptions {
             rtt: Duration::ZERO,
             stack: Stack::default(),
             replicas: false,
+            standby: None,
             front_door: false,
             rules: components().standard.clone(),
             settings: Vec::new(),

@@ -52,7 +52,8 @@ pub(super) async fn start(options: FleetOptions) -> Fleet {
         }
         if *id == HOME {
             let embedded = || format!("sqlite:{}", directory.path().join("primary.sqlite").display());
-            let database = servers.as_ref().map_or_else(embedded, Servers::database_url);
+            let database =
+                servers.as_ref().map_or_else(embedded, |servers| servers.database_url(options.standby));
             settings.insert("TROLI_DATABASE_URL", database);
             settings.insert("TROLI_RULES_FILE", rules_file.display().to_string());
         } else {
