@@ -13,7 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use region_router::proximity::Countries;
+use region_router::proximity::{Countries, DatabaseUnusable};
 use region_router::regions::Regions;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -89,7 +89,7 @@ pub enum StartError {
         path: String,
         /// Why.
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: DatabaseUnusable,
     },
     /// A port could not be bound.
     #[error("{address} cannot be listened on")]
@@ -261,12 +261,7 @@ fn countries(config: &Config) -> Result<Countries, StartError> {
     let Some(path) = &config.mmdb else {
         return Ok(Countries::BuiltIn);
     };
-    let unusable = |source: Box<dyn std::error::Error + Send + Sync>| StartError::Countries {
-        path: path.display().to_string(),
-        source,
-    };
-    let bytes = std::fs::read(path).map_err(|error| unusable(error.into()))?;
-    Countries::from_mmdb(bytes).map_err(|error| unusable(error.into()))
+    Countries::open(path).map_err(|source| StartError::Countries { path: path.display().to_string(), source })
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -1,0 +1,152 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Once};
+
+use edge_host::telemetry;
+use region_router::discovery::Dns;
+use region_router::front_door;
+use region_router::link::Link;
+use region_router::proximity::Countries;
+use region_router::regions::Regions;
+use region_router::topology::Topology;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::Mutex;
+
+use super::topology::{Addresses, topology};
+use super::{
+    ADMIN_TOKEN, Fleet, FleetOptions, GUEST_SECRET, HOME, HS256_SECRET, REGION_SECRET, Region, Settings,
+    any_port,
+};
+use crate::stack::{Servers, Stack, migrate};
+use crate::{eventually, rules_cache, scratch};
+
+/// Starts all regions and waits until each is ready.
+pub(super) async fn start(options: FleetOptions) -> Fleet {
+    log_if_asked();
+    let directory = scratch("fleet");
+    let runtime = runtime();
+    let addresses: BTreeMap<_, _> = options.regions.iter().map(|id| (*id, Addresses::any())).collect();
+    let topology = topology(&options.regions, &addresses);
+    let rules_file = directory.path().join("active.wasm");
+    fs::write(&rules_file, &options.rules).expect("the fleet's directory can be written to");
+    let servers = match options.stack {
+        Stack::Embedded => None,
+        Stack::Servers => Some(Servers::start(&options.regions, &runtime).await),
+    };
+
+    let common = common_settings(directory.path(), &topology, &options);
+    let mut regions = BTreeMap::new();
+    let mut links = BTreeMap::new();
+    for (id, own) in &addresses {
+        let mut settings = common.clone();
+        settings.insert("TROLI_REGION", (*id).to_owned());
+        if let Some(servers) = &servers {
+            settings.insert("TROLI_CACHE_URL", servers.cache_url(id));
+        }
+        if *id == HOME {
+            let embedded = || format!("sqlite:{}", directory.path().join("primary.sqlite").display());
+            let database = servers.as_ref().map_or_else(embedded, Servers::database_url);
+            settings.insert("TROLI_DATABASE_URL", database);
+            settings.insert("TROLI_RULES_FILE", rules_file.display().to_string());
+        } else {
+            let (home, rtt) = (addresses[HOME].internal, options.rtt);
+            let link = runtime.spawn(async move { Link::start(any_port(), home, rtt).await });
+            let link = link.await.expect("starting a link does not panic").expect("a link can listen");
+            settings.insert("TROLI_HOME_URL", format!("http://{}", link.addr()));
+            links.insert(*id, link);
+        }
+        regions.insert(*id, Region { settings, addresses: *own, app: Mutex::new(None) });
+    }
+    let mut fleet = Fleet {
+        regions,
+        links,
+        front_door: None,
+        rules_file,
+        runtime: Some(runtime),
+        servers,
+        _directory: directory,
+    };
+    if fleet.servers.is_some() {
+        migrate(&fleet.region(HOME).settings).await;
+    }
+    // Home first, so that nobody has to ask for the catalogue twice.
+    fleet.start_region(HOME).await;
+    for id in options.regions.iter().filter(|id| **id != HOME) {
+        fleet.start_region(id).await;
+    }
+    if options.front_door {
+        let listening = fleet.runtime().spawn(start_front_door(topology));
+        fleet.front_door = Some(listening.await.expect("starting does not panic"));
+        sees_every_region(&fleet).await;
+    }
+    fleet
+}
+
+/// A failing test is easier to understand with the log of its regions: set `TROLI_LOG` to see it.
+fn log_if_asked() {
+    static ONCE: Once = Once::new();
+    if std::env::var_os(telemetry::ENV_LOG_FILTER).is_some() {
+        ONCE.call_once(telemetry::init);
+    }
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("fleet")
+        .enable_all()
+        .build()
+        .expect("a runtime can be built")
+}
+
+/// The variables that are the same in every region, and the files that they name.
+fn common_settings(directory: &Path, topology: &str, options: &FleetOptions) -> Settings {
+    let file = |name: &str, content: &str| {
+        let path = directory.join(name);
+        fs::write(&path, content).expect("the fleet's directory can be written to");
+        path.display().to_string()
+    };
+    let mut settings = Settings::from([
+        ("TROLI_TOPOLOGY", file("topology.toml", topology)),
+        ("TROLI_REGION_SECRET_FILE", file("region-secret", REGION_SECRET)),
+        ("TROLI_GUEST_SECRET_FILE", file("guest-secret", GUEST_SECRET)),
+        ("TROLI_ADMIN_TOKEN_FILE", file("admin-token", ADMIN_TOKEN)),
+        ("TROLI_JWT_HS256_SECRET", HS256_SECRET.to_owned()),
+        ("TROLI_DEV_TOKENS", "on".to_owned()),
+        ("TROLI_RULES_CACHE_DIR", rules_cache().display().to_string()),
+        // The tests are one address with the impatience of thousands.
+        ("TROLI_RATE_LIMIT_PER_S", "1000000".to_owned()),
+        ("TROLI_RATE_LIMIT_GUESTS_PER_S", "1000000".to_owned()),
+    ]);
+    settings.extend(options.settings.iter().cloned());
+    settings
+}
+
+async fn start_front_door(topology: String) -> SocketAddr {
+    let config = front_door::Config {
+        regions: Arc::new(Regions::new(Topology::parse(&topology).expect("a valid topology"))),
+        countries: Arc::new(Countries::BuiltIn),
+        trusted_proxies: vec!["127.0.0.1/32".parse().expect("a network")],
+        dns: Dns::system(),
+        redirect: false,
+        limits: front_door::Limits::default(),
+    };
+    let listener = TcpListener::bind(any_port()).await.expect("any port can be listened on");
+    let address = listener.local_addr().expect("a listener has an address");
+    tokio::spawn(front_door::run(listener, config, std::future::pending()));
+    address
+}
+
+async fn sees_every_region(fleet: &Fleet) {
+    let door = fleet.front_door();
+    let all = fleet.regions.len();
+    eventually("the front door has seen every region", async || {
+        let page = door.get(front_door::STATUS_PATH).await.ok();
+        let regions = page["regions"].as_array().into_iter().flatten();
+        regions.filter(|region| region["health"] == "up").count() == all
+    })
+    .await;
+}
