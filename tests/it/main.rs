@@ -31,6 +31,12 @@ mod history;
 /// The nearest region that serves.
 mod front_door;
 
+/// The nearest region by name.
+mod geodns;
+
+/// Addresses from DNS, our own as the server.
+mod discovery;
+
 /// Health, metrics, admin, and regions among themselves.
 mod internal_listener;
 
