@@ -32,6 +32,12 @@ mod history;
 mod failover;
 mod front_door;
 
+/// The nearest region by name.
+mod geodns;
+
+/// Addresses from DNS, our own as the server.
+mod discovery;
+
 /// Health, metrics and admin.
 mod internal_listener;
 
