@@ -385,6 +385,7 @@ fn outcome_word(reply: &Result<WriteReply, CartError>) -> &'static str {
             CartError::LineUnknown(_) | CartError::ItemUnknown(_) | CartError::OrderUnknown(_) => "unknown",
             CartError::RulesFailed { .. } => "rules_failed",
             CartError::HomeUnavailable => "home_unavailable",
+            CartError::Overloaded => "overloaded",
             CartError::LoopDetected => "loop_detected",
             CartError::Internal(_) => "internal",
         },

@@ -81,6 +81,12 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "TROLI_MMDB", value_name = "FILE")]
     mmdb: Option<String>,
 
+    /// Name servers that are asked where names of the topology are. The system's when not given.
+    ///
+    /// Example: 10.0.0.2:53,10.0.1.2:53
+    #[arg(long, env = "TROLI_DNS_SERVERS", value_name = "ADDRESS:PORT,…", default_value = "")]
+    dns_servers: String,
+
     #[command(flatten)]
     log: LogArgs,
 }
@@ -154,11 +160,13 @@ impl ServeArgs {
         let topology = self.topology(regions, &mut mistakes);
         let trusted_proxies = parse_all::<IpNet>("--trusted-proxies", &self.trusted_proxies, &mut mistakes);
         let countries = self.countries(&mut mistakes);
+        let dns =
+            self.dns_servers.parse().map_err(|wrong| mistakes.push(format!("--dns-servers: {wrong}"))).ok();
         let log = self.log.parse(&mut mistakes);
-        match (listen, topology, trusted_proxies, countries, log) {
-            (Some(listen), Some(topology), Some(trusted_proxies), Some(countries), Some(log)) => {
+        match (listen, topology, trusted_proxies, countries, dns, log) {
+            (Some(listen), Some(topology), Some(trusted_proxies), Some(countries), Some(dns), Some(log)) => {
                 let limits = front_door::Limits::default();
-                let front_door = front_door::Config { topology, countries, trusted_proxies, limits };
+                let front_door = front_door::Config { topology, countries, trusted_proxies, dns, limits };
                 Ok(ServeConfig { listen, front_door, log })
             }
             _ => Err(Mistakes(mistakes)),

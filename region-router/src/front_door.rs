@@ -36,6 +36,7 @@ use tokio::task::JoinSet;
 pub use caller::client_address;
 pub use limits::Limits;
 
+use crate::discovery::Dns;
 use crate::proximity::Countries;
 use crate::topology::Topology;
 
@@ -54,6 +55,8 @@ pub struct Config {
     pub countries: Countries,
     /// Peers whose `X-Forwarded-For`, `X-Forwarded-Proto` and `Forwarded` are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Who is asked where names of the topology are.
+    pub dns: Dns,
     /// How much and how long.
     pub limits: Limits,
 }
@@ -61,9 +64,9 @@ pub struct Config {
 /// Serves until `shutdown` completes, then finishes the requests it has, for at most
 /// [`Limits::drain_deadline`].
 pub async fn run(listener: TcpListener, config: Config, shutdown: impl Future<Output = ()>) {
-    let limits = config.limits;
+    let (limits, dns) = (config.limits, config.dns.clone());
     let door = Arc::new(proxy::FrontDoor::new(config));
-    let _probes = crate::regions::probe(&door.regions());
+    let _probes = crate::regions::probe(&door.regions(), &dns);
     let slots = Arc::new(Semaphore::new(limits.connections_max));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();

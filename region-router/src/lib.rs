@@ -4,8 +4,9 @@
 //! no clock; time comes in as an argument. Whoever routes (the HTTP front door, DNS, an edge that answers
 //! `GET /v1/regions`) calls the same [`decision::decide`].
 //!
-//! Three modules do input and output: [`regions`], which probes their health, [`front_door`], a streaming reverse proxy in front of the regions, and
-//! [`link`], a TCP relay that adds the round trip between two regions and breaks it on request.
+//! The others do input and output: [`discovery`] finds addresses in DNS, [`regions`] probes the regions' health,
+//! [`front_door`] is a streaming reverse proxy in front of them, [`geodns`] names the nearest one, and [`link`] is
+//! a TCP relay that adds the round trip between two regions and breaks it on request.
 #![forbid(unsafe_code)]
 
 pub mod topology;
@@ -15,6 +16,8 @@ pub mod proximity;
 pub mod health;
 
 pub mod decision;
+
+pub mod discovery;
 
 pub mod regions;
 

@@ -6,6 +6,7 @@
 mod endpoint;
 mod error;
 mod parse;
+mod targets;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ use std::str::FromStr;
 
 pub use endpoint::{Endpoint, EndpointMalformed};
 pub use error::{TopologyError, TopologyErrors};
+pub use targets::{ServiceName, Target, TargetMalformed, Targets};
 
 use crate::proximity::Country;
 
@@ -120,9 +122,14 @@ pub struct Region {
     /// The currency a new cart gets there.
     pub currency: CurrencyCode,
     /// Where its edges take callers' requests. Never empty.
-    pub public: Vec<Endpoint>,
+    pub public: Targets,
     /// Where its edges answer about health, metrics and administration. Never empty.
-    pub internal: Vec<Endpoint>,
+    pub internal: Targets,
+    /// Where its edges take the requests of other regions. Empty where the file does not say.
+    pub peers: Targets,
+    /// Where a client reaches it directly, without a final slash; nothing when the file names neither a URL nor
+    /// a public address.
+    pub url: Option<String>,
 }
 
 /// All regions, and which of them is home.

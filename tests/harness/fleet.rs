@@ -16,8 +16,9 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
 
+use crate::peers::peer_caller;
 use crate::stack::{Servers, Stack};
-use crate::{Admin, Caller, MySqlServer, RedisServer, eventually, free_port};
+use crate::{Admin, Caller, MySqlServer, PeerCa, PeerIdentity, RedisServer, eventually, free_port, peer_ca};
 
 pub use options::FleetOptions;
 use topology::Addresses;
@@ -26,7 +27,6 @@ use topology::Addresses;
 const HOME: &str = "sin";
 /// The shared secret of user tokens in every fleet of the tests.
 pub const HS256_SECRET: &str = "the-tests-sign-user-tokens-with-this";
-const REGION_SECRET: &str = "the-tests-let-regions-in-with-this";
 const GUEST_SECRET: &str = "the-tests-sign-guest-tokens-with-this";
 const ADMIN_TOKEN: &str = "the-tests-open-the-admin-routes-with-this";
 
@@ -41,7 +41,7 @@ pub struct Fleet {
     /// After the regions that need them.
     servers: Option<Servers>,
     /// The last to go.
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// The variables of an edge.
@@ -76,13 +76,15 @@ impl Fleet {
 
     /// Starts a region that was stopped, at its old addresses, and waits until it is ready.
     pub async fn start_region(&self, id: &str) {
+        self.start_region_with(id, &[]).await;
+    }
+
+    /// Starts a region that was stopped with some settings changed, and waits until it is ready.
+    pub async fn start_region_with(&self, id: &str, changed: &[(&'static str, String)]) {
         let region = self.region(id);
-        let config = Config::load(|name| region.settings.get(name).cloned());
-        let config = config.unwrap_or_else(|errors| panic!("the settings of {id} are wrong:\n{errors}"));
-        let started = self.runtime().spawn(App::start(config)).await.expect("starting does not panic");
-        let app = started.unwrap_or_else(|error| panic!("{id} does not start: {error:#?}"));
-        let Addresses { public, internal } = region.addresses;
-        assert_eq!((app.public_addr(), app.internal_addr()), (public, internal));
+        let app = self.start_app(id, changed).await;
+        let Addresses { public, internal, peers } = region.addresses;
+        assert_eq!((app.public_addr(), app.internal_addr(), app.peer_addr()), (public, internal, peers));
         *region.app.lock().await = Some(app);
         let probe = self.internal(id);
         eventually(&format!("{id} is ready"), async || {
@@ -94,7 +96,37 @@ impl Fleet {
     /// Stops a region as a signal would; its addresses stay its own.
     pub async fn stop_region(&self, id: &str) {
         let app = self.region(id).app.lock().await.take().expect("the region runs");
-        self.runtime().spawn(app.shutdown()).await.expect("stopping does not panic");
+        self.stop_edge(app).await;
+    }
+
+    /// Starts another edge of a region, beside the one that it has, at addresses of its own.
+    pub async fn start_edge(&self, id: &str) -> App {
+        let mut changed: Vec<_> = ["TROLI_LISTEN", "TROLI_INTERNAL_LISTEN", "TROLI_PEER_LISTEN"]
+            .map(|name| (name, any_port().to_string()))
+            .into();
+        // One edge that follows the file is enough.
+        changed.push(("TROLI_RULES_FILE", String::new()));
+        let app = self.start_app(id, &changed).await;
+        let probe = Caller::new(format!("http://{}", app.internal_addr()));
+        eventually(&format!("another edge of {id} is ready"), async || {
+            probe.get("/readyz").send().await.is_ok_and(|answer| answer.status == 200)
+        })
+        .await;
+        app
+    }
+
+    /// Stops such an edge as a signal would.
+    pub async fn stop_edge(&self, edge: App) {
+        self.runtime().spawn(edge.shutdown()).await.expect("stopping does not panic");
+    }
+
+    async fn start_app(&self, id: &str, changed: &[(&'static str, String)]) -> App {
+        let mut settings = self.region(id).settings.clone();
+        settings.extend(changed.iter().cloned());
+        let config = Config::load(|name| settings.get(name).cloned());
+        let config = config.unwrap_or_else(|errors| panic!("the settings of {id} are wrong:\n{errors}"));
+        let started = self.runtime().spawn(App::start(config)).await.expect("starting does not panic");
+        started.unwrap_or_else(|error| panic!("{id} does not start: {error:#?}"))
     }
 
     /// Nobody in particular, calling a region.
@@ -112,9 +144,19 @@ impl Fleet {
         Caller::new(format!("http://{}", self.region(id).addresses.internal))
     }
 
-    /// The other regions' secret, for tests that pretend to be one.
-    pub fn region_secret(&self) -> &'static str {
-        REGION_SECRET
+    /// Whoever has this certificate, or none, calling a region's listener for other regions.
+    pub fn peer(&self, id: &str, shows: Option<&PeerIdentity>) -> Caller {
+        self.peer_of(peer_ca(), id, shows)
+    }
+
+    /// The same, believing another CA.
+    pub fn peer_of(&self, believes: &PeerCa, id: &str, shows: Option<&PeerIdentity>) -> Caller {
+        peer_caller(id, self.region(id).addresses.peers, believes, shows)
+    }
+
+    /// Replaces the certificates that a region uses and believes, while it runs.
+    pub fn certify(&self, id: &str, ca: &PeerCa) {
+        ca.write(id, self.directory.path());
     }
 
     /// The admin of the home region.

@@ -31,7 +31,7 @@ mod history;
 /// The nearest region that serves.
 mod front_door;
 
-/// Health, metrics, admin, and regions among themselves.
+/// Health, metrics and admin.
 mod internal_listener;
 
 // The rules.

@@ -4,3 +4,4 @@ mod consistency;
 mod feed;
 mod forwarding;
 mod outage;
+mod peers;

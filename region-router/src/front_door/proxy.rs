@@ -43,7 +43,7 @@ struct Plan {
 
 impl FrontDoor {
     pub(super) fn new(config: Config) -> Self {
-        let Config { topology, countries, mut trusted_proxies, limits } = config;
+        let Config { topology, countries, mut trusted_proxies, limits, .. } = config;
         // Peers are compared in their canonical form, so the networks have to be in theirs.
         trusted_proxies.iter_mut().for_each(|network| *network = network.trunc());
         Self {

@@ -79,10 +79,11 @@ impl Upstream {
             .pool_idle_timeout(limits.idle_connection_ttl)
             .build(connector);
         let regions = topology.regions().iter().map(|region| {
-            let authority = |endpoint: &crate::topology::Endpoint| {
-                endpoint.as_str().parse().expect("an endpoint is the authority of a URI")
+            let authority = |target: &crate::topology::Target| match target {
+                crate::topology::Target::Endpoint(endpoint) => endpoint.as_str().parse().ok(),
+                crate::topology::Target::Service(_) => None,
             };
-            let authorities = region.public.iter().map(authority).collect();
+            let authorities = region.public.iter().filter_map(authority).collect();
             (region.id, Edges { authorities, turn: AtomicUsize::new(0) })
         });
         Self {

@@ -1,6 +1,7 @@
 //! Asks every region, again and again, whether it is ready.
 
 use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +15,13 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Regions;
+use crate::discovery::{Discovery, Dns};
 use crate::health::Probe;
-use crate::topology::{Endpoint, RegionId};
+use crate::topology::RegionId;
 
 /// Between the starts of two probes of a region. With three failures to go down, a region that refuses is
 /// out within 0.7 s; one that is silent, where each probe takes [`PROBE_DEADLINE`], within 1.8 s.
-const PROBE_PERIOD: Duration = Duration::from_millis(200);
+pub(crate) const PROBE_PERIOD: Duration = Duration::from_millis(200);
 
 /// For one probe, connection included: ten times the longest round trip between regions.
 const PROBE_DEADLINE: Duration = Duration::from_millis(500);
@@ -30,40 +32,54 @@ const PROBE_JITTER_PARTS: u64 = 10;
 /// The answer says ready by its status; its body is read only to keep the connection.
 const PROBE_BODY_BYTES_MAX: usize = 16 * 1024;
 
-type ProbeClient = Client<HttpConnector, Empty<Bytes>>;
+pub(crate) type ProbeClient = Client<HttpConnector, Empty<Bytes>>;
 
 /// Asks `GET /readyz` of every region's internal listeners, until the set is dropped.
-pub fn probe(regions: &Arc<Regions>) -> JoinSet<()> {
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    connector.set_connect_timeout(Some(PROBE_DEADLINE));
-    let client: ProbeClient = Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_max_idle_per_host(1)
-        .build(connector);
+pub fn probe(regions: &Arc<Regions>, dns: &Dns) -> JoinSet<()> {
+    probe_where(regions, dns, |_| true)
+}
 
+/// Like [`probe`], where a region is ready only if it also serves, as whoever sends requests there sees it.
+pub(crate) fn probe_where(
+    regions: &Arc<Regions>,
+    dns: &Dns,
+    serves: impl Fn(RegionId) -> bool + Clone + Send + 'static,
+) -> JoinSet<()> {
+    let client = probe_client(PROBE_DEADLINE);
     let mut probes = JoinSet::new();
     for region in regions.topology().regions() {
-        let edges = region.internal.iter().map(ready_uri).collect();
-        probes.spawn(probe_forever(regions.clone(), region.id, edges, client.clone()));
+        let (id, edges) = (region.id, Discovery::start(&region.internal, dns));
+        let (regions, client, serves) = (regions.clone(), client.clone(), serves.clone());
+        probes.spawn(async move {
+            loop {
+                let next = Instant::now() + jittered(PROBE_PERIOD);
+                let edges = edges.addresses();
+                let asked = tokio::time::timeout(PROBE_DEADLINE, any_ready(&client, &edges));
+                let ready = asked.await.unwrap_or(false);
+                regions.record(id, if ready && serves(id) { Probe::Ready } else { Probe::Failed });
+                tokio::time::sleep_until(next).await;
+            }
+        });
     }
     probes
 }
 
-async fn probe_forever(regions: Arc<Regions>, region: RegionId, edges: Vec<Uri>, client: ProbeClient) {
-    loop {
-        let next = Instant::now() + jittered(PROBE_PERIOD);
-        let ready = tokio::time::timeout(PROBE_DEADLINE, any_ready(&client, &edges)).await.unwrap_or(false);
-        regions.record(region, if ready { Probe::Ready } else { Probe::Failed });
-        tokio::time::sleep_until(next).await;
-    }
+/// Connections of their own, so that a probe never waits behind a caller's request.
+pub(crate) fn probe_client(connect_deadline: Duration) -> ProbeClient {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(connect_deadline));
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_max_idle_per_host(1)
+        .build(connector)
 }
 
 /// A region is ready as long as one of its edges is. They are asked at the same time.
-async fn any_ready(client: &ProbeClient, edges: &[Uri]) -> bool {
+async fn any_ready(client: &ProbeClient, edges: &[SocketAddr]) -> bool {
     let mut answers = JoinSet::new();
     for edge in edges {
-        let (client, edge) = (client.clone(), edge.clone());
+        let (client, edge) = (client.clone(), ready_uri(*edge));
         answers.spawn(async move { ready(&client, edge).await });
     }
     while let Some(answer) = answers.join_next().await {
@@ -82,12 +98,12 @@ async fn ready(client: &ProbeClient, edge: Uri) -> bool {
     ready && Limited::new(answer.into_body(), PROBE_BODY_BYTES_MAX).collect().await.is_ok()
 }
 
-fn ready_uri(endpoint: &Endpoint) -> Uri {
-    format!("http://{endpoint}/readyz").parse().expect("an endpoint is the authority of a URI")
+fn ready_uri(edge: SocketAddr) -> Uri {
+    format!("http://{edge}/readyz").parse().expect("an address is the authority of a URI")
 }
 
 /// Scatter needs no quality: the standard library's hasher keys are random enough.
-fn jittered(period: Duration) -> Duration {
+pub(crate) fn jittered(period: Duration) -> Duration {
     let nanos = u64::try_from(period.as_nanos()).expect("a period is shorter than 500 years");
     let spread = nanos / PROBE_JITTER_PARTS;
     Duration::from_nanos(nanos - spread + RandomState::new().hash_one(()) % (2 * spread))

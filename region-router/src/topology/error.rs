@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::{CurrencyCodeMalformed, EndpointMalformed, RegionId, RegionIdMalformed};
+use super::{CurrencyCodeMalformed, RegionId, RegionIdMalformed, TargetMalformed};
 use crate::proximity::CountryMalformed;
 
 /// Every mistake found in one topology, in the order of the file. Never empty.
@@ -119,16 +119,24 @@ pub enum TopologyError {
     NoEndpoints {
         /// Which part of the file.
         place: String,
-        /// `public` or `internal`.
+        /// `public`, `internal` or `peers`.
         field: &'static str,
     },
     /// An address is malformed.
     #[error("{place}: {reason}")]
-    Endpoint {
+    Target {
         /// Which part of the file.
         place: String,
         /// What is wrong with it.
-        reason: EndpointMalformed,
+        reason: TargetMalformed,
+    },
+    /// A URL is malformed.
+    #[error("{place}: `{text}` is not a URL without a path, for example https://sin.cart.example")]
+    Url {
+        /// Which part of the file.
+        place: String,
+        /// What is there.
+        text: String,
     },
     /// An address belongs to two listeners.
     #[error("{place}: address {endpoint} is given twice")]

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{CurrencyCode, Endpoint, Region, RegionId, Topology, TopologyError, TopologyErrors};
+use http::Uri;
+
+use super::{CurrencyCode, Region, RegionId, Target, Targets, Topology, TopologyError, TopologyErrors};
 
 /// Longer than any terrestrial round trip: a larger number is a slip of the keyboard.
 const ROUND_TRIP_MS_MAX: u32 = 1000;
@@ -30,6 +32,8 @@ struct FileRegion {
     currency: Option<String>,
     public: Option<Vec<String>>,
     internal: Option<Vec<String>>,
+    peers: Option<Vec<String>>,
+    url: Option<String>,
 }
 
 pub(super) fn parse(text: &str) -> Result<Topology, TopologyErrors> {
@@ -74,7 +78,7 @@ fn regions(written: Vec<FileRegion>, mistakes: &mut Vec<TopologyError>) -> Vec<R
         mistakes.push(TopologyError::NoRegions);
     }
     let mut regions: Vec<Region> = Vec::with_capacity(written.len());
-    let mut endpoints_seen: Vec<Endpoint> = Vec::new();
+    let mut targets_seen: Vec<Target> = Vec::new();
     for (n, region) in written.into_iter().enumerate() {
         let place = match &region.id {
             Some(id) => format!("region {id}"),
@@ -87,12 +91,12 @@ fn regions(written: Vec<FileRegion>, mistakes: &mut Vec<TopologyError>) -> Vec<R
             mistakes.push(TopologyError::RegionTwice { id: region.id });
             continue;
         }
-        for endpoint in region.public.iter().chain(&region.internal) {
-            if endpoints_seen.contains(endpoint) {
-                let endpoint = endpoint.to_string();
+        for target in region.public.iter().chain(region.internal.iter()).chain(region.peers.iter()) {
+            if targets_seen.contains(target) {
+                let endpoint = target.to_string();
                 mistakes.push(TopologyError::EndpointTwice { place: place.clone(), endpoint });
             } else {
-                endpoints_seen.push(endpoint.clone());
+                targets_seen.push(target.clone());
             }
         }
         regions.push(region);
@@ -110,8 +114,16 @@ fn parse_region(place: &str, written: FileRegion, mistakes: &mut Vec<TopologyErr
     });
     let currency = present(place, "currency", written.currency, mistakes)
         .and_then(|text| currency(place, text, mistakes));
-    let public = endpoints(place, "public", written.public, mistakes);
-    let internal = endpoints(place, "internal", written.internal, mistakes);
+    let public = required_targets(place, "public", written.public, mistakes);
+    let internal = required_targets(place, "internal", written.internal, mistakes);
+    let peers = match written.peers {
+        Some(written) => targets(place, "peers", written, mistakes),
+        None => Some(Targets::default()),
+    };
+    let url = match written.url {
+        Some(text) => url(place, text, mistakes).map(Some),
+        None => Some(public.as_ref().and_then(Targets::first).map(|endpoint| format!("http://{endpoint}"))),
+    };
     Some(Region {
         id: id?,
         name: name?,
@@ -119,6 +131,8 @@ fn parse_region(place: &str, written: FileRegion, mistakes: &mut Vec<TopologyErr
         currency: currency?,
         public: public?,
         internal: internal?,
+        peers: peers?,
+        url: url?,
     })
 }
 
@@ -187,24 +201,48 @@ fn currency(place: &str, text: String, mistakes: &mut Vec<TopologyError>) -> Opt
         .ok()
 }
 
-fn endpoints(
+fn required_targets(
     place: &str,
     field: &'static str,
     written: Option<Vec<String>>,
     mistakes: &mut Vec<TopologyError>,
-) -> Option<Vec<Endpoint>> {
+) -> Option<Targets> {
     let written = present(place, field, written, mistakes)?;
+    targets(place, field, written, mistakes)
+}
+
+fn targets(
+    place: &str,
+    field: &'static str,
+    written: Vec<String>,
+    mistakes: &mut Vec<TopologyError>,
+) -> Option<Targets> {
     if written.is_empty() {
         mistakes.push(TopologyError::NoEndpoints { place: place.to_owned(), field });
         return None;
     }
     let count = written.len();
-    let mut endpoints = Vec::with_capacity(count);
+    let mut targets: Vec<Target> = Vec::with_capacity(count);
     for text in written {
         match text.parse() {
-            Ok(endpoint) => endpoints.push(endpoint),
-            Err(reason) => mistakes.push(TopologyError::Endpoint { place: place.to_owned(), reason }),
+            Ok(target) => targets.push(target),
+            Err(reason) => mistakes.push(TopologyError::Target { place: place.to_owned(), reason }),
         }
     }
-    (endpoints.len() == count).then_some(endpoints)
+    (targets.len() == count).then_some(Targets::from(targets))
+}
+
+/// A scheme and an authority, to which a path is appended as it is.
+fn url(place: &str, text: String, mistakes: &mut Vec<TopologyError>) -> Option<String> {
+    let base = text.strip_suffix('/').unwrap_or(&text);
+    let well_formed = base.parse::<Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+            && uri.path_and_query().is_none_or(|rest| rest.as_str() == "/")
+    });
+    if !well_formed || base.ends_with('/') {
+        mistakes.push(TopologyError::Url { place: place.to_owned(), text });
+        return None;
+    }
+    Some(base.to_owned())
 }

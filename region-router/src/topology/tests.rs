@@ -1,6 +1,6 @@
 use std::net::SocketAddr;
 
-use super::{Endpoint, RegionId, Topology};
+use super::{Endpoint, RegionId, Targets, Topology};
 
 const SHIPPED: &str = include_str!("../../../deploy/topology.toml");
 
@@ -23,12 +23,37 @@ fn shipped_topology_has_six_regions_and_the_assumed_round_trips() {
 }
 
 #[test]
-fn shipped_internal_ports_are_the_public_ones_plus_1000() {
+fn shipped_ports_are_a_thousand_apart() {
     let topology = Topology::parse(SHIPPED).expect("the shipped topology");
+    let port = |targets: &Targets| {
+        let first = targets.first().expect("an address").as_str();
+        first.parse::<SocketAddr>().expect("an address").port()
+    };
     for region in topology.regions() {
-        let public: SocketAddr = region.public[0].as_str().parse().expect("an address");
-        let internal: SocketAddr = region.internal[0].as_str().parse().expect("an address");
-        assert_eq!(internal.port(), public.port() + 1000, "{}", region.id);
+        let public = port(&region.public);
+        assert_eq!(port(&region.internal), public + 1000, "{}", region.id);
+        assert_eq!(port(&region.peers), public + 2000, "{}", region.id);
+        assert_eq!(region.url, Some(format!("http://127.0.0.1:{public}")));
+    }
+}
+
+#[test]
+fn a_region_may_be_a_service_and_have_a_url_of_its_own() {
+    let change = |to: &str| SHIPPED.replacen("public = [\"127.0.0.1:8101\"]", to, 1);
+    let of_sin = |to: &str| Topology::parse(&change(to)).expect("a topology").home().clone();
+
+    let named = of_sin("public = [\"srv:_http._tcp.sin.cart.example\"]\nurl = \"https://sin.cart.example/\"");
+    assert_eq!(named.public.to_string(), "srv:_http._tcp.sin.cart.example");
+    assert_eq!(named.url.as_deref(), Some("https://sin.cart.example"));
+    assert_eq!(of_sin("public = [\"srv:_http._tcp.sin.cart.example\"]").url, None);
+
+    for bad in
+        ["sin.cart.example", "ftp://sin", "https://sin/a", "https://sin?a", "https://a@sin", "http:///"]
+    {
+        let text = change(&format!("public = [\"a:1\"]\nurl = \"{bad}\""));
+        let wrong = Topology::parse(&text).expect_err(bad).to_string();
+        let expected = "is not a URL without a path, for example https://sin.cart.example";
+        assert_eq!(wrong, format!("region sin: `{bad}` {expected}"));
     }
 }
 

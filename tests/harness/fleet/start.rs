@@ -14,12 +14,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
 
 use super::topology::{Addresses, topology};
-use super::{
-    ADMIN_TOKEN, Fleet, FleetOptions, GUEST_SECRET, HOME, HS256_SECRET, REGION_SECRET, Region, Settings,
-    any_port,
-};
+use super::{ADMIN_TOKEN, Fleet, FleetOptions, GUEST_SECRET, HOME, HS256_SECRET, Region, Settings, any_port};
 use crate::stack::{Servers, Stack, migrate};
-use crate::{eventually, rules_cache, scratch};
+use crate::{eventually, peer_ca, rules_cache, scratch};
 
 /// Starts all regions and waits until each is ready.
 pub(super) async fn start(options: FleetOptions) -> Fleet {
@@ -41,6 +38,7 @@ pub(super) async fn start(options: FleetOptions) -> Fleet {
     for (id, own) in &addresses {
         let mut settings = common.clone();
         settings.insert("TROLI_REGION", (*id).to_owned());
+        settings.extend(peer_ca().write(id, directory.path()));
         if let Some(servers) = &servers {
             settings.insert("TROLI_CACHE_URL", servers.cache_url(id));
         }
@@ -50,23 +48,16 @@ pub(super) async fn start(options: FleetOptions) -> Fleet {
             settings.insert("TROLI_DATABASE_URL", database);
             settings.insert("TROLI_RULES_FILE", rules_file.display().to_string());
         } else {
-            let (home, rtt) = (addresses[HOME].internal, options.rtt);
+            let (home, rtt) = (addresses[HOME].peers, options.rtt);
             let link = runtime.spawn(async move { Link::start(any_port(), home, rtt).await });
             let link = link.await.expect("starting a link does not panic").expect("a link can listen");
-            settings.insert("TROLI_HOME_URL", format!("http://{}", link.addr()));
+            settings.insert("TROLI_HOME_PEERS", link.addr().to_string());
             links.insert(*id, link);
         }
         regions.insert(*id, Region { settings, addresses: *own, app: Mutex::new(None) });
     }
-    let mut fleet = Fleet {
-        regions,
-        links,
-        front_door: None,
-        rules_file,
-        runtime: Some(runtime),
-        servers,
-        _directory: directory,
-    };
+    let mut fleet =
+        Fleet { regions, links, front_door: None, rules_file, runtime: Some(runtime), servers, directory };
     if fleet.servers.is_some() {
         migrate(&fleet.region(HOME).settings).await;
     }
@@ -109,7 +100,6 @@ fn common_settings(directory: &Path, topology: &str, options: &FleetOptions) -> 
     };
     let mut settings = Settings::from([
         ("TROLI_TOPOLOGY", file("topology.toml", topology)),
-        ("TROLI_REGION_SECRET_FILE", file("region-secret", REGION_SECRET)),
         ("TROLI_GUEST_SECRET_FILE", file("guest-secret", GUEST_SECRET)),
         ("TROLI_ADMIN_TOKEN_FILE", file("admin-token", ADMIN_TOKEN)),
         ("TROLI_JWT_HS256_SECRET", HS256_SECRET.to_owned()),
@@ -128,6 +118,7 @@ async fn start_front_door(topology: String) -> SocketAddr {
         topology: Topology::parse(&topology).expect("the harness writes a valid topology"),
         countries: Countries::BuiltIn,
         trusted_proxies: vec!["127.0.0.1/32".parse().expect("a network")],
+        dns: region_router::discovery::Dns::system(),
         limits: front_door::Limits::default(),
     };
     let listener = TcpListener::bind(any_port()).await.expect("any port can be listened on");

@@ -112,6 +112,7 @@ impl Fleet {
             topology: topology(&regions),
             countries: Countries::BuiltIn,
             trusted_proxies: options.trusted.iter().map(|net| net.parse().expect("a network")).collect(),
+            dns: crate::discovery::Dns::system(),
             limits: options.limits,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
