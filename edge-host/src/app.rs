@@ -5,21 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-<<<<<<< HEAD
 use futures_util::future::BoxFuture;
 use region_router::discovery::Discovery;
-use region_router::proximity::Countries;
-=======
-use axum::Router;
-use axum::body::Body;
-use axum::extract::ConnectInfo;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use region_router::proximity::{Countries, DatabaseUnusable};
->>>>>>> router
 use region_router::regions::Regions;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
