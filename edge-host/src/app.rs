@@ -108,6 +108,8 @@ impl App {
 
     async fn put_together(config: Config) -> Result<Self, StartError> {
         telemetry::prometheus();
+        // One for the whole process; a second edge in it finds it there.
+        crate::peers::use_ring();
         let tokens = Tokens::new(&config.guest_secret, &config.user_keys, config.dev_tokens)?;
         let countries = countries(&config)?;
         let options =
