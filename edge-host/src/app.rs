@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use region_router::discovery::Discovery;
-use region_router::proximity::Countries;
+use region_router::proximity::{Countries, DatabaseUnusable};
 use region_router::regions::Regions;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -78,7 +78,7 @@ pub enum StartError {
         path: String,
         /// Why.
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: DatabaseUnusable,
     },
     /// A port could not be bound.
     #[error("{address} cannot be listened on")]
@@ -296,12 +296,7 @@ fn countries(config: &Config) -> Result<Countries, StartError> {
     let Some(path) = &config.mmdb else {
         return Ok(Countries::BuiltIn);
     };
-    let unusable = |source: Box<dyn std::error::Error + Send + Sync>| StartError::Countries {
-        path: path.display().to_string(),
-        source,
-    };
-    let bytes = std::fs::read(path).map_err(|error| unusable(error.into()))?;
-    Countries::from_mmdb(bytes).map_err(|error| unusable(error.into()))
+    Countries::open(path).map_err(|source| StartError::Countries { path: path.display().to_string(), source })
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {

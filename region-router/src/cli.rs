@@ -5,14 +5,18 @@ mod tests;
 
 use std::fmt::Display;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
-use region_router::front_door;
+use region_router::discovery::Dns;
+use region_router::geodns::Zone;
 use region_router::proximity::Countries;
+use region_router::regions::Regions;
 use region_router::topology::{Endpoint, RegionId, Topology};
+use region_router::{front_door, geodns};
 use tracing_subscriber::EnvFilter;
 
 use crate::telemetry::{Format, LogConfig};
@@ -35,7 +39,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Runs the HTTP front door: sends every caller to the nearest healthy region.
+    /// Runs the HTTP front door, which sends every caller to the nearest healthy region, and GeoDNS, which names it.
     Serve(ServeArgs),
     /// Runs TCP relays that are as slow as the network between regions, for the local fleet.
     Link(LinkArgs),
@@ -74,12 +78,38 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "TROLI_TRUSTED_PROXIES", value_name = "CIDR,…", value_delimiter = ',')]
     trusted_proxies: Vec<String>,
 
-    /// A country or city database in MaxMind's format for the callers' addresses. When not given, a
-    /// built-in table of the six countries is used.
+    /// A country or city database in MaxMind's format for the callers' addresses, read again when it
+    /// changes. When not given, a built-in table of the six countries is used.
     ///
     /// Example: /var/lib/troli/country.mmdb
     #[arg(long, env = "TROLI_MMDB", value_name = "FILE")]
     mmdb: Option<String>,
+
+    /// on: callers are told the URL of their region (307), in place of being connected to it. Regions without
+    /// a URL, and callers of a region that is down, are served as if it were off.
+    ///
+    /// Example: on
+    #[arg(
+        long,
+        env = "TROLI_REDIRECT",
+        value_name = "on|off",
+        default_value = "off",
+        default_missing_value = "on",
+        num_args = 0..=1
+    )]
+    redirect: String,
+
+    /// Where GeoDNS takes questions in, by UDP and TCP. There is none when not given.
+    ///
+    /// Example: 127.0.0.1:8053
+    #[arg(long, env = "TROLI_GEODNS_LISTEN", value_name = "ADDRESS:PORT")]
+    dns_listen: Option<String>,
+
+    /// The zone that GeoDNS answers for: cart.<zone> is the nearest region.
+    ///
+    /// Example: troli.test
+    #[arg(long, env = "TROLI_GEODNS_ZONE", value_name = "NAME", default_value = "troli.test")]
+    dns_zone: String,
 
     /// Name servers that are asked where names of the topology are. The system's when not given.
     ///
@@ -133,7 +163,15 @@ pub(crate) struct Mistakes(pub(crate) Vec<String>);
 pub(crate) struct ServeConfig {
     pub(crate) listen: SocketAddr,
     pub(crate) front_door: front_door::Config,
+    pub(crate) geodns: Option<GeoDnsConfig>,
     pub(crate) log: LogConfig,
+}
+
+/// The name server, where there is one.
+#[derive(Debug)]
+pub(crate) struct GeoDnsConfig {
+    pub(crate) listen: SocketAddr,
+    pub(crate) zone: geodns::Config,
 }
 
 /// What `link` runs with.
@@ -160,17 +198,37 @@ impl ServeArgs {
         let topology = self.topology(regions, &mut mistakes);
         let trusted_proxies = parse_all::<IpNet>("--trusted-proxies", &self.trusted_proxies, &mut mistakes);
         let countries = self.countries(&mut mistakes);
-        let dns =
-            self.dns_servers.parse().map_err(|wrong| mistakes.push(format!("--dns-servers: {wrong}"))).ok();
+        let dns = parsed::<Dns>("--dns-servers", &self.dns_servers, &mut mistakes);
         let log = self.log.parse(&mut mistakes);
-        match (listen, topology, trusted_proxies, countries, dns, log) {
-            (Some(listen), Some(topology), Some(trusted_proxies), Some(countries), Some(dns), Some(log)) => {
-                let limits = front_door::Limits::default();
-                let front_door = front_door::Config { topology, countries, trusted_proxies, dns, limits };
-                Ok(ServeConfig { listen, front_door, log })
-            }
-            _ => Err(Mistakes(mistakes)),
+        let redirect = on_or_off("--redirect", &self.redirect, &mut mistakes);
+        let dns_listen = self.dns_listen.as_deref().filter(|text| !text.is_empty());
+        let dns_listen = dns_listen.map(|text| socket_address("--dns-listen", text, &mut mistakes));
+        let zone = parsed::<Zone>("--dns-zone", &self.dns_zone, &mut mistakes);
+        let (Some(listen), Some(topology), Some(trusted_proxies), Some(countries), Some(dns), Some(log)) =
+            (listen, topology, trusted_proxies, countries, dns, log)
+        else {
+            return Err(Mistakes(mistakes));
+        };
+        let (Some(redirect), Some(zone)) = (redirect, zone) else {
+            return Err(Mistakes(mistakes));
+        };
+        if !mistakes.is_empty() {
+            return Err(Mistakes(mistakes));
         }
+        let (regions, countries) = (Arc::new(Regions::new(topology)), Arc::new(countries));
+        let geodns = dns_listen.flatten().map(|listen| GeoDnsConfig {
+            listen,
+            zone: geodns::Config {
+                regions: regions.clone(),
+                countries: countries.clone(),
+                dns: dns.clone(),
+                zone,
+                ttl: geodns::TTL,
+            },
+        });
+        let limits = front_door::Limits::default();
+        let front_door = front_door::Config { regions, countries, trusted_proxies, dns, redirect, limits };
+        Ok(ServeConfig { listen, front_door, geodns, log })
     }
 
     fn topology(&self, regions: Option<Vec<RegionId>>, mistakes: &mut Vec<String>) -> Option<Topology> {
@@ -200,10 +258,9 @@ impl ServeArgs {
         let Some(file) = self.mmdb.as_deref().filter(|file| !file.is_empty()) else {
             return Some(Countries::BuiltIn);
         };
-        let bytes = std::fs::read(file)
-            .map_err(|error| mistakes.push(format!("--mmdb: cannot read {file}: {error}")))
-            .ok()?;
-        Countries::from_mmdb(bytes).map_err(|wrong| mistakes.push(format!("--mmdb: {file}: {wrong}"))).ok()
+        Countries::open(Path::new(file))
+            .map_err(|wrong| mistakes.push(format!("--mmdb: {file}: {wrong}")))
+            .ok()
     }
 }
 
@@ -253,10 +310,29 @@ fn parse_relay(text: &str, mistakes: &mut Vec<String>) -> Option<Relay> {
     Some(Relay { listen: listen?, target: target?, rtt: rtt? })
 }
 
+fn on_or_off(option: &str, text: &str, mistakes: &mut Vec<String>) -> Option<bool> {
+    match text {
+        "on" => Some(true),
+        "off" | "" => Some(false),
+        other => {
+            mistakes.push(format!("{option}: `{other}` is neither on nor off"));
+            None
+        }
+    }
+}
+
 fn socket_address(option: &str, text: &str, mistakes: &mut Vec<String>) -> Option<SocketAddr> {
     let wrong =
         |_| mistakes.push(format!("{option}: `{text}` is not address:port, for example 127.0.0.1:8080"));
     text.parse().map_err(wrong).ok()
+}
+
+fn parsed<T>(option: &str, text: &str, mistakes: &mut Vec<String>) -> Option<T>
+where
+    T: std::str::FromStr,
+    T::Err: Display,
+{
+    text.parse().map_err(|wrong| mistakes.push(format!("{option}: {wrong}"))).ok()
 }
 
 /// All of them, or nothing when one is wrong. A variable that is set to nothing is as good as not set.

@@ -1,17 +1,19 @@
 //! The HTTP front door: a streaming reverse proxy that sends a caller to the nearest healthy region.
 //!
 //! The way of a request: accept, request id, limits, who is calling, [`crate::decision`], the body into
-//! memory (it is small, and a request that can be sent again is one that survives its region), then region
-//! after region until one answers. A region that does not take the connection has seen nothing, so the next
-//! one is tried at once. One that took the request and gave no answer may have acted on it: only a safe
-//! method, or a request with an `Idempotency-Key`, is sent once more.
+//! memory (it is small, and a request that can be sent again is one that survives its region), then the edge of
+//! the region with the least to do. When that does not answer, another edge does, or the next region: see
+//! `delivery` for what is sent a second time. With [`Config::redirect`], callers are told where to go (307).
 //!
 //! Its own answers are `application/problem+json` (RFC 9457). Its own page is
 //! `GET /.well-known/troli/front-door`: the regions, their health, and the order for this caller.
 
 mod answer;
 mod body;
+mod budget;
 mod caller;
+mod delivery;
+mod edges;
 mod headers;
 mod limits;
 mod proxy;
@@ -38,7 +40,7 @@ pub use limits::Limits;
 
 use crate::discovery::Dns;
 use crate::proximity::Countries;
-use crate::topology::Topology;
+use crate::regions::{Regions, probe_where};
 
 /// The path of the front door's own page. Under `.well-known` (RFC 8615), so that it hides no path of the API.
 pub const STATUS_PATH: &str = "/.well-known/troli/front-door";
@@ -49,14 +51,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What a front door needs to know.
 #[derive(Debug)]
 pub struct Config {
-    /// The regions it sends callers to.
-    pub topology: Topology,
+    /// The regions it sends callers to; it keeps their health up to date.
+    pub regions: Arc<Regions>,
     /// Where the country of an address is looked up.
-    pub countries: Countries,
+    pub countries: Arc<Countries>,
     /// Peers whose `X-Forwarded-For`, `X-Forwarded-Proto` and `Forwarded` are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Who is asked where names of the topology are.
     pub dns: Dns,
+    /// Whether callers are told the URL of their region (307), in place of being connected to it.
+    pub redirect: bool,
     /// How much and how long.
     pub limits: Limits,
 }
@@ -64,9 +68,11 @@ pub struct Config {
 /// Serves until `shutdown` completes, then finishes the requests it has, for at most
 /// [`Limits::drain_deadline`].
 pub async fn run(listener: TcpListener, config: Config, shutdown: impl Future<Output = ()>) {
-    let (limits, dns) = (config.limits, config.dns.clone());
+    let (limits, dns, regions) = (config.limits, config.dns.clone(), config.regions.clone());
     let door = Arc::new(proxy::FrontDoor::new(config));
-    let _probes = crate::regions::probe(&door.regions(), &dns);
+    let edges = door.edges().clone();
+    let _edge_probes = edges.probe();
+    let _region_probes = probe_where(&regions, &dns, move |region| edges.serves(region));
     let slots = Arc::new(Semaphore::new(limits.connections_max));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();

@@ -16,6 +16,13 @@ pub const FAILURES_TO_DOWN: u32 = 3;
 /// starts a fleet does not wait longer than it takes.
 pub const SUCCESSES_TO_UP: u32 = 10;
 
+/// Failed probes in a row that take one edge of a region out, where it does not refuse connections.
+pub const EDGE_FAILURES_TO_OUT: u32 = 3;
+
+/// Successful probes in a row that bring an edge back. Fewer than for a region: its caches are the region's, so
+/// that a caller who is sent back and forth between edges loses nothing.
+pub const EDGE_SUCCESSES_TO_IN: u32 = 3;
+
 /// What is known of a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -130,6 +137,39 @@ impl Health {
     }
 }
 
+/// Whether one edge of a region serves: it does until it shows otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    out: bool,
+    /// Probes in a row that speak against that.
+    against: u32,
+}
+
+impl Standing {
+    /// Whether requests are to be sent there.
+    pub fn serving(&self) -> bool {
+        !self.out
+    }
+
+    /// Takes note of one probe.
+    pub fn record(&mut self, probe: Probe) {
+        if self.out != (probe == Probe::Ready) {
+            self.against = 0;
+            return;
+        }
+        self.against += 1;
+        let needed = if self.out { EDGE_SUCCESSES_TO_IN } else { EDGE_FAILURES_TO_OUT };
+        if self.against >= needed {
+            *self = Self { out: !self.out, against: 0 };
+        }
+    }
+
+    /// The edge did not take a connection: nobody else need try.
+    pub fn refuse(&mut self) {
+        *self = Self { out: true, against: 0 };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -208,6 +248,22 @@ mod tests {
         assert_eq!(health.record(nrt, Probe::Ready, now), None);
         assert_eq!(health.state(nrt), State::Unknown);
         assert_eq!(health.changed_at(nrt), None);
+    }
+
+    #[test]
+    fn an_edge_goes_out_by_a_refusal_or_three_failures_and_comes_back_by_three_successes() {
+        let mut edge = Standing::default();
+        let mut after = |probes: &[Probe]| {
+            probes.iter().for_each(|probe| edge.record(*probe));
+            edge.serving()
+        };
+        use Probe::{Failed, Ready};
+        assert!(after(&[Failed, Failed, Ready, Failed, Failed]));
+        assert!(!after(&[Failed]));
+        assert!(!after(&[Ready, Ready, Failed, Ready, Ready]));
+        assert!(after(&[Ready]));
+        edge.refuse();
+        assert!(!edge.serving());
     }
 
     proptest! {

@@ -24,3 +24,5 @@ pub mod regions;
 pub mod link;
 
 pub mod front_door;
+
+pub mod geodns;

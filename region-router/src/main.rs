@@ -8,8 +8,9 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use region_router::front_door;
+use region_router::geodns::Sockets;
 use region_router::link::Link;
+use region_router::{front_door, geodns};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -54,14 +55,31 @@ async fn serve(config: ServeConfig) -> io::Result<()> {
     let listener = TcpListener::bind(config.listen).await.map_err(|error| {
         io::Error::new(error.kind(), format!("cannot listen on {}: {error}", config.listen))
     })?;
+    let names = match config.geodns {
+        Some(geodns) => {
+            let sockets = Sockets::bind(geodns.listen).await.map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot listen on {}: {error}", geodns.listen))
+            })?;
+            tracing::info!(listen.address = %sockets.addr()?, zone = %geodns.zone.zone, "GeoDNS is open");
+            Some((sockets, geodns.zone))
+        }
+        None => None,
+    };
+    let topology = config.front_door.regions.topology();
     tracing::info!(
         listen.address = %listener.local_addr()?,
-        regions = ?config.front_door.topology.regions().iter().map(|region| region.id).collect::<Vec<_>>(),
-        region.home = %config.front_door.topology.home().id,
+        regions = ?topology.regions().iter().map(|region| region.id).collect::<Vec<_>>(),
+        region.home = %topology.home().id,
         countries = ?config.front_door.countries,
         "front door is open"
     );
+    // Resolvers ask again elsewhere, so names end with the process, and not before its last request.
+    let naming =
+        names.map(|(sockets, zone)| tokio::spawn(geodns::run(sockets, zone, std::future::pending())));
     front_door::run(listener, config.front_door, stop).await;
+    if let Some(naming) = naming {
+        naming.abort();
+    }
     tracing::info!("front door is closed");
     Ok(())
 }

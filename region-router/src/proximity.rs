@@ -1,16 +1,21 @@
 //! How near the regions are to a caller: from an address to a country, from a country to an order.
 
 mod builtin;
+mod file;
 mod mmdb;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 
+pub use file::{DatabaseFile, DatabaseUnusable};
 pub use mmdb::MmdbMalformed;
 
+use crate::decision::RoundTrip;
 use crate::topology::{RegionId, Topology};
 
 /// A country by its ISO 3166-1 alpha-2 code, such as `SG`. Its form is checked, not that it exists.
@@ -60,6 +65,18 @@ pub enum Countries {
     BuiltIn,
     /// A country or city database in MaxMind's format.
     Mmdb(mmdb::Database),
+    /// One in a file, which is read again when it changes.
+    File(Arc<DatabaseFile>),
+}
+
+/// Where an address is, and how much of it had to be known to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// The country; nothing for an address that is not on the public Internet (loopback, private, link-local
+    /// and the like), or that the source does not know.
+    pub country: Option<Country>,
+    /// All addresses that share this many leading bits are in the same place, as far as the source knows.
+    pub prefix_len: u8,
 }
 
 impl Countries {
@@ -71,31 +88,48 @@ impl Countries {
         mmdb::Database::new(bytes).map(Self::Mmdb)
     }
 
-    /// The country of an address; nothing for an address that is not on the public Internet
-    /// (loopback, private, link-local and the like), or that the source does not know.
+    /// A country or city database in a file, followed as it changes. One that can no longer be used leaves the
+    /// last good one in place.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is not such a database.
+    pub fn open(path: &Path) -> Result<Self, DatabaseUnusable> {
+        DatabaseFile::open(path).map(Self::File)
+    }
+
+    /// The country of an address, where it is known.
     pub fn country_of(&self, address: IpAddr) -> Option<Country> {
+        self.locate(address).country
+    }
+
+    /// The country of an address, and how much of the address decided it.
+    pub fn locate(&self, address: IpAddr) -> Location {
         // An IPv4 caller of a dual-stack listener arrives as ::ffff:a.b.c.d.
         let address = address.to_canonical();
         if !public(address) {
-            return None;
+            return Location { country: None, prefix_len: if address.is_ipv4() { 32 } else { 128 } };
         }
         match self {
-            Self::BuiltIn => builtin::country_of(address),
-            Self::Mmdb(database) => database.country_of(address),
+            Self::BuiltIn => builtin::locate(address),
+            Self::Mmdb(database) => database.locate(address),
+            Self::File(file) => file.database().locate(address),
         }
     }
 }
 
-/// The regions by distance from one of them: itself, then by round trip; equally far ones in the order of
-/// the topology. Empty when the topology does not have that region.
-pub fn nearest_to(topology: &Topology, origin: RegionId) -> Vec<RegionId> {
-    let mut by_distance: Vec<(u32, RegionId)> = topology
-        .regions()
-        .iter()
-        .filter_map(|region| Some((topology.rtt_ms(origin, region.id)?, region.id)))
-        .collect();
-    // Round trips between different regions are at least 1 ms, so the origin comes first.
-    by_distance.sort_by_key(|(rtt_ms, _)| *rtt_ms);
+/// The regions by distance from a caller whose round trips to some of them, the `origins`, are known: those as
+/// they are, the others by way of the origin through which they are nearest; equally far ones in the order of the
+/// topology. Origins of another topology are ignored; without any there is no distance, and the answer is empty.
+pub fn nearest_to(topology: &Topology, origins: &[RoundTrip]) -> Vec<RegionId> {
+    let distance = |region: RegionId| {
+        let known = origins.iter().find(|origin| origin.region == region).map(|origin| origin.ms);
+        let through =
+            |origin: &RoundTrip| Some(topology.rtt_ms(origin.region, region)?.saturating_add(origin.ms));
+        known.or_else(|| origins.iter().filter_map(through).min())
+    };
+    let mut by_distance: Vec<(u32, RegionId)> =
+        topology.regions().iter().filter_map(|region| Some((distance(region.id)?, region.id))).collect();
+    by_distance.sort_by_key(|(ms, _)| *ms);
     by_distance.into_iter().map(|(_, id)| id).collect()
 }
 

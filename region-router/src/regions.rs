@@ -12,6 +12,7 @@ use crate::health::{Health, Probe, State};
 use crate::topology::{RegionId, Topology};
 
 pub use probe::probe;
+pub(crate) use probe::{PROBE_PERIOD, ProbeClient, jittered, probe_client, probe_where};
 
 /// The topology, and what is known of the health of each region.
 #[derive(Debug)]

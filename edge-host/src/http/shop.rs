@@ -2,8 +2,10 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
-use region_router::decision::ClientHint;
+use axum::http::{HeaderMap, StatusCode};
+use region_router::decision::{
+    ClientHint, ROUND_TRIPS_HEADER, RoundTrip, RoundTripsMalformed, parse_round_trips,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -81,6 +83,9 @@ pub(super) struct RegionView {
     name: String,
     country: String,
     currency: String,
+    /// Where the region is reached directly, for one to measure the round trip: `GET /v1/items?limit=1`, say, and
+    /// tell it in `Troli-Round-Trips`. Null where it is reached through a front door only.
+    url: Option<String>,
     /// Whether writes are decided here.
     home: bool,
     /// `up`, `down` or `unknown`.
@@ -193,17 +198,22 @@ fn catalogue(api: &Shared) -> Result<&Catalogue, ApiError> {
     if api.feed.ready() { Ok(&api.service.catalogue) } else { Err(CartError::HomeUnavailable.into()) }
 }
 
-/// The regions, their health, and which one is nearest to the caller.
+/// The regions, their health, and which one is nearest to the caller: by the round trips it has measured and
+/// tells in `Troli-Round-Trips: sin=12,jkt=31` (milliseconds), else by its address.
 #[utoipa::path(
     get, path = "/v1/regions", tag = "regions",
+    params(("Troli-Round-Trips" = Option<String>, Header)),
     responses((status = 200, body = Regions), (status = "default", body = Problem)),
 )]
 pub(super) async fn regions(
     State(api): State<Shared>,
     ClientAddress(address): ClientAddress,
+    headers: HeaderMap,
 ) -> Result<Json<Regions>, ApiError> {
     api.limits.address(address)?;
-    let hint = ClientHint { region: None, country: api.countries.country_of(address) };
+    let round_trips = round_trips(&headers)?;
+    let hint =
+        ClientHint { region: None, round_trips: &round_trips, country: api.countries.country_of(address) };
     let order = api.regions.decide(&hint).map_err(|error| CartError::Internal(error.to_string()))?;
     let topology = api.regions.topology();
     let view = |region: &region_router::topology::Region| RegionView {
@@ -211,6 +221,7 @@ pub(super) async fn regions(
         name: region.name.clone(),
         country: region.country.to_string(),
         currency: region.currency.to_string(),
+        url: region.url.clone(),
         home: region.id == topology.home().id,
         health: api.regions.state(region.id).0.as_str().to_owned(),
     };
@@ -220,6 +231,16 @@ pub(super) async fn regions(
         nearest: nearest.to_string(),
         answered_by: api.service.region.clone(),
     }))
+}
+
+fn round_trips(headers: &HeaderMap) -> Result<Vec<RoundTrip>, ApiError> {
+    let Some(value) = headers.get(ROUND_TRIPS_HEADER) else {
+        return Ok(Vec::new());
+    };
+    let read = value.to_str().ok().map(parse_round_trips).unwrap_or(Err(RoundTripsMalformed));
+    read.map_err(|wrong| {
+        ApiError::bad_request("round_trips_malformed", format!("Troli-Round-Trips: {wrong}"))
+    })
 }
 
 impl Page {

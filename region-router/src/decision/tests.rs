@@ -2,7 +2,7 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 
-use super::{Candidate, ClientHint, Reason, decide};
+use super::{Candidate, ClientHint, Reason, decide, parse_round_trips};
 use crate::health::{FAILURES_TO_DOWN, Health, Probe};
 use crate::proximity::Country;
 use crate::topology::{RegionId, Topology};
@@ -27,7 +27,7 @@ fn health(topology: &Topology, up: impl Fn(RegionId) -> bool) -> Health {
 }
 
 fn hint(region: Option<&'static str>, country: Option<&str>) -> ClientHint<'static> {
-    ClientHint { region, country: country.map(|code| code.parse().expect("a country")) }
+    ClientHint { region, round_trips: &[], country: country.map(|code| code.parse().expect("a country")) }
 }
 
 /// The whole decision in one line, the regions that are not up in brackets.
@@ -78,6 +78,37 @@ fn an_explicit_region_that_is_down_falls_to_the_nearest_to_it() {
 }
 
 #[test]
+fn measured_round_trips_outweigh_the_address_but_not_the_choice() {
+    let measured = |text: &str, down: &[&str], named: Option<&'static str>| {
+        let round_trips = parse_round_trips(text).expect("round trips");
+        decided(down, ClientHint { round_trips: &round_trips, ..hint(named, Some("PH")) })
+    };
+    // What was not measured is reached through what was: kul by way of sin in 10 + 5.
+    assert_eq!(
+        measured("sin=10,jkt=4,nrt=1", &[], None),
+        "jkt=round_trip sin=failover kul=failover sgn=failover bkk=failover mnl=failover"
+    );
+    assert!(measured("sin=10,jkt=4", &["jkt"], None).starts_with("sin=failover kul=failover"));
+    assert!(measured("sin=10,jkt=10", &[], None).starts_with("sin=round_trip jkt=failover"));
+    assert!(measured("sin=10,jkt=4", &[], Some("bkk")).starts_with("bkk=explicit sgn=failover"));
+    assert!(measured("nrt=1", &[], None).starts_with("mnl=address"), "of a region that is not here");
+}
+
+#[test]
+fn round_trips_are_regions_with_milliseconds() {
+    let count = |text: &str| parse_round_trips(text).map(|round_trips| round_trips.len()).ok();
+    assert_eq!(count("sin=0, jkt=60000"), Some(2));
+    let many = |count: usize| (0..count).map(|n| format!("a{n}=1")).collect::<Vec<_>>().join(",");
+    assert_eq!(count(&many(32)), Some(32));
+    for bad in
+        ["", "sin", "sin=", "sin=-1", "sin=+1", "sin=1.5", "SIN=1", "sin=60001", "sin=1,sin=2", "sin=1,"]
+    {
+        assert_eq!(count(bad), None, "{bad:?}");
+    }
+    assert_eq!(count(&many(33)), None);
+}
+
+#[test]
 fn with_all_down_the_order_is_that_of_all_up() {
     assert_eq!(
         decided(&["sin", "kul", "jkt", "bkk", "sgn", "mnl"], hint(None, Some("PH"))),
@@ -108,6 +139,13 @@ fn a_country_whose_region_is_not_deployed_gets_home_first() {
 
 proptest! {
     #[test]
+    fn whatever_is_read_as_round_trips_is_bounded(text in "[a-z0-9=, .-]{0,80}") {
+        if let Ok(round_trips) = parse_round_trips(&text) {
+            prop_assert!(round_trips.iter().all(|measured| measured.ms <= 60_000));
+        }
+    }
+
+    #[test]
     fn each_region_once_up_before_down_and_the_preferred_one_first_when_up(
         up in prop::collection::vec(any::<bool>(), 6),
         named in prop::option::of(0_usize..6),
@@ -119,7 +157,7 @@ proptest! {
         let health = health(&topology, is_up);
         let named = named.map(|n| ids[n]);
         let country: Option<Country> = country.map(|code| code.parse().expect("a country"));
-        let hint = ClientHint { region: named.as_ref().map(RegionId::as_str), country };
+        let hint = ClientHint { region: named.as_ref().map(RegionId::as_str), round_trips: &[], country };
 
         let candidates = decide(&topology, &health, &hint).expect("a known region");
 

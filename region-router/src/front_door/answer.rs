@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::body::AnswerBody;
-use super::headers::X_REQUEST_ID;
-use crate::decision::RegionUnknown;
+use super::headers::{CART_REGION, TROLI_REGION_CHOICE, X_REQUEST_ID, choice};
+use crate::decision::{Candidate, RegionUnknown, RoundTripsMalformed};
 use crate::topology::Topology;
 
 /// After an overload: the requests that fill the front door now are done by then.
@@ -27,6 +27,8 @@ pub(super) enum Problem {
     MethodNotAllowed,
     /// The named region does not exist.
     RegionUnknown { named: RegionUnknown, known: String },
+    /// The round trips that the caller has measured cannot be read.
+    RoundTripsMalformed(RoundTripsMalformed),
     /// The body is larger than `bytes_max`.
     BodyTooLarge { bytes_max: usize },
     /// The body did not arrive in time.
@@ -78,6 +80,9 @@ impl Problem {
                 (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed")
             }
             Self::RegionUnknown { .. } => (StatusCode::BAD_REQUEST, "region_unknown", "Unknown region"),
+            Self::RoundTripsMalformed(_) => {
+                (StatusCode::BAD_REQUEST, "round_trips_malformed", "Malformed round trips")
+            }
             Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "Body too large"),
             Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout", "Request timeout"),
             Self::BodyMalformed => (StatusCode::BAD_REQUEST, "body_malformed", "Malformed body"),
@@ -95,6 +100,7 @@ impl Problem {
             Self::RegionUnknown { named, known } => {
                 format!("There is no region `{}`. The regions are {known}.", named.named)
             }
+            Self::RoundTripsMalformed(wrong) => format!("Troli-Round-Trips: {wrong}."),
             Self::BodyTooLarge { bytes_max } => format!("A body has at most {bytes_max} bytes."),
             Self::BodyTimeout => "The body did not arrive in time.".to_owned(),
             Self::BodyMalformed => "The body did not arrive whole.".to_owned(),
@@ -127,4 +133,25 @@ pub(super) fn document_response(
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_REQUEST_ID, request_id.clone());
     response
+}
+
+/// Sends the caller elsewhere, with its method and body. Nobody is to store it: the next caller, or this one at
+/// the next moment, may have to go somewhere else.
+pub(super) fn redirect_response(
+    location: &str,
+    candidate: &Candidate,
+    request_id: &HeaderValue,
+) -> Option<Response<AnswerBody>> {
+    // A target may have bytes that are none of a header.
+    let location = HeaderValue::from_str(location).ok()?;
+    let mut response = Response::new(AnswerBody::whole(Bytes::new()));
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    let headers = response.headers_mut();
+    headers.insert(LOCATION, location);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let region = HeaderValue::from_str(candidate.region.as_str()).expect("a region id is visible ASCII");
+    headers.insert(CART_REGION, region);
+    headers.insert(TROLI_REGION_CHOICE, choice(candidate.region, candidate.reason));
+    headers.insert(X_REQUEST_ID, request_id.clone());
+    Some(response)
 }

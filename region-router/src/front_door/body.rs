@@ -11,6 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 
 use super::answer::Problem;
+use super::edges::Place;
 use super::limits::Limits;
 
 /// Reads a request's body into memory, where it can be sent more than once.
@@ -40,13 +41,14 @@ pub(super) enum AnswerBody {
     Streamed(Streamed),
 }
 
-/// A region's body on its way through. It holds the request's place in the count of those in flight.
+/// A region's body on its way through. It holds the request's place in the count of those in flight,
+/// here and at the edge.
 pub(super) struct Streamed {
     body: Incoming,
     stall_deadline: Duration,
     /// Set while nothing comes: an answer that is there already needs no timer.
     stall: Option<Pin<Box<Sleep>>>,
-    _in_flight: OwnedSemaphorePermit,
+    _held: (OwnedSemaphorePermit, Place),
 }
 
 impl AnswerBody {
@@ -57,9 +59,9 @@ impl AnswerBody {
     pub(super) fn streamed(
         body: Incoming,
         stall_deadline: Duration,
-        in_flight: OwnedSemaphorePermit,
+        held: (OwnedSemaphorePermit, Place),
     ) -> Self {
-        Self::Streamed(Streamed { body, stall_deadline, stall: None, _in_flight: in_flight })
+        Self::Streamed(Streamed { body, stall_deadline, stall: None, _held: held })
     }
 }
 

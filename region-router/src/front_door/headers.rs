@@ -8,6 +8,8 @@ use http::header::{
 use uuid::Uuid;
 
 use super::caller::Caller;
+use crate::decision::Reason;
+use crate::topology::RegionId;
 
 pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -19,6 +21,9 @@ pub(super) const TROLI_REGION: HeaderName = HeaderName::from_static("troli-regio
 
 /// The region that answered, and why it was chosen.
 pub(super) const TROLI_REGION_CHOICE: HeaderName = HeaderName::from_static("troli-region-choice");
+
+/// The region that answers, as an edge tells it.
+pub(super) const CART_REGION: HeaderName = HeaderName::from_static("cart-region");
 
 /// Longer ones are nobody's request id. A UUID has 36 characters, a trace id 32.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -71,6 +76,12 @@ pub(super) fn to_caller(headers: &mut HeaderMap, request_id: &HeaderValue, choic
     remove_hop_by_hop(headers);
     headers.insert(TROLI_REGION_CHOICE, choice);
     headers.entry(X_REQUEST_ID).or_insert_with(|| request_id.clone());
+}
+
+/// The value of [`TROLI_REGION_CHOICE`].
+pub(super) fn choice(region: RegionId, reason: Reason) -> HeaderValue {
+    HeaderValue::from_str(&format!("{region};reason={reason}"))
+        .expect("a region id and a reason are visible ASCII")
 }
 
 /// The caller's own request id when it is fit for a log line, otherwise a new one.

@@ -12,25 +12,28 @@ use ipnet::IpNet;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::answer::{Problem, document_response};
+use super::answer::{Problem, document_response, redirect_response};
 use super::body::{self, AnswerBody};
 use super::caller::Caller;
+use super::delivery::{Delivered, Delivery};
+use super::edges::{Edges, Place};
 use super::headers::{self, TROLI_REGION};
 use super::query::take_region;
-use super::upstream::{NoAnswer, Outgoing, Upstream};
+use super::upstream::Outgoing;
 use super::{Config, Limits, STATUS_PATH};
-use crate::decision::{Candidate, ClientHint, Reason};
-use crate::health::Probe;
+use crate::decision::{Candidate, ClientHint, ROUND_TRIPS_HEADER, RoundTripsMalformed, parse_round_trips};
 use crate::proximity::{Countries, Country};
 use crate::regions::Regions;
 
 pub(super) struct FrontDoor {
     regions: Arc<Regions>,
-    countries: Countries,
+    countries: Arc<Countries>,
     trusted_proxies: Vec<IpNet>,
     limits: Limits,
     in_flight: Arc<Semaphore>,
-    upstream: Upstream,
+    delivery: Delivery,
+    edges: Arc<Edges>,
+    redirect: bool,
 }
 
 /// What is settled about a request before it is sent anywhere.
@@ -43,21 +46,25 @@ struct Plan {
 
 impl FrontDoor {
     pub(super) fn new(config: Config) -> Self {
-        let Config { topology, countries, mut trusted_proxies, limits, .. } = config;
+        let Config { regions, countries, mut trusted_proxies, dns, redirect, limits } = config;
         // Peers are compared in their canonical form, so the networks have to be in theirs.
         trusted_proxies.iter_mut().for_each(|network| *network = network.trunc());
+        let edges = Arc::new(Edges::new(regions.topology(), &dns));
         Self {
-            upstream: Upstream::new(&topology, &limits),
+            delivery: Delivery::new(edges.clone(), &limits),
+            edges,
             in_flight: Arc::new(Semaphore::new(limits.requests_in_flight_max)),
-            regions: Arc::new(Regions::new(topology)),
+            regions,
             countries,
             trusted_proxies,
+            redirect,
             limits,
         }
     }
 
-    pub(super) fn regions(&self) -> Arc<Regions> {
-        self.regions.clone()
+    /// Where requests are sent.
+    pub(super) fn edges(&self) -> &Arc<Edges> {
+        &self.edges
     }
 
     /// Answers a request, whatever it is.
@@ -90,6 +97,9 @@ impl FrontDoor {
         if plan.target.path() == STATUS_PATH {
             return self.status_page(&plan, request.method(), request_id);
         }
+        if let Some(answer) = self.redirect(&plan, request.headers(), request_id) {
+            return Ok(answer);
+        }
         let in_flight = self.in_flight.clone().try_acquire_owned().map_err(|_| Problem::Overloaded)?;
 
         let (parts, body) = request.into_parts();
@@ -98,7 +108,8 @@ impl FrontDoor {
         headers::to_edge(&mut headers, &plan.caller, request_id);
         let outgoing = Outgoing { method: parts.method, target: plan.target, headers, body };
 
-        let (answer, region, reason) = self.first_answer(&plan.candidates, &outgoing).await?;
+        let Delivered { answer, place, region, reason } =
+            self.delivery.deliver(&plan.candidates, &outgoing).await?;
         tracing::debug!(
             request.id = ?request_id,
             region.id = %region,
@@ -106,9 +117,7 @@ impl FrontDoor {
             client.country = plan.country.as_ref().map(Country::as_str),
             "region answered"
         );
-        let choice = HeaderValue::from_str(&format!("{region};reason={reason}"))
-            .expect("a region id and a reason are visible ASCII");
-        Ok(self.pass_back(answer, request_id, choice, in_flight))
+        Ok(self.pass_back(answer, request_id, headers::choice(region, reason), (in_flight, place)))
     }
 
     fn plan(&self, peer: IpAddr, request: &Request<Incoming>) -> Result<Plan, Problem> {
@@ -123,9 +132,14 @@ impl FrontDoor {
         let in_header = request.headers().get(TROLI_REGION);
         // A value that is not text names no region, and is answered as such.
         let region = in_query.or_else(|| in_header.map(|value| value.to_str().unwrap_or_default().trim()));
+        let round_trips = match request.headers().get(ROUND_TRIPS_HEADER) {
+            Some(value) => value.to_str().ok().map(parse_round_trips).unwrap_or(Err(RoundTripsMalformed)),
+            None => Ok(Vec::new()),
+        };
+        let round_trips = round_trips.map_err(Problem::RoundTripsMalformed)?;
         let candidates = self
             .regions
-            .decide(&ClientHint { region, country })
+            .decide(&ClientHint { region, round_trips: &round_trips, country })
             .map_err(|named| Problem::region_unknown(named, self.regions.topology()))?;
 
         let target = match rest {
@@ -135,32 +149,22 @@ impl FrontDoor {
         Ok(Plan { caller, country, candidates, target })
     }
 
-    /// Tries region after region. See the module's description for what is sent a second time.
-    async fn first_answer(
+    /// Sends the caller to its region, where that is up and has a URL, and is not what the caller has asked
+    /// already: a region's URL that leads here would lead here for ever.
+    fn redirect(
         &self,
-        candidates: &[Candidate],
-        outgoing: &Outgoing,
-    ) -> Result<(Response<Incoming>, crate::topology::RegionId, Reason), Problem> {
-        let mut sent_once = false;
-        for (n, &Candidate { region, reason, .. }) in candidates.iter().enumerate() {
-            let failure = match self.upstream.send(region, outgoing).await {
-                Ok(answer) => {
-                    // Whoever comes after another was not the choice, but the way out.
-                    let reason = if n == 0 { reason } else { Reason::Failover };
-                    return Ok((answer, region, reason));
-                }
-                Err(failure) => failure,
-            };
-            tracing::debug!(region.id = %region, error = ?failure, "region did not answer");
-            match failure {
-                NoAnswer::NotConnected => self.regions.record(region, Probe::Failed),
-                NoAnswer::Broken(_) | NoAnswer::Late if sent_once || !outgoing.repeatable() => {
-                    return Err(Problem::NoAnswer);
-                }
-                NoAnswer::Broken(_) | NoAnswer::Late => sent_once = true,
-            }
+        plan: &Plan,
+        asked: &http::HeaderMap,
+        request_id: &HeaderValue,
+    ) -> Option<Response<AnswerBody>> {
+        let candidate = plan.candidates.first().filter(|candidate| self.redirect && candidate.up)?;
+        let url = self.regions.topology().region(candidate.region)?.url.as_deref()?;
+        let host = asked.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let (_, authority) = url.split_once("://")?;
+        if !self.edges.serves(candidate.region) || host.eq_ignore_ascii_case(authority) {
+            return None;
         }
-        Err(if sent_once { Problem::NoAnswer } else { Problem::NoRegion })
+        redirect_response(&format!("{url}{}", plan.target), candidate, request_id)
     }
 
     fn pass_back(
@@ -168,10 +172,10 @@ impl FrontDoor {
         answer: Response<Incoming>,
         request_id: &HeaderValue,
         choice: HeaderValue,
-        in_flight: OwnedSemaphorePermit,
+        held: (OwnedSemaphorePermit, Place),
     ) -> Response<AnswerBody> {
         let (parts, body) = answer.into_parts();
-        let body = AnswerBody::streamed(body, self.limits.answer_stall_deadline, in_flight);
+        let body = AnswerBody::streamed(body, self.limits.answer_stall_deadline, held);
         let mut response = Response::new(body);
         *response.status_mut() = parts.status;
         *response.headers_mut() = parts.headers;

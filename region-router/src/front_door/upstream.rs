@@ -1,20 +1,18 @@
 //! The connections to the regions' edges.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{self, Client, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use super::edges::Place;
 use super::headers::IDEMPOTENCY_KEY;
 use super::limits::Limits;
-use crate::topology::{RegionId, Topology};
 
 /// The kernel asks a silent peer whether it is still there, so that a dead one leaves the pool.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
@@ -42,8 +40,8 @@ impl Outgoing {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoAnswer {
-    /// No edge of the region took the connection; nothing was sent.
-    #[error("the region did not take a connection")]
+    /// The edge did not take the connection; nothing was sent.
+    #[error("the edge did not take a connection")]
     NotConnected,
     /// The connection ended before the answer began.
     #[error("the connection ended before the answer began")]
@@ -53,22 +51,15 @@ pub(super) enum NoAnswer {
     Late,
 }
 
-/// The edges of every region, and a pool of connections to them.
+/// A pool of connections to all edges.
 pub(super) struct Upstream {
     client: Client<HttpConnector, Full<Bytes>>,
-    regions: HashMap<RegionId, Edges>,
     read_answer_deadline: Duration,
     write_answer_deadline: Duration,
 }
 
-struct Edges {
-    authorities: Vec<Authority>,
-    /// Whose turn it is to be asked first.
-    turn: AtomicUsize,
-}
-
 impl Upstream {
-    pub(super) fn new(topology: &Topology, limits: &Limits) -> Self {
+    pub(super) fn new(limits: &Limits) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(limits.connect_deadline));
@@ -78,49 +69,25 @@ impl Upstream {
             .pool_max_idle_per_host(limits.idle_connections_per_edge_max)
             .pool_idle_timeout(limits.idle_connection_ttl)
             .build(connector);
-        let regions = topology.regions().iter().map(|region| {
-            let authority = |target: &crate::topology::Target| match target {
-                crate::topology::Target::Endpoint(endpoint) => endpoint.as_str().parse().ok(),
-                crate::topology::Target::Service(_) => None,
-            };
-            let authorities = region.public.iter().filter_map(authority).collect();
-            (region.id, Edges { authorities, turn: AtomicUsize::new(0) })
-        });
         Self {
             client,
-            regions: regions.collect(),
             read_answer_deadline: limits.read_answer_deadline,
             write_answer_deadline: limits.write_answer_deadline,
         }
     }
 
-    /// Sends a request to one of a region's edges: the next one in turn that takes the connection.
+    /// Sends a request to an edge and waits for the answer to begin.
     pub(super) async fn send(
         &self,
-        region: RegionId,
+        place: &Place,
         outgoing: &Outgoing,
     ) -> Result<Response<Incoming>, NoAnswer> {
-        let Some(edges) = self.regions.get(&region) else {
-            return Err(NoAnswer::NotConnected);
-        };
-        let first = edges.turn.fetch_add(1, Ordering::Relaxed);
-        for n in 0..edges.authorities.len() {
-            let edge = &edges.authorities[first.wrapping_add(n) % edges.authorities.len()];
-            match self.send_to(edge, outgoing).await {
-                Err(NoAnswer::NotConnected) => {}
-                result => return result,
-            }
-        }
-        Err(NoAnswer::NotConnected)
-    }
-
-    async fn send_to(&self, edge: &Authority, outgoing: &Outgoing) -> Result<Response<Incoming>, NoAnswer> {
         let mut request = Request::new(Full::new(outgoing.body.clone()));
         *request.method_mut() = outgoing.method.clone();
         *request.headers_mut() = outgoing.headers.clone();
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(Scheme::HTTP);
-        uri.authority = Some(edge.clone());
+        uri.authority = Some(place.authority());
         uri.path_and_query = Some(outgoing.target.clone());
         *request.uri_mut() = Uri::from_parts(uri).expect("it has all three parts");
 

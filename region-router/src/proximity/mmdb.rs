@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use maxminddb::{PathElement, Reader};
 
-use super::Country;
+use super::Location;
 
 /// Where makers put the country's code: MaxMind and DB-IP, then ip-location-db and IPinfo, then IPinfo's lite.
 const PATHS: [&[PathElement<'static>]; 3] = [
@@ -26,9 +26,14 @@ impl Database {
     }
 
     /// An entry which cannot be read says as much as one that is not there.
-    pub(super) fn country_of(&self, address: IpAddr) -> Option<Country> {
-        let entry = self.reader.lookup(address).ok()?;
-        PATHS.iter().find_map(|path| entry.decode_path::<&str>(path).ok()??.parse().ok())
+    pub(super) fn locate(&self, address: IpAddr) -> Location {
+        let whole = if address.is_ipv4() { 32 } else { 128 };
+        let Ok(entry) = self.reader.lookup(address) else {
+            return Location { country: None, prefix_len: whole };
+        };
+        let country = PATHS.iter().find_map(|path| entry.decode_path::<&str>(path).ok()??.parse().ok());
+        let prefix_len = entry.network().map_or(whole, |network| network.prefix());
+        Location { country, prefix_len }
     }
 }
 

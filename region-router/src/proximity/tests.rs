@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 
 use super::{Countries, Country, nearest_to};
+use crate::decision::RoundTrip;
 use crate::topology::{RegionId, Topology};
 
 fn shipped() -> Topology {
@@ -59,8 +60,8 @@ fn addresses_of_elsewhere_and_of_nowhere_are_unknown() {
 fn regions_are_ordered_by_round_trip_from_the_origin() {
     let topology = shipped();
     let order = |origin: &str| -> Vec<String> {
-        let origin: RegionId = origin.parse().expect("a region id");
-        nearest_to(&topology, origin).iter().map(RegionId::to_string).collect()
+        let origin = RoundTrip { region: origin.parse().expect("a region id"), ms: 0 };
+        nearest_to(&topology, &[origin]).iter().map(RegionId::to_string).collect()
     };
     assert_eq!(order("sin"), ["sin", "kul", "jkt", "sgn", "bkk", "mnl"]);
     assert_eq!(order("sgn"), ["sgn", "bkk", "kul", "sin", "mnl", "jkt"]);
@@ -103,6 +104,29 @@ fn mmdb_of_every_maker_gives_the_country() {
 fn bytes_that_are_no_mmdb_are_refused() {
     assert!(Countries::from_mmdb(Vec::new()).is_err());
     assert!(Countries::from_mmdb(vec![0xab; 4096]).is_err());
+}
+
+#[test]
+fn a_database_file_is_followed_and_a_broken_one_changes_nothing() {
+    let path = std::env::temp_dir().join(format!("troli-{}.mmdb", uuid::Uuid::new_v4()));
+    let save = |bytes: &[u8]| std::fs::write(&path, bytes).expect("written");
+    assert!(Countries::open(&path).is_err(), "not there");
+    save(&mmdb_of_1_2_0_0_16(b"\xe1\x47country\x42TH"));
+    let countries = Countries::open(&path).expect("a database");
+    let Countries::File(file) = &countries else { panic!("{countries:?}") };
+    let found = || {
+        file.look();
+        country(&countries, "1.2.3.4")
+    };
+    assert_eq!(found().as_deref(), Some("TH"));
+    assert_eq!(countries.locate("1.2.3.4".parse().expect("an address")).prefix_len, 16);
+
+    save(b"half a file");
+    assert_eq!(found().as_deref(), Some("TH"));
+    save(&mmdb_of_1_2_0_0_16(b"\xe1\x4ccountry_code\x42ID"));
+    assert_eq!(found().as_deref(), Some("ID"));
+    std::fs::remove_file(&path).expect("removed");
+    assert_eq!(found().as_deref(), Some("ID"));
 }
 
 /// A database with one entry, for 1.2.0.0/16 (MaxMind DB file format 2.0).

@@ -2,12 +2,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 
 use edge_host::telemetry;
+use region_router::discovery::Dns;
 use region_router::front_door;
 use region_router::link::Link;
 use region_router::proximity::Countries;
+use region_router::regions::Regions;
 use region_router::topology::Topology;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -115,10 +117,11 @@ fn common_settings(directory: &Path, topology: &str, options: &FleetOptions) -> 
 
 async fn start_front_door(topology: String) -> SocketAddr {
     let config = front_door::Config {
-        topology: Topology::parse(&topology).expect("the harness writes a valid topology"),
-        countries: Countries::BuiltIn,
+        regions: Arc::new(Regions::new(Topology::parse(&topology).expect("a valid topology"))),
+        countries: Arc::new(Countries::BuiltIn),
         trusted_proxies: vec!["127.0.0.1/32".parse().expect("a network")],
-        dns: region_router::discovery::Dns::system(),
+        dns: Dns::system(),
+        redirect: false,
         limits: front_door::Limits::default(),
     };
     let listener = TcpListener::bind(any_port()).await.expect("any port can be listened on");

@@ -70,6 +70,8 @@ pub(super) struct Fleet {
 pub(super) struct Options {
     pub(super) trusted: Vec<&'static str>,
     pub(super) limits: Limits,
+    /// Whether callers are told where to go.
+    pub(super) redirect: bool,
     /// Regions whose public listener takes a request and hangs up without a word.
     pub(super) hang_up: Vec<&'static str>,
 }
@@ -109,10 +111,11 @@ impl Fleet {
             regions.push(Region { edge, public: link(public).await, internal: link(internal).await });
         }
         let config = Config {
-            topology: topology(&regions),
-            countries: Countries::BuiltIn,
+            regions: Arc::new(crate::regions::Regions::new(topology(&regions))),
+            countries: Arc::new(Countries::BuiltIn),
             trusted_proxies: options.trusted.iter().map(|net| net.parse().expect("a network")).collect(),
             dns: crate::discovery::Dns::system(),
+            redirect: options.redirect,
             limits: options.limits,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -222,6 +225,7 @@ async fn serve_hang_up(edge: Edge) -> SocketAddr {
 
 fn public(edge: Edge) -> Router {
     Router::new()
+        .route("/openapi.json", get(|| async { "{}" }))
         .route("/slow", any(slow))
         .route("/stream", get(stream))
         .route("/stall", get(stall))
