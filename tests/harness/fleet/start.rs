@@ -31,7 +31,7 @@ pub(super) async fn start(options: FleetOptions) -> Fleet {
     fs::write(&rules_file, &options.rules).expect("the fleet's directory can be written to");
     let servers = match options.stack {
         Stack::Embedded => None,
-        Stack::Servers => Some(Servers::start(&options.regions, &runtime).await),
+        Stack::Servers => Some(Servers::start(&options, &runtime).await),
     };
 
     let common = common_settings(directory.path(), &topology, &options);
@@ -43,6 +43,7 @@ pub(super) async fn start(options: FleetOptions) -> Fleet {
         settings.extend(peer_ca().write(id, directory.path()));
         if let Some(servers) = &servers {
             settings.insert("TROLI_CACHE_URL", servers.cache_url(id));
+            settings.extend(servers.replica_url(id).map(|url| ("TROLI_REPLICA_URL", url)));
         }
         if *id == HOME {
             let embedded = || format!("sqlite:{}", directory.path().join("primary.sqlite").display());
@@ -60,8 +61,9 @@ pub(super) async fn start(options: FleetOptions) -> Fleet {
     }
     let mut fleet =
         Fleet { regions, links, front_door: None, rules_file, runtime: Some(runtime), servers, directory };
-    if fleet.servers.is_some() {
+    if let Some(servers) = &fleet.servers {
         migrate(&fleet.region(HOME).settings).await;
+        servers.catch_up().await;
     }
     // Home first, so that nobody has to ask for the catalogue twice.
     fleet.start_region(HOME).await;
