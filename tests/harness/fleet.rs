@@ -17,17 +17,17 @@ use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
 
 use crate::peers::peer_caller;
-use crate::stack::{Servers, Stack};
+use crate::stack::{Primary, Replica, Servers, Stack};
 use crate::{
-    Admin, Caller, MySqlReplica, MySqlServer, PeerCa, PeerIdentity, RedisServer, eventually, free_port,
-    peer_ca,
+    Admin, Caller, MySqlGroup, MySqlReplica, MySqlServer, PeerCa, PeerIdentity, RedisServer, eventually,
+    free_port, peer_ca,
 };
 
 pub use options::FleetOptions;
 use topology::Addresses;
 
 /// The region that holds the primary.
-const HOME: &str = "sin";
+pub(crate) const HOME: &str = "sin";
 /// The shared secret of user tokens in every fleet of the tests.
 pub const HS256_SECRET: &str = "the-tests-sign-user-tokens-with-this";
 const GUEST_SECRET: &str = "the-tests-sign-guest-tokens-with-this";
@@ -193,34 +193,51 @@ impl Fleet {
         if self.servers.is_some() { Stack::Servers } else { Stack::Embedded }
     }
 
-    /// The primary's server.
+    /// The primary's server, in a fleet without a group.
     pub fn mysql(&self) -> &MySqlServer {
-        &self.servers().mysql
+        match &self.servers().primary {
+            Primary::Single(mysql) => mysql,
+            Primary::Group(_) => panic!("this fleet has a group"),
+        }
     }
 
-    /// The link from the home region to its primary.
+    /// The group that has the primary, in a fleet with one.
+    pub fn group(&self) -> &MySqlGroup {
+        match &self.servers().primary {
+            Primary::Group(group) => group,
+            Primary::Single(_) => panic!("this fleet was started without a group"),
+        }
+    }
+
+    /// The links from the home region to its primary, or to each member of the group, in their order.
+    pub fn primary_links(&self) -> &[Link] {
+        &self.servers().primary_links
+    }
+
+    /// The link from the home region to its primary, in a fleet without a group.
     pub fn mysql_link(&self) -> &Link {
-        &self.servers().mysql_link
+        let [link] = self.primary_links() else { panic!("this fleet has a group") };
+        link
+    }
+
+    /// The replica of a region.
+    pub fn replica(&self, id: &str) -> &MySqlReplica {
+        &self.replica_of(id).server
+    }
+
+    /// The link from a region to its replica.
+    pub fn replica_link(&self, id: &str) -> &Link {
+        &self.replica_of(id).link
+    }
+
+    /// The link from a region's replica to its source, in a fleet without a group.
+    pub fn source_link(&self, id: &str) -> &Link {
+        self.replica_of(id).source_link.as_ref().expect("members of a group are reached past any link")
     }
 
     /// Whether the regions have replicas.
     pub fn has_replicas(&self) -> bool {
         self.servers.as_ref().is_some_and(|servers| !servers.replicas.is_empty())
-    }
-
-    /// The replica of a region.
-    pub fn replica(&self, id: &str) -> &MySqlReplica {
-        &self.servers().replicas[id].server
-    }
-
-    /// The link from a region to its replica.
-    pub fn replica_link(&self, id: &str) -> &Link {
-        &self.servers().replicas[id].link
-    }
-
-    /// The link from a region's replica to its source.
-    pub fn source_link(&self, id: &str) -> &Link {
-        &self.servers().replicas[id].source_link
     }
 
     /// The server of a region's cache.
@@ -272,6 +289,10 @@ impl Fleet {
 
     fn region(&self, id: &str) -> &Region {
         self.regions.get(id).unwrap_or_else(|| panic!("this fleet has no region {id}"))
+    }
+
+    fn replica_of(&self, id: &str) -> &Replica {
+        self.servers().replicas.get(id).unwrap_or_else(|| panic!("{id} has no replica"))
     }
 
     fn servers(&self) -> &Servers {

@@ -12,10 +12,12 @@ pub struct FleetOptions {
     pub rtt: Duration,
     /// What the regions keep their data in.
     pub stack: Stack,
-    /// Whether every region but home has a replica of the primary, where there are servers at all.
+    /// On servers: whether every region but home has a replica of the primary.
     pub replicas: bool,
-    /// The region whose replica may become the primary.
+    /// On servers: the region whose replica may become the primary.
     pub standby: Option<&'static str>,
+    /// On servers: whether the primary is one of a group of three.
+    pub group: bool,
     /// Whether there is a front door.
     pub front_door: bool,
     /// The rules to begin with.
@@ -32,6 +34,7 @@ impl Default for FleetOptions {
             stack: Stack::default(),
             replicas: false,
             standby: None,
+            group: false,
             front_door: false,
             rules: components().standard.clone(),
             settings: Vec::new(),

@@ -33,14 +33,7 @@ pub(super) async fn start(options: FleetOptions) -> Fleet {
     fs::write(&rules_file, &options.rules).expect("the fleet's directory can be written to");
     let servers = match options.stack {
         Stack::Embedded => None,
-        Stack::Servers => {
-            let mut servers = Servers::start(&options.regions, &runtime).await;
-            if options.replicas {
-                let others: Vec<_> = options.regions.iter().copied().filter(|id| *id != HOME).collect();
-                servers.start_replicas(&others, &runtime).await;
-            }
-            Some(servers)
-        }
+        Stack::Servers => Some(Servers::start(&options, &runtime).await),
     };
 
     let common = common_settings(directory.path(), &topology, &options);
@@ -79,8 +72,9 @@ pub(super) async fn start(options: FleetOptions) -> Fleet {
         servers,
         directory,
     };
-    if fleet.servers.is_some() {
+    if let Some(servers) = &fleet.servers {
         migrate(&fleet.region(HOME).settings).await;
+        servers.catch_up().await;
     }
     // Home first, so that nobody has to ask for the catalogue twice.
     fleet.start_region(HOME).await;
