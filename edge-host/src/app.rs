@@ -120,11 +120,13 @@ impl App {
         let engine = RulesEngine::new(&options)?;
         let rules = Arc::new(RulesHandle::empty());
         let region = config.region.to_string();
+        let catalogue = Arc::new(Catalogue::default());
         let primary = primary(&config).await?;
         let home: Arc<dyn HomeRegion> = match (&config.role, &primary) {
             (Role::Home { .. }, Some(store)) => Arc::new(LocalHome {
                 store: Arc::clone(store),
                 rules: Arc::clone(&rules),
+                catalogue: Arc::clone(&catalogue),
                 region: region.clone(),
                 currency_default: config.currency_default,
             }),
@@ -137,7 +139,7 @@ impl App {
             region.clone(),
             cache(&config),
             Arc::clone(&home),
-            Arc::new(Catalogue::default()),
+            catalogue,
             Arc::clone(&rules),
         ));
         let source = Arc::new(RulesSource::new(engine, rules, home, region));

@@ -31,6 +31,8 @@ pub mod model;
 
 pub mod view;
 
+pub mod document;
+
 pub mod breaker;
 
 pub mod error;

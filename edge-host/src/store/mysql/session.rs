@@ -11,6 +11,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{MySql, MySqlConnection};
 use tracing::{debug, info, warn};
 
+use super::script::Script;
 use crate::breaker::{Breaker, BreakerOptions, Change};
 use crate::store::StoreError;
 
@@ -90,19 +91,20 @@ impl Session {
         Ok(session)
     }
 
-    /// Commits. Not a moment too late: whoever follows the feed has stopped to wait for a transaction that took
-    /// longer than any may.
-    pub(super) async fn commit(mut self) -> Result<(), Failure> {
+    /// Runs the last statements and commits, in one message; when that fails, nobody says at which of them. Not a
+    /// moment too late: whoever follows the feed has stopped to wait for a transaction that took longer than any may.
+    pub(super) async fn commit_after(mut self, mut script: Script) -> Result<(), Failure> {
         if self.began.elapsed() > ATTEMPT_DEADLINE {
             return Err(Failure::Undone(StoreError::Unavailable("the transaction took too long".into())));
         }
-        let committed = tokio::time::timeout(ATTEMPT_DEADLINE, self.run("COMMIT")).await;
+        script.add("COMMIT", &[]);
+        let committed = tokio::time::timeout(ATTEMPT_DEADLINE, script.run(&mut self)).await;
         match committed {
             Ok(Ok(())) => {
                 self.release();
                 Ok(())
             }
-            Ok(Err(failure)) => Err(Failure::Unknown(failure.into_error())),
+            Ok(Err(error)) => Err(Failure::Unknown(Failure::from(error).into_error())),
             Err(elapsed) => Err(Failure::Unknown(StoreError::Unavailable(elapsed.into()))),
         }
     }
