@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -26,20 +27,23 @@ use crate::auth::{KeysError, Tokens};
 use crate::catalogue::Catalogue;
 use crate::clock::now_ms;
 use crate::config::{CacheAt, Config, Database, Role};
-use crate::feed::{CacheKeeper, CatalogueFeed};
+use crate::epoch::KnownEpoch;
+use crate::feed::{CacheKeeper, CatalogueFeed, Hints};
 use crate::home::HomeRegion;
 use crate::home::local::LocalHome;
 use crate::home::remote::{RemoteHome, RemoteHomeError};
 use crate::http::{self, Api, RateLimits};
+use crate::replica::Replica;
 use crate::rules::{EngineError, RulesEngine, RulesHandle, RulesLimits, RulesOptions};
 use crate::rules_source::RulesSource;
 use crate::service::CartService;
 use crate::store::memory::MemoryCache;
-use crate::store::mysql::{self, MySqlStore};
+use crate::store::mysql::MySqlStore;
 use crate::store::redis::RedisCache;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{CartCache, PrimaryStore, StoreError};
 use crate::telemetry;
+use crate::upstream::Upstream;
 
 /// Requests in progress may end within this time when the edge stops.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(3);
@@ -54,6 +58,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const SWEEP_PERIOD: Duration = Duration::from_secs(30);
 /// After a sweep that found something, the next batch follows this soon.
 const SWEEP_PAUSE: Duration = Duration::from_millis(200);
+/// A cache that does not answer at the start is found later.
+const PRIME_DEADLINE: Duration = Duration::from_millis(500);
 /// Callers that were quiet for a while are forgotten this often.
 const TIDY_PERIOD: Duration = Duration::from_secs(60);
 
@@ -111,8 +117,16 @@ impl StartError {
 
 impl App {
     /// Puts an edge together and starts it. It listens when this returns; `/readyz` tells when it can serve.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
+    ///
+    /// The future is boxed so that its code is made here, once, and not again wherever an edge is started.
+    pub fn start(config: Config) -> BoxFuture<'static, Result<Self, StartError>> {
+        Box::pin(Self::put_together(config))
+    }
+
+    async fn put_together(config: Config) -> Result<Self, StartError> {
         telemetry::prometheus();
+        // One for the whole process; a second edge in it finds it there.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let tokens = Tokens::new(&config.guest_secret, &config.user_keys, config.dev_tokens)?;
         let countries = countries(&config)?;
         let options =
@@ -121,7 +135,8 @@ impl App {
         let rules = Arc::new(RulesHandle::empty());
         let region = config.region.to_string();
         let catalogue = Arc::new(Catalogue::default());
-        let primary = primary(&config).await?;
+        let known = KnownEpoch::default();
+        let primary = primary(&config, &known).await?;
         let home: Arc<dyn HomeRegion> = match (&config.role, &primary) {
             (Role::Home { .. }, Some(store)) => Arc::new(LocalHome {
                 store: Arc::clone(store),
@@ -135,14 +150,22 @@ impl App {
             }
             (Role::Home { .. }, None) => unreachable!("the home region has a primary"),
         };
+        let cache = cache(&config);
+        prime(&known, cache.as_ref()).await;
+        let replica = config
+            .replica
+            .as_ref()
+            .map(|target| Replica::new(MySqlStore::open_replica(target, known.clone()), known.clone()));
+        let upstream = Arc::new(Upstream::new(Arc::clone(&home), replica, known, config.currency_default));
         let service = Arc::new(CartService::new(
             region.clone(),
-            cache(&config),
-            Arc::clone(&home),
+            cache,
+            home,
+            Arc::clone(&upstream),
             catalogue,
             Arc::clone(&rules),
         ));
-        let source = Arc::new(RulesSource::new(engine, rules, home, region));
+        let source = Arc::new(RulesSource::new(engine, rules, upstream, region));
         let feed = Arc::new(CatalogueFeed::new(Arc::clone(&service), Arc::clone(&source)));
         let regions = Arc::new(Regions::new(config.topology.clone()));
         let stopping = CancellationToken::new();
@@ -205,6 +228,10 @@ fn background(api: &Arc<Api>, source: Arc<RulesSource>) -> JoinSet<()> {
     tasks.spawn(async move { feed.run().await });
     let keeper = CacheKeeper::new(Arc::clone(&api.service));
     tasks.spawn(async move { keeper.run().await });
+    if api.service.upstream.has_replica() {
+        let hints = Hints::new(Arc::clone(&api.service));
+        tasks.spawn(async move { hints.run().await });
+    }
     if let Some(store) = &api.primary {
         tasks.spawn(sweep(Arc::clone(store)));
         if let Role::Home { rules_file: Some(path), .. } = &api.config.role {
@@ -249,12 +276,20 @@ fn cache(config: &Config) -> Arc<dyn CartCache> {
     }
 }
 
-async fn primary(config: &Config) -> Result<Option<Arc<dyn PrimaryStore>>, StartError> {
+/// What the cache remembers of epochs counts, too: an edge that starts beside an old primary has nobody else to ask.
+async fn prime(known: &KnownEpoch, cache: &dyn CartCache) {
+    match tokio::time::timeout(PRIME_DEADLINE, cache.feed_position()).await {
+        Ok(Ok(Some(feed))) => known.learn(feed.epoch),
+        Ok(Ok(None)) => {}
+        Ok(Err(error)) => info!(error = %error, "the cache does not tell its epoch"),
+        Err(_) => info!("the cache does not tell its epoch in time"),
+    }
+}
+
+async fn primary(config: &Config, known: &KnownEpoch) -> Result<Option<Arc<dyn PrimaryStore>>, StartError> {
     Ok(match &config.role {
         Role::Home { database: Database::Sqlite(path), .. } => Some(SqliteStore::open(path).await?),
-        Role::Home { database: Database::MySql(url), .. } => {
-            Some(MySqlStore::open(&mysql::parse_url(url.expose()).map_err(StoreError::unavailable)?))
-        }
+        Role::Home { database: Database::MySql(target), .. } => Some(MySqlStore::open(target, known.clone())),
         Role::Edge { .. } => None,
     })
 }

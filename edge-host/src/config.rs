@@ -9,7 +9,7 @@ use cart_core::Currency;
 use ipnet::IpNet;
 use region_router::topology::{RegionId, Topology};
 
-use crate::store::mysql;
+use crate::store::mysql::MySqlTarget;
 use crate::store::redis::RedisTarget;
 
 /// A setting: its variable, its default, and what it means. `--help` shows this table.
@@ -36,7 +36,8 @@ settings! {
     REGIONS = "TROLI_REGIONS", None, "only these regions of the file, such as sin,jkt,bkk";
     LISTEN = "TROLI_LISTEN", None, "address of the public API; default: the region's in the topology";
     INTERNAL_LISTEN = "TROLI_INTERNAL_LISTEN", None, "address of the internal listener; default: the region's in the topology";
-    DATABASE_URL = "TROLI_DATABASE_URL", None, "the primary, in the home region only: mysql://USER:PASSWORD@HOST/DATABASE, or sqlite:PATH for one machine";
+    DATABASE_URL = "TROLI_DATABASE_URL", None, "the primary, in the home region only: mysql://USER:PASSWORD@HOST/DATABASE, with all hosts that may be the primary after commas, or sqlite:PATH for one machine";
+    REPLICA_URL = "TROLI_REPLICA_URL", None, "the region's replica of the primary, if it has one: mysql://USER:PASSWORD@HOST/DATABASE";
     HOME_URL = "TROLI_HOME_URL", None, "internal listener of a home edge, elsewhere; default: the home region's in the topology";
     CACHE_URL = "TROLI_CACHE_URL", Some("memory:"), "the regional cache: memory:, redis://[user:password@]host:port[/db], rediss:// with TLS, redis+cluster://host:port,host:port or rediss+cluster://";
     CACHE_CA_FILE = "TROLI_CACHE_CA_FILE", None, "certificates that the cache's is verified by; default: the system's";
@@ -69,6 +70,8 @@ pub struct Config {
     pub internal_listen: SocketAddr,
     /// What only the home region has, or what only the others have.
     pub role: Role,
+    /// The region's replica of the primary.
+    pub replica: Option<MySqlTarget>,
     /// Where the region's copy of carts lies.
     pub cache: CacheAt,
     /// Proves one region to another.
@@ -117,8 +120,8 @@ pub enum Role {
 pub enum Database {
     /// In a file.
     Sqlite(PathBuf),
-    /// At a URL, which may have a password in it.
-    MySql(Secret),
+    /// In MySQL.
+    MySql(MySqlTarget),
 }
 
 impl Database {
@@ -223,6 +226,7 @@ impl Reader<'_> {
         let listen = self.address(LISTEN, region.as_ref().and_then(|r| r.public.first()));
         let internal_listen = self.address(INTERNAL_LISTEN, region.as_ref().and_then(|r| r.internal.first()));
         let role = at_home.and_then(|at_home| self.role(at_home, topology.as_ref()));
+        let replica = self.replica();
         let cache = self.cache();
         let region_secret = self.secret_file(REGION_SECRET_FILE, true);
         let admin_token = self.secret_file(ADMIN_TOKEN_FILE, false);
@@ -250,6 +254,7 @@ impl Reader<'_> {
             listen: listen?,
             internal_listen: internal_listen?,
             role: role?,
+            replica,
             cache: cache?,
             region_secret: region_secret?,
             admin_token,
@@ -317,9 +322,17 @@ impl Reader<'_> {
         if let Some(path) = url.strip_prefix("sqlite:") {
             return Some(Database::Sqlite(PathBuf::from(path)));
         }
-        match mysql::parse_url(&url) {
-            Ok(_) => Some(Database::MySql(Secret(url))),
+        match url.parse() {
+            Ok(target) => Some(Database::MySql(target)),
             Err(error) => self.wrong(DATABASE_URL, &format!("{error}, or sqlite:PATH")),
+        }
+    }
+
+    fn replica(&mut self) -> Option<MySqlTarget> {
+        match self.text(REPLICA_URL)?.parse::<MySqlTarget>() {
+            Ok(target) if target.is_one() => Some(target),
+            Ok(_) => self.wrong(REPLICA_URL, "a region has one replica; put several behind one name"),
+            Err(error) => self.wrong(REPLICA_URL, &error.to_string()),
         }
     }
 

@@ -4,19 +4,21 @@
 //! memory ([`CatalogueFeed`]). The cache of carts may be shared by the edges of a region and outlive them, so its
 //! place is kept in the cache itself ([`CacheKeeper`]): an edge that starts goes on where others are, and a cache
 //! that comes back with old data is told again what it has missed.
+//!
+//! Who tells is the region's replica where there is one, so that no news come before the data ([`crate::upstream`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::clock::now_ms;
 use crate::error::CartError;
-use crate::model::{CartVersion, Change, FeedEvent, FeedPosition};
+use crate::model::{CartVersion, Change, FeedEvent, FeedPage, FeedPosition, Millis};
 use crate::rules_source::RulesSource;
 use crate::service::CartService;
-use crate::store::{CacheFeed, StoreError};
+use crate::store::{CacheFeed, ReplicaStore, StoreError};
 use crate::telemetry::metric;
 
 /// The home region holds a request for changes so long before it answers that there are none.
@@ -25,6 +27,42 @@ pub const WAIT: Duration = Duration::from_secs(10);
 const RETRY_MIN: Duration = Duration::from_millis(50);
 /// The longest pause: a region that was cut off catches up within this time.
 const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// News are told so long after the first of them, all in one page: under load, telling each alone would cost more
+/// than the write.
+const GATHER: Duration = Duration::from_millis(20);
+/// While a place in the feed is missing, the database is asked this often: what comes late is not announced.
+const GAP_LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Events in one page.
+const PAGE_MAX: u32 = 500;
+
+/// What is new in a database after a position; waits so long for something to happen. `now_ms` is the time of the
+/// database.
+pub async fn next_page(
+    store: &dyn ReplicaStore,
+    after: Option<&FeedPosition>,
+    wait: Duration,
+    now_ms: impl Fn() -> Millis,
+) -> Result<FeedPage, StoreError> {
+    let deadline = tokio::time::Instant::now() + wait;
+    let mut news = store.feed_news();
+    loop {
+        // Marked as seen before the look, so that what comes after the look is news.
+        news.mark_unchanged();
+        let page = store.feed(after, PAGE_MAX, now_ms()).await?;
+        let nothing = page.events.is_empty() && !page.lost;
+        if after.is_none() || !nothing || tokio::time::Instant::now() >= deadline {
+            return Ok(page);
+        }
+        // What is missing may come without being told.
+        let look_again = tokio::time::Instant::now() + GAP_LOOK_EVERY;
+        let until = if page.position.gaps.is_empty() { deadline } else { deadline.min(look_again) };
+        // An early look would miss nothing and find nothing; the wait ends by itself.
+        if let Ok(Ok(())) = tokio::time::timeout_at(until, news.changed()).await {
+            tokio::time::sleep(GATHER).await;
+        }
+    }
+}
 
 /// Keeps this edge's catalogue and rules as they are at home.
 pub struct CatalogueFeed {
@@ -59,14 +97,14 @@ impl CatalogueFeed {
         loop {
             match self.snapshot().await {
                 Ok(place) => return place,
-                Err(error) => info!(error = %error, "no catalogue from home yet"),
+                Err(error) => info!(error = %error, "no catalogue yet"),
             }
             pause.wait().await;
         }
     }
 
     async fn snapshot(&self) -> Result<(FeedPosition, u32), CartError> {
-        let snapshot = self.service.home.catalogue().await?;
+        let snapshot = self.service.upstream.catalogue().await?;
         let (items, coupons) = (snapshot.items.len(), snapshot.coupons.len());
         self.service.catalogue.replace(snapshot.items, snapshot.coupons);
         info!(feed.seq = snapshot.position.seq, items, coupons, "catalogue loaded");
@@ -81,9 +119,9 @@ impl CatalogueFeed {
         let mut pause = Pause::default();
         loop {
             let asked = Instant::now();
-            match self.service.home.feed(Some(&position), WAIT).await {
-                Ok(page) if page.lost || page.epoch != epoch => return,
-                Ok(page) => match self.apply(page.events).await {
+            match self.service.upstream.news(Some(&position), WAIT).await {
+                Ok((page, _)) if page.lost || page.epoch != epoch => return,
+                Ok((page, _)) => match self.apply(page.events).await {
                     Ok(()) => {
                         if page.position == position {
                             unhurried(asked).await;
@@ -145,8 +183,8 @@ impl CacheKeeper {
                 Err(failed) => failed,
             };
             match failed {
-                Failed::Home(error) => {
-                    // What is in the cache is all there is now; it goes on being served.
+                Failed::Upstream(error) => {
+                    // What is in the cache goes on being served.
                     warn!(error = %error, "feed interrupted");
                 }
                 Failed::Cache(error) => {
@@ -166,7 +204,10 @@ impl CacheKeeper {
     /// Where the cache is. One that has forgotten everything, or does not know this epoch, starts anew.
     async fn begin(&self) -> Result<CacheFeed, Failed> {
         match self.service.cache.feed_position().await? {
-            Some(at) => Ok(at),
+            Some(at) => {
+                self.service.upstream.known_epoch().learn(at.epoch);
+                Ok(at)
+            }
             None => self.start_anew().await,
         }
     }
@@ -189,7 +230,7 @@ impl CacheKeeper {
     /// Tells the cache of the next page; returns where it is then.
     async fn step(&self, at: &CacheFeed, wait: Duration) -> Result<CacheFeed, Failed> {
         let cache = &self.service.cache;
-        let page = self.service.home.feed(Some(&at.position), wait).await?;
+        let (page, by) = self.service.upstream.news(Some(&at.position), wait).await?;
         if page.lost || page.epoch != at.epoch {
             // Another edge may have seen to it already.
             if cache.feed_position().await?.as_ref() == Some(at) {
@@ -199,6 +240,8 @@ impl CacheKeeper {
         }
         let floors: Vec<(String, CartVersion)> = page.events.iter().filter_map(floor).collect();
         cache.floors(&floors).await?;
+        // Before anybody may fill: the replica has to catch up with what the cache is told of now.
+        self.service.upstream.told(&page, by);
         let to = CacheFeed { epoch: at.epoch, position: page.position };
         let now = cache.advance(at, &to).await?.ok_or(Failed::Lost)?;
         let lag_ms = page.events.iter().map(|event| now_ms() - event.at_ms).max();
@@ -213,17 +256,59 @@ impl CacheKeeper {
     }
 
     async fn start_anew(&self) -> Result<CacheFeed, Failed> {
-        let now = self.service.home.feed(None, Duration::ZERO).await?;
+        let (now, by) = self.service.upstream.news(None, Duration::ZERO).await?;
+        self.service.upstream.told(&now, by);
         let at = CacheFeed { epoch: now.epoch, position: now.position };
         self.service.cache.start_anew(&at).await?;
         Ok(at)
     }
 }
 
+/// Tells the region's cache of changes as soon as home knows of them, where it is otherwise told by the replica:
+/// who reads meanwhile is sent home for what has not come here yet. The replica's word is what counts; this is only
+/// faster. It is also how a region that reads from its replica notices that home is lost.
+pub struct Hints {
+    service: Arc<CartService>,
+}
+
+impl Hints {
+    /// Hints for this service's cache.
+    pub fn new(service: Arc<CartService>) -> Self {
+        Self { service }
+    }
+
+    /// Listens for ever.
+    pub async fn run(&self) {
+        let mut position: Option<FeedPosition> = None;
+        let mut pause = Pause::default();
+        loop {
+            let asked = Instant::now();
+            match self.service.upstream.news_from_home(position.as_ref(), WAIT).await {
+                Ok(page) if page.lost => position = None,
+                Ok(page) => {
+                    let floors: Vec<(String, CartVersion)> = page.events.iter().filter_map(floor).collect();
+                    if let Err(error) = self.service.cache.floors(&floors).await {
+                        debug!(error = %error, "the cache took no hint");
+                    }
+                    if floors.is_empty() && position.is_some() {
+                        unhurried(asked).await;
+                    }
+                    position = Some(page.position);
+                    pause = Pause::default();
+                }
+                Err(error) => {
+                    debug!(error = %error, "no hints from home");
+                    pause.wait().await;
+                }
+            }
+        }
+    }
+}
+
 /// Why the cache is not told of changes.
 enum Failed {
-    /// The home region does not tell.
-    Home(CartError),
+    /// Nobody tells what is new.
+    Upstream(CartError),
     /// The cache does not hear.
     Cache(StoreError),
     /// What the cache has missed nobody knows any more, or it has forgotten everything.
@@ -232,7 +317,7 @@ enum Failed {
 
 impl From<CartError> for Failed {
     fn from(error: CartError) -> Self {
-        Self::Home(error)
+        Self::Upstream(error)
     }
 }
 

@@ -284,6 +284,9 @@ async fn metrics(State(api): State<Shared>) -> Response {
         let (in_use, idle) = store.connections();
         metric::db_pool_connections(&api.service.region, in_use, idle);
     }
+    if let Some(lag_ms) = api.service.upstream.replication_lag_ms() {
+        metric::replication_lag(&api.service.region, lag_ms);
+    }
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(axum::http::header::CONTENT_TYPE, text)], telemetry::prometheus().render()).into_response()
 }

@@ -23,6 +23,12 @@ pub mod rules;
 
 pub mod rules_source;
 
+pub mod upstream;
+
+pub mod replica;
+
+pub mod epoch;
+
 pub mod feed;
 
 pub mod catalogue;

@@ -11,6 +11,9 @@ use edge_host::store::mysql;
 use edge_host::{rules, telemetry};
 use tracing::error;
 
+use crate::failover::FailoverCommand;
+
+mod failover;
 mod import;
 
 /// Requests are small and many, and often end on another thread than the one they began on; glibc's own allocator
@@ -43,6 +46,9 @@ enum Role {
         after_help = "Reads TROLI_DATABASE_URL, as serve does. An SQLite file is brought up to date by serve."
     )]
     Migrate,
+    /// The operator's word in a failover that the databases do not make by themselves
+    #[command(subcommand, after_help = failover::HELP)]
+    Failover(FailoverCommand),
     /// The tools of rule developers
     #[command(subcommand)]
     Rules(RulesCommand),
@@ -81,6 +87,10 @@ fn main() -> ExitCode {
     match cli.role {
         Role::Serve => serve(),
         Role::Migrate => migrate(),
+        Role::Failover(command) => {
+            telemetry::init();
+            finish(runtime().and_then(|rt| rt.block_on(command.run())))
+        }
         Role::Rules(RulesCommand::Build { module, output }) => finish(build(&module, &output)),
         Role::Items(ItemsCommand::Import(import)) => {
             finish(runtime().and_then(|rt| rt.block_on(import.run())))
@@ -159,14 +169,13 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 }
 
 fn migrate() -> ExitCode {
-    let url = match Database::load(|name| std::env::var(name).ok()) {
-        Ok(Database::MySql(url)) => url,
+    let target = match Database::load(|name| std::env::var(name).ok()) {
+        Ok(Database::MySql(target)) => target,
         Ok(Database::Sqlite(_)) => return finish(Ok(())),
         Err(mistakes) => return misconfigured(&mistakes, "migrate"),
     };
     finish(runtime().and_then(|runtime| {
-        let options = mysql::parse_url(url.expose())?;
-        runtime.block_on(mysql::migrate(&options)).context("the schema is not up to date")
+        runtime.block_on(mysql::migrate(&target)).context("the schema is not up to date")
     }))
 }
 

@@ -13,10 +13,10 @@ use tracing::{error, info, warn};
 
 use crate::clock::now_ms;
 use crate::error::CartError;
-use crate::home::HomeRegion;
 use crate::rules::{Refusal, Revision, Rules, RulesEngine, RulesHandle};
 use crate::store::PrimaryStore;
 use crate::telemetry::metric;
+use crate::upstream::Upstream;
 
 /// A file is read once nothing has happened to it for so long: a copy in progress is not yet a component.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -27,7 +27,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub struct RulesSource {
     engine: Arc<RulesEngine>,
     handle: Arc<RulesHandle>,
-    home: Arc<dyn HomeRegion>,
+    upstream: Arc<Upstream>,
     region: String,
     /// Checked at home, and about to come back through the feed: no need to load it twice.
     staged: Mutex<Option<Arc<Rules>>>,
@@ -38,10 +38,10 @@ impl RulesSource {
     pub fn new(
         engine: Arc<RulesEngine>,
         handle: Arc<RulesHandle>,
-        home: Arc<dyn HomeRegion>,
+        upstream: Arc<Upstream>,
         region: String,
     ) -> Self {
-        Self { engine, handle, home, region, staged: Mutex::default() }
+        Self { engine, handle, upstream, region, staged: Mutex::default() }
     }
 
     /// Runs a revision from now on. Fails only where another try can help; a component that is refused stays
@@ -55,9 +55,9 @@ impl RulesSource {
         let rules = match staged.or_else(|| self.handle.previous().filter(is_it)) {
             Some(rules) => rules,
             None => {
-                let bytes = self.home.rules(revision).await?;
+                let bytes = self.upstream.rules(revision).await?;
                 let bytes =
-                    bytes.ok_or_else(|| CartError::Internal(format!("no rules {revision} at home")))?;
+                    bytes.ok_or_else(|| CartError::Internal(format!("no rules {revision} anywhere")))?;
                 match self.load(bytes).await {
                     Ok(rules) => Arc::new(rules),
                     Err(_) => return Ok(()),

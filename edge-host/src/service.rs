@@ -17,8 +17,9 @@ use crate::model::{
     CartRecord, CartState, CartVersion, Millis, Operation, Principal, WriteReply, WriteRequest,
 };
 use crate::rules::{Rules, RulesHandle};
-use crate::store::{CacheEntry, CartCache, CartDocument, FillTicket, Glance};
+use crate::store::{CacheEntry, CartCache, CartCount, CartDocument, FillTicket, Glance};
 use crate::telemetry::metric;
+use crate::upstream::{Fetched, Source, Upstream};
 use crate::view::CountView;
 
 /// Reads of the home region that are under way at once for different carts.
@@ -33,32 +34,15 @@ pub struct CartService {
     pub cache: Arc<dyn CartCache>,
     /// Where writes are decided.
     pub home: Arc<dyn HomeRegion>,
+    /// Where it reads what the cache does not have.
+    pub upstream: Arc<Upstream>,
     /// The region's copy of the catalogue.
     pub catalogue: Arc<Catalogue>,
     /// The rules that this region runs.
     pub rules: Arc<RulesHandle>,
-    flights: Cache<(String, CartVersion), Arc<CartRecord>>,
+    flights: Cache<(String, CartVersion), Fetched>,
     /// Whether the cache was told of all changes. While it was not, nothing is read from it.
     cache_current: AtomicBool,
-}
-
-/// Where an answer came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// The regional cache.
-    Cache,
-    /// The home region.
-    Home,
-}
-
-impl Source {
-    /// The word in `Cart-Source`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Cache => "cache",
-            Self::Home => "home",
-        }
-    }
 }
 
 /// Where the time of a request went; goes out as `Server-Timing`.
@@ -80,6 +64,8 @@ pub struct CartRead {
     pub document: Arc<CartDocument>,
     /// Where it came from.
     pub source: Source,
+    /// Whether it may be older than what home has, because home cannot be asked.
+    pub unconfirmed: bool,
     /// Where the time went.
     pub timing: Timing,
 }
@@ -90,11 +76,21 @@ impl CartService {
         region: String,
         cache: Arc<dyn CartCache>,
         home: Arc<dyn HomeRegion>,
+        upstream: Arc<Upstream>,
         catalogue: Arc<Catalogue>,
         rules: Arc<RulesHandle>,
     ) -> Self {
         let flights = Cache::builder().max_capacity(FLIGHTS_MAX).time_to_live(FLIGHT_TTL).build();
-        Self { region, cache, home, catalogue, rules, flights, cache_current: AtomicBool::new(false) }
+        Self {
+            region,
+            cache,
+            home,
+            upstream,
+            catalogue,
+            rules,
+            flights,
+            cache_current: AtomicBool::new(false),
+        }
     }
 
     /// The principal's cart with today's prices, no older than `seen`.
@@ -113,7 +109,7 @@ impl CartService {
         let document = glance.as_ref().and_then(|glance| glance.document.as_ref());
         if let Some(document) = document.filter(|document| self.is_good(document, &rules, seen)) {
             metric::cache_request(&self.region, "hit");
-            return Ok(CartRead { document: Arc::clone(document), source: Source::Cache, timing });
+            return Ok(self.read(Arc::clone(document), Source::Cache, timing));
         }
         let (record, source) = self.record(principal, glance, seen, &mut timing).await?;
         if record.state == CartState::Merged {
@@ -135,7 +131,12 @@ impl CartService {
         {
             debug!(cart.id = cart_id, error = %error, "cache did not keep a document");
         }
-        Ok(CartRead { document, source, timing })
+        Ok(self.read(document, source, timing))
+    }
+
+    fn read(&self, document: Arc<CartDocument>, source: Source, timing: Timing) -> CartRead {
+        let unconfirmed = source != Source::Home && !self.upstream.home_is_reachable();
+        CartRead { document, source, unconfirmed, timing }
     }
 
     /// Lines and units of the principal's cart, without loading it where the cache can count.
@@ -150,7 +151,10 @@ impl CartService {
             let started = Instant::now();
             let counted = self.cache.count(&cart_id).await.unwrap_or_default();
             timing.cache = Some(started.elapsed());
-            if let Some(count) = counted.filter(|count| seen.is_none_or(|seen| count.version >= seen)) {
+            let serves = |count: &CartCount| {
+                seen.is_none_or(|seen| count.version >= seen) && self.is_of_the_present(count.version)
+            };
+            if let Some(count) = counted.filter(serves) {
                 metric::cache_request(&self.region, "hit");
                 if count.merged {
                     return Err(CartError::CartMerged);
@@ -230,8 +234,8 @@ impl CartService {
             return None;
         }
         match self.cache.glance(cart_id).await {
-            Ok(Some(glance)) => Some(glance),
-            Ok(None) => {
+            Ok(Some(glance)) if self.is_of_the_present(glance.version) => Some(glance),
+            Ok(_) => {
                 metric::cache_request(&self.region, "miss");
                 None
             }
@@ -241,6 +245,11 @@ impl CartService {
                 None
             }
         }
+    }
+
+    /// What a promotion has undone is not shown, although the cache may hold it for a moment.
+    fn is_of_the_present(&self, version: CartVersion) -> bool {
+        !self.upstream.known_epoch().is_past(version.epoch)
     }
 
     /// A cache that does not take a cart is only slow.
@@ -264,7 +273,7 @@ impl CartService {
             && self.catalogue.still(&document.facts)
     }
 
-    /// The cart, from the cache where that is new enough, else from home: one request for all who wait for
+    /// The cart, from the cache where that is new enough, else from upstream: one request for all who wait for
     /// the same.
     async fn record(
         &self,
@@ -297,31 +306,33 @@ impl CartService {
         let started = Instant::now();
         let fetch = async {
             let ticket = self.cache.ticket(&flight.0).await.ok();
-            let record = Arc::new(self.home.cart(principal).await?);
-            if let Some(ticket) = ticket {
-                self.fill(ticket, &record, None).await;
+            let fetched = self.upstream.cart(principal, flight.1).await?;
+            if let Some(ticket) = ticket.filter(|_| fetched.fills) {
+                self.fill(ticket, &fetched.record, None).await;
             }
-            Ok::<_, CartError>(record)
+            Ok::<_, CartError>(fetched)
         };
-        let record = self.flights.try_get_with_by_ref(&flight, fetch).await;
+        let fetched = self.flights.try_get_with_by_ref(&flight, fetch).await;
         self.flights.invalidate(&flight).await;
         let elapsed = started.elapsed();
-        if self.home.forwards() {
+        let Fetched { record, source, .. } =
+            fetched.map_err(|error: Arc<CartError>| CartError::clone(&error))?;
+        if source == Source::Home && self.home.forwards() {
             metric::forward(&self.region, elapsed);
             timing.forward = Some(elapsed);
         } else {
             timing.db = Some(elapsed);
         }
-        Ok((record.map_err(|error: Arc<CartError>| CartError::clone(&error))?, Source::Home))
+        Ok((record, source))
     }
 
-    /// The facts of a cart. What this region has not heard of yet, it asks home for.
+    /// The facts of a cart. What this region has not heard of yet, it asks for.
     async fn facts(&self, record: &CartRecord) -> CartFacts {
         let facts = self.catalogue.facts(&record.cart);
         if facts.items_missing.is_empty() {
             return facts;
         }
-        match self.home.items(&facts.items_missing).await {
+        match self.upstream.items(&facts.items_missing).await {
             Ok(items) => {
                 items.into_iter().for_each(|item| self.catalogue.fill_item(item));
                 self.catalogue.facts(&record.cart)

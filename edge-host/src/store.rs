@@ -1,8 +1,9 @@
-//! Where carts live: the ports to the regional cache and to the home region's primary.
+//! Where carts live: the ports to the regional cache, to the home region's primary, and to replicas of it.
 //!
 //! Each port has adapters beneath; a driver's name appears in its own adapter only.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use cart_core::Cart;
@@ -157,9 +158,9 @@ pub struct CartCount {
     pub merged: bool,
 }
 
-/// The home region's database: the truth.
+/// The home region's database as it can be read, there and from a replica of it.
 #[async_trait]
-pub trait PrimaryStore: Send + Sync {
+pub trait ReplicaStore: Send + Sync {
     /// A cart, if it was ever written.
     async fn cart(&self, cart_id: &str) -> Result<Option<CartRecord>, StoreError>;
 
@@ -169,6 +170,52 @@ pub trait PrimaryStore: Send + Sync {
     /// Items by name, as far as they exist.
     async fn items(&self, item_ids: &[String]) -> Result<Vec<ItemRecord>, StoreError>;
 
+    /// The whole catalogue and the place in the feed that it stands for.
+    async fn catalogue(&self) -> Result<CatalogueSnapshot, StoreError>;
+
+    /// Events after a position in the feed, at most `limit`; without a position, where the feed is now. What is
+    /// missing in between is waited for by the time of the database, `now_ms`.
+    async fn feed(
+        &self,
+        after: Option<&FeedPosition>,
+        limit: u32,
+        now_ms: Millis,
+    ) -> Result<FeedPage, StoreError>;
+
+    /// Tells when the feed may have grown; the number says nothing.
+    fn feed_news(&self) -> watch::Receiver<u64>;
+
+    /// The component of a revision.
+    async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// The last that was heard of the database, as often as it is heard of; `None` before the first word. Only a
+    /// database that has replicas is listened to.
+    fn pulse(&self) -> watch::Receiver<Option<Pulse>> {
+        watch::channel(None).1
+    }
+
+    /// Connections to the database: in use, and idle.
+    fn connections(&self) -> (u32, u32);
+}
+
+/// A sign of life of a database: how far it has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Pulse {
+    /// Its epoch.
+    pub epoch: u32,
+    /// The last beat of home's heart that has come here. They are counted.
+    pub beat: u64,
+    /// When that was, by home's clock.
+    pub beat_at_ms: Millis,
+    /// The last place of the feed that is here.
+    pub last: u64,
+    /// When this was heard.
+    pub heard: Instant,
+}
+
+/// The home region's primary: the truth.
+#[async_trait]
+pub trait PrimaryStore: ReplicaStore {
     /// Changes a cart in one transaction: replay check, `If-Match`, the facts loaded under a lock, `decide`,
     /// then the changed rows, the outbox row and the answer under its idempotency key, or nothing at all.
     ///
@@ -202,28 +249,8 @@ pub trait PrimaryStore: Send + Sync {
     /// Creates or replaces a coupon; its redemptions stay counted.
     async fn put_coupon(&self, coupon: CouponRecord) -> Result<CouponRecord, StoreError>;
 
-    /// The whole catalogue and the place in the feed that it stands for.
-    async fn catalogue(&self) -> Result<CatalogueSnapshot, StoreError>;
-
-    /// Events after a position in the feed, at most `limit`; without a position, where the feed is now.
-    async fn feed(
-        &self,
-        after: Option<&FeedPosition>,
-        limit: u32,
-        now_ms: Millis,
-    ) -> Result<FeedPage, StoreError>;
-
-    /// Tells when the feed may have grown; the number says nothing.
-    fn feed_news(&self) -> watch::Receiver<u64>;
-
     /// Makes these rules the active ones, and tells every region through the feed.
     async fn activate_rules(&self, revision: &str, bytes: &[u8], now_ms: Millis) -> Result<(), StoreError>;
-
-    /// The component of a revision.
-    async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, StoreError>;
-
-    /// Connections to the database: in use, and idle.
-    fn connections(&self) -> (u32, u32);
 
     /// Sweeps away what has had its time, a small batch of each kind; returns how many rows that was. Of several
     /// who share a primary one sweeps; the others find nothing to do.

@@ -185,6 +185,7 @@ pub mod metric {
     const HTTP_REQUEST_DURATION: &str = "troli_http_request_duration_seconds";
     const CACHE_REQUESTS: &str = "troli_cache_requests_total";
     const FEED_LAG: &str = "troli_feed_lag_seconds";
+    const REPLICATION_LAG: &str = "troli_replication_lag_seconds";
     const FORWARD_DURATION: &str = "troli_forward_duration_seconds";
     const RULES_DURATION: &str = "troli_rules_duration_seconds";
     pub(super) const RULES_FUEL: &str = "troli_rules_fuel";
@@ -199,6 +200,7 @@ pub mod metric {
         describe_histogram!(HTTP_REQUEST_DURATION, Unit::Seconds, "Time from request to response.");
         describe_counter!(CACHE_REQUESTS, "Look-ups in the regional cache by outcome.");
         describe_gauge!(FEED_LAG, Unit::Seconds, "Age of the newest change when this region applied it.");
+        describe_gauge!(REPLICATION_LAG, Unit::Seconds, "How far the region's replica is behind home.");
         describe_histogram!(FORWARD_DURATION, Unit::Seconds, "Time of a request to the home region.");
         describe_histogram!(RULES_DURATION, Unit::Seconds, "Time of a call of the cart rules.");
         describe_histogram!(RULES_FUEL, "Fuel used by a call of the cart rules.");
@@ -229,6 +231,12 @@ pub mod metric {
     pub fn feed_lag(region: &str, lag_ms: Millis) {
         #[expect(clippy::cast_precision_loss, reason = "a lag is far below 2^53 ms")]
         gauge!(FEED_LAG, "region" => region.to_owned()).set(lag_ms.max(0) as f64 / 1000.0);
+    }
+
+    /// How far the region's replica is behind home.
+    pub fn replication_lag(region: &str, lag_ms: Millis) {
+        #[expect(clippy::cast_precision_loss, reason = "a lag is far below 2^53 ms")]
+        gauge!(REPLICATION_LAG, "region" => region.to_owned()).set(lag_ms.max(0) as f64 / 1000.0);
     }
 
     /// The home region answered, or not.

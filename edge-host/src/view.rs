@@ -355,6 +355,18 @@ fn totals(quote: &Quote, currency: Currency) -> TotalsView {
     }
 }
 
+/// A cart's document with the warning that home was not asked. Only text is changed: what merchants and shoppers have
+/// put into it stays to the byte.
+pub fn with_home_unreachable(document: &str) -> String {
+    const BEGIN: &str = "\"warnings\":[";
+    const WARNING: &str = r#"{"code":"home_unreachable","detail":"The home region cannot be reached: the cart is shown as this region last knew it, and cannot be changed for now."}"#;
+    // The last one: a variant may have a field of this name, and comes before. In a string it would be escaped.
+    let Some(at) = document.rfind(BEGIN).map(|at| at + BEGIN.len()) else { return document.to_owned() };
+    let (before, after) = document.split_at(at);
+    let comma = if after.starts_with(']') { "" } else { "," };
+    format!("{before}{WARNING}{comma}{after}")
+}
+
 fn warnings(quote: &Quote) -> Vec<WarningView> {
     let warnings = quote.warnings.iter().map(|warning| WarningView {
         code: warning.code.clone(),

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use edge_host::epoch::KnownEpoch;
 use edge_host::model::{Change, FeedPosition};
-use edge_host::store::mysql::{self, MySqlStore};
-use edge_host::store::{PrimaryStore, WriteOutcome};
+use edge_host::store::mysql::{self, MySqlStore, MySqlTarget};
+use edge_host::store::{PrimaryStore, ReplicaStore, WriteOutcome};
 use futures_util::future::join_all;
 use harness::{MySqlServer, eventually};
 use region_router::link::Link;
@@ -20,12 +21,16 @@ use crate::store_contract::support::{
 /// An empty primary on the server that tests share.
 async fn migrated() -> String {
     let url = MySqlServer::shared().await.fresh_database().await;
-    mysql::migrate(&options(&url)).await.expect("an empty database takes the schema");
+    mysql::migrate(&target(&url)).await.expect("an empty database takes the schema");
     url
 }
 
-fn options(url: &str) -> sqlx::mysql::MySqlConnectOptions {
-    mysql::parse_url(url).expect("a good URL")
+fn target(url: &str) -> MySqlTarget {
+    url.parse().expect("a good URL")
+}
+
+fn open(url: &str) -> Arc<MySqlStore> {
+    MySqlStore::open(&target(url), KnownEpoch::default())
 }
 
 async fn connect(url: &str) -> MySqlConnection {
@@ -52,7 +57,7 @@ async fn follow(store: &Arc<MySqlStore>, mut at: FeedPosition, carts: usize) -> 
 #[tokio::test]
 async fn the_schema_is_made_once_by_however_many() {
     let url = MySqlServer::shared().await.fresh_database().await;
-    let options = options(&url);
+    let options = target(&url);
     let hosts = join_all((0..4).map(|_| mysql::migrate(&options))).await;
     assert!(hosts.iter().all(Result::is_ok), "{hosts:?}");
     mysql::migrate(&options).await.expect("a second time there is nothing to do");
@@ -67,7 +72,7 @@ async fn the_schema_is_made_once_by_however_many() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hosts_lose_nothing_and_do_nothing_twice() {
     let url = migrated().await;
-    let hosts = [MySqlStore::open(&options(&url)), MySqlStore::open(&options(&url))];
+    let hosts = [open(&url), open(&url)];
     let owner = guest("both");
     let writes = (0..60).map(|n| {
         let (host, mut write) = (Arc::clone(&hosts[n % 2]), write_of(&owner));
@@ -87,7 +92,7 @@ async fn two_hosts_lose_nothing_and_do_nothing_twice() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hosts_never_sell_what_is_not_there() {
     let url = migrated().await;
-    let hosts = [MySqlStore::open(&options(&url)), MySqlStore::open(&options(&url))];
+    let hosts = [open(&url), open(&url)];
     let store: Arc<dyn PrimaryStore> = Arc::clone(&hosts[0]) as _;
     for (name, stock) in [("item-0", 7), ("item-1", 9)] {
         store.put_item(item(name, stock)).await.expect("an answer");
@@ -111,7 +116,7 @@ async fn two_hosts_never_sell_what_is_not_there() {
 #[tokio::test]
 async fn what_commits_late_is_told_all_the_same() {
     let url = migrated().await;
-    let store = MySqlStore::open(&options(&url));
+    let store = open(&url);
     let begin = store.feed(None, 1, NOW_MS).await.expect("an answer").position;
     // Somebody who is slow takes the first place in the feed, and commits last.
     let mut slow = connect(&url).await;
@@ -145,7 +150,7 @@ async fn what_commits_late_is_told_all_the_same() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_many_who_commit_in_any_order_a_follower_misses_none() {
     let url = migrated().await;
-    let hosts = [MySqlStore::open(&options(&url)), MySqlStore::open(&options(&url))];
+    let hosts = [open(&url), open(&url)];
     let begin = hosts[0].feed(None, 1, NOW_MS).await.expect("an answer").position;
     let owners: Vec<_> = (0..200).map(|n| guest(&format!("told-{n}"))).collect();
     let writes = owners.iter().enumerate().map(|(n, owner)| {
@@ -160,7 +165,7 @@ async fn of_many_who_commit_in_any_order_a_follower_misses_none() {
 #[tokio::test]
 async fn a_place_that_never_comes_is_given_up() {
     let url = migrated().await;
-    let store = MySqlStore::open(&options(&url));
+    let store = open(&url);
     let begin = store.feed(None, 1, NOW_MS).await.expect("an answer").position;
     let mut undone = connect(&url).await;
     let mut tx = undone.begin().await.expect("a transaction");
@@ -180,10 +185,10 @@ async fn a_place_that_never_comes_is_given_up() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_breaks_anywhere_loses_and_doubles_nothing() {
     let server = MySqlServer::start().await;
-    mysql::migrate(&options(&server.url())).await.expect("an empty database takes the schema");
+    mysql::migrate(&target(&server.url())).await.expect("an empty database takes the schema");
     let any = "127.0.0.1:0".parse().expect("an address");
     let link = Link::start(any, server.address(), Duration::from_millis(4)).await.expect("a link can listen");
-    let store = MySqlStore::open(&options(&server.url_through(link.addr())));
+    let store = open(&server.url_through(link.addr()));
     let owner = guest("unlucky");
     let mut acknowledged = 0;
     // With 2 ms each way, a write takes some 40 ms: the cuts fall on every statement of it, COMMIT among them.
@@ -216,8 +221,8 @@ async fn a_connection_that_breaks_anywhere_loses_and_doubles_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_dies_comes_back_with_all_that_was_acknowledged() {
     let server = MySqlServer::start().await;
-    mysql::migrate(&options(&server.url())).await.expect("an empty database takes the schema");
-    let store = MySqlStore::open(&options(&server.url()));
+    mysql::migrate(&target(&server.url())).await.expect("an empty database takes the schema");
+    let store = open(&server.url());
     let owner = guest("survivor");
     done(store.write(&write_of(&owner), &mut one_more).await.expect("an answer"));
     server.kill();
@@ -235,7 +240,7 @@ async fn a_server_that_dies_comes_back_with_all_that_was_acknowledged() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_one_host_sweeps_the_others_leave_it_alone() {
     let url = migrated().await;
-    let store = MySqlStore::open(&options(&url));
+    let store = open(&url);
     let primary: Arc<dyn PrimaryStore> = Arc::clone(&store) as _;
     put_cart(&primary, &guest("old"), cart_of(&[1])).await;
     let later = NOW_MS + 100 * 24 * 3600 * 1000;

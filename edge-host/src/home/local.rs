@@ -12,6 +12,7 @@ use crate::catalogue::{CartFacts, Catalogue};
 use crate::clock::now_ms;
 use crate::document::{self, rules_view, to_json};
 use crate::error::{CartError, Reason};
+use crate::feed;
 use crate::home::HomeRegion;
 use crate::model::{
     CartCommand, CartRecord, CartState, CatalogueSnapshot, FeedPage, FeedPosition, IDEMPOTENCY_TTL_MS,
@@ -22,15 +23,6 @@ use crate::rules::{Outcome, Rules, RulesError, RulesHandle};
 use crate::store::{CartDocument, CartWrite, Commit, Effect, Loaded, NewOrder, PrimaryStore, WriteOutcome};
 use crate::telemetry::metric;
 use crate::view::{self, Priced};
-
-/// Events in one page of the feed.
-const FEED_PAGE_MAX: u32 = 500;
-/// News are told so long after the first of them, all in one page: under load, telling each alone would cost more
-/// than the write.
-const FEED_GATHER: Duration = Duration::from_millis(20);
-/// While a place in the feed is missing, the primary is asked this often: what another home edge committed late
-/// is not announced here.
-const GAP_LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The home region over a primary.
 pub struct LocalHome {
@@ -128,24 +120,7 @@ impl HomeRegion for LocalHome {
     }
 
     async fn feed(&self, after: Option<&FeedPosition>, wait: Duration) -> Result<FeedPage, CartError> {
-        let deadline = tokio::time::Instant::now() + wait;
-        let mut news = self.store.feed_news();
-        loop {
-            // Marked as seen before the look, so that what comes after the look is news.
-            news.mark_unchanged();
-            let page = self.store.feed(after, FEED_PAGE_MAX, now_ms()).await?;
-            let nothing = page.events.is_empty() && !page.lost;
-            if after.is_none() || !nothing || tokio::time::Instant::now() >= deadline {
-                return Ok(page);
-            }
-            // What is missing may come without being told.
-            let look_again = tokio::time::Instant::now() + GAP_LOOK_EVERY;
-            let until = if page.position.gaps.is_empty() { deadline } else { deadline.min(look_again) };
-            // An early look would miss nothing and find nothing; the wait ends by itself.
-            if let Ok(Ok(())) = tokio::time::timeout_at(until, news.changed()).await {
-                tokio::time::sleep(FEED_GATHER).await;
-            }
-        }
+        Ok(feed::next_page(self.store.as_ref(), after, wait, now_ms).await?)
     }
 
     async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, CartError> {

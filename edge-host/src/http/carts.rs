@@ -15,8 +15,9 @@ use super::problem::{ApiError, Problem};
 use super::respond::{CartAnswer, mark_replayed, set_location};
 use crate::error::CartError;
 use crate::model::{CartCommand, CartVersion, Operation, OwnerKind, Principal};
-use crate::service::{CartRead, Source, Timing};
+use crate::service::{CartRead, Timing};
 use crate::store::CartDocument;
+use crate::upstream::Source;
 use crate::view::{self, CartView, CountView, LineView, OrderView};
 
 /// The caller's cart with today's prices.
@@ -33,7 +34,8 @@ pub(super) async fn get_cart(
     Caller(principal): Caller,
     conditions: Conditions,
 ) -> Result<Response, ApiError> {
-    let CartRead { document, source, timing } = api.service.cart(&principal, conditions.seen).await?;
+    let CartRead { document, source, unconfirmed, timing } =
+        api.service.cart(&principal, conditions.seen).await?;
     // The tag names the version only, and prices move without it. So the client has what there is only if that
     // is still what this version was first answered with.
     let unchanged = conditions.if_none_match.contains(&document.version)
@@ -43,7 +45,11 @@ pub(super) async fn get_cart(
     let taken = |document: Arc<CartDocument>| {
         Arc::try_unwrap(document).map_or_else(|shared| shared.body.clone(), |own| own.body)
     };
-    let body = if unchanged { String::new() } else { taken(document) };
+    let body = match unchanged {
+        true => String::new(),
+        false if unconfirmed => view::with_home_unreachable(&document.body),
+        false => taken(document),
+    };
     let mut response = answer(&api, version, source, timing, body);
     if unchanged {
         *response.status_mut() = StatusCode::NOT_MODIFIED;

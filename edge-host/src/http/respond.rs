@@ -7,7 +7,8 @@ use axum::response::Response;
 
 use super::extract::CART_VERSION;
 use crate::model::CartVersion;
-use crate::service::{Source, Timing};
+use crate::service::Timing;
+use crate::upstream::Source;
 
 const CART_REGION: HeaderName = HeaderName::from_static("cart-region");
 const CART_SOURCE: HeaderName = HeaderName::from_static("cart-source");

@@ -82,6 +82,9 @@ pub struct FeedPage {
     pub more: bool,
     /// The database's epoch; events of another one do not continue these.
     pub epoch: u32,
+    /// The last beat of home's heart at that time: a replica that has a later one has all these events.
+    #[serde(default)]
+    pub beat: u64,
     /// Whether events after the asked-for position have already been swept away.
     pub lost: bool,
 }

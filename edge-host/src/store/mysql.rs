@@ -6,112 +6,151 @@
 //! open whether that has happened: the next attempt waits for the lock, and finds the answer under its key or not.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, Weak};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::Executor;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use tokio::sync::watch;
-use tracing::debug;
 
+use self::candidates::Candidates;
+use self::pulse::{Part, Word};
 use self::script::Script;
 use self::session::{Attempts, Connections, Failure, Session, retried};
+use crate::epoch::KnownEpoch;
 use crate::model::{
     CartRecord, CatalogueSnapshot, CouponRecord, FeedPage, FeedPosition, ItemRecord, Millis, OrderRecord,
     OrderState, Principal,
 };
-use crate::store::{CartWrite, Decide, PrimaryStore, StoreError, WriteOutcome};
+use crate::store::{CartWrite, Decide, PrimaryStore, Pulse, ReplicaStore, StoreError, WriteOutcome};
 
 mod answers;
+mod candidates;
 mod carts;
 mod catalogue;
 mod lists;
 mod orders;
 mod outbox;
+mod promote;
+mod pulse;
 mod script;
 mod session;
 mod sweep;
 mod write;
 
-/// Connections of one edge: as many transactions as the group commit of one server gains from.
-const CONNECTIONS_MAX: u32 = 24;
-/// Waiting longer than this for a connection is an outage, not a queue.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
-/// A connection that nobody needs is closed, before the server does.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
-/// The server hangs up on a connection that says nothing for so long, seconds, and undoes its transaction.
-const IDLE_SESSION_S: u32 = 40;
-/// Whoever waits for a lock this long, seconds, is better off with another attempt.
-const LOCK_WAIT_S: u32 = 1;
-/// More than there are statements, so that none is prepared twice on one connection.
-const STATEMENTS_MAX: usize = 256;
+pub use self::promote::{PromoteError, Promoted, Promotion, ServerStatus, promote, status};
+
 /// So many that two carts seldom share one.
 const TURNS: usize = 1024;
 /// Reading the whole catalogue: as long as a region waits for it.
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(30);
-/// What other edges commit is noticed this often.
-const NEWS_PERIOD: Duration = Duration::from_millis(100);
-
 /// Carts in MySQL.
 pub struct MySqlStore {
     connections: Connections,
+    candidates: Candidates,
+    known: KnownEpoch,
     /// Keys whose first request is under way in this process. In another one it waits for the cart's lock.
     in_flight: Arc<Mutex<HashSet<(String, String)>>>,
     /// One for many carts each; whoever writes one of them from here has it.
     turns: Vec<tokio::sync::Mutex<()>>,
     news: watch::Sender<u64>,
+    pulse: watch::Sender<Option<Pulse>>,
 }
 
 /// The URL of a database cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("not a URL such as mysql://user:password@host:3306/troli")]
+#[error("not a URL such as mysql://user:password@host:3306/troli, with more hosts after commas")]
 pub struct MalformedUrl;
 
-/// The options of a URL. It may have a password, so it stands in no message.
-pub fn parse_url(url: &str) -> Result<MySqlConnectOptions, MalformedUrl> {
-    let options: MySqlConnectOptions = url.parse().map_err(|_| MalformedUrl)?;
-    if options.get_database().is_none_or(str::is_empty) { Err(MalformedUrl) } else { Ok(options) }
+/// A database: each server that may be the one, all with the same user, password and schema.
+#[derive(Clone)]
+pub struct MySqlTarget(Vec<MySqlConnectOptions>);
+
+impl MySqlTarget {
+    /// Whether there is one server only.
+    pub fn is_one(&self) -> bool {
+        self.0.len() == 1
+    }
 }
 
-/// Brings the schema up to date. Safe to do twice, and from two hosts at once: one waits for the other.
-pub async fn migrate(options: &MySqlConnectOptions) -> Result<(), sqlx::migrate::MigrateError> {
+/// Without the password.
+impl fmt::Debug for MySqlTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hosts = self.0.iter().map(|options| format!("{}:{}", options.get_host(), options.get_port()));
+        f.debug_tuple("MySqlTarget").field(&hosts.collect::<Vec<_>>()).finish()
+    }
+}
+
+impl FromStr for MySqlTarget {
+    type Err = MalformedUrl;
+
+    /// Reads a URL with one host or several. It may have a password, so it stands in no message.
+    fn from_str(url: &str) -> Result<Self, MalformedUrl> {
+        let (start, rest) = url.rsplit_once('@').ok_or(MalformedUrl)?;
+        let (hosts, database) = rest.split_once('/').ok_or(MalformedUrl)?;
+        let options = hosts.split(',').map(|host| {
+            let options: MySqlConnectOptions =
+                format!("{start}@{host}/{database}").parse().map_err(|_| MalformedUrl)?;
+            let complete = !host.is_empty() && options.get_database().is_some_and(|name| !name.is_empty());
+            if complete { Ok(options) } else { Err(MalformedUrl) }
+        });
+        options.collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// Brings the schema of the primary up to date. Safe to do twice, and from two hosts at once: one waits for the other.
+pub async fn migrate(target: &MySqlTarget) -> anyhow::Result<()> {
+    let options = match target.0.as_slice() {
+        [one] => one,
+        several => candidates::writable(several).await?,
+    };
     let pool = MySqlPoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
     let migrated = sqlx::migrate!("../migrations/mysql").run(&pool).await;
     pool.close().await;
-    migrated
+    Ok(migrated?)
 }
 
 impl MySqlStore {
-    /// A store that connects when it is first asked.
-    pub fn open(options: &MySqlConnectOptions) -> Arc<Self> {
-        let options = options.clone().statement_cache_capacity(STATEMENTS_MAX);
-        let set_up = format!(
-            "SET SESSION transaction_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = {LOCK_WAIT_S}, \
-             wait_timeout = {IDLE_SESSION_S}"
-        );
-        let pool = MySqlPoolOptions::new()
-            .max_connections(CONNECTIONS_MAX)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .idle_timeout(IDLE_TIMEOUT)
-            // A round trip before every use; a connection that is dead is found out by using it.
-            .test_before_acquire(false)
-            .after_connect(move |connection, _| {
-                let set_up = set_up.clone();
-                Box::pin(async move {
-                    connection.execute(sqlx::AssertSqlSafe(set_up)).await?;
-                    Ok(())
-                })
-            })
-            .connect_lazy_with(options);
+    /// The primary. It is connected to when it is first asked; which of several servers it is, is found out from
+    /// now on.
+    pub fn open(target: &MySqlTarget, known: KnownEpoch) -> Arc<Self> {
+        Self::listened_to(target, known, Part::Primary)
+    }
+
+    /// A replica of it.
+    pub fn open_replica(target: &MySqlTarget, known: KnownEpoch) -> Arc<dyn ReplicaStore> {
+        Self::listened_to(target, known, Part::Replica)
+    }
+
+    fn listened_to(target: &MySqlTarget, known: KnownEpoch, part: Part) -> Arc<Self> {
+        let candidates = Candidates::new(target.0.clone());
+        let connections = Connections::new(known.clone());
+        if let Some(options) = candidates.chosen() {
+            connections.point_at(options, None);
+        }
         let store = Arc::new(Self {
-            connections: Connections::new(pool),
+            connections,
+            candidates,
+            known,
             in_flight: Arc::default(),
             turns: (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect(),
             news: watch::Sender::new(0),
+            pulse: watch::Sender::new(None),
         });
-        tokio::spawn(listen(Arc::downgrade(&store)));
+        tokio::spawn(pulse::listen(Arc::downgrade(&store), part));
         store
+    }
+
+    /// Takes note of what the server says of itself, and tells those who follow the feed what others have committed.
+    fn heard(&self, word: Word) {
+        self.connections.note_epoch(word.epoch);
+        self.known.learn(word.epoch);
+        let before = self.pulse.send_replace(Some(word.pulse()));
+        if before.is_none_or(|before| before.last != word.last || before.epoch != word.epoch) {
+            self.news.send_modify(|count| *count += 1);
+        }
     }
 
     fn turn_of(&self, cart_id: &str) -> &tokio::sync::Mutex<()> {
@@ -155,7 +194,7 @@ impl MySqlStore {
 }
 
 #[async_trait]
-impl PrimaryStore for MySqlStore {
+impl ReplicaStore for MySqlStore {
     async fn cart(&self, cart_id: &str) -> Result<Option<CartRecord>, StoreError> {
         retried(|| self.try_cart(cart_id)).await
     }
@@ -168,6 +207,40 @@ impl PrimaryStore for MySqlStore {
         retried(|| self.try_items(item_ids)).await
     }
 
+    async fn catalogue(&self) -> Result<CatalogueSnapshot, StoreError> {
+        // However many items there are: no such deadline as that of a cart would be enough for all of them.
+        let snapshot = tokio::time::timeout(SNAPSHOT_DEADLINE, self.try_catalogue()).await;
+        snapshot.map_err(StoreError::unavailable)?.map_err(Failure::into_error)
+    }
+
+    async fn feed(
+        &self,
+        after: Option<&FeedPosition>,
+        limit: u32,
+        now_ms: Millis,
+    ) -> Result<FeedPage, StoreError> {
+        retried(|| self.try_feed(after, limit, now_ms)).await
+    }
+
+    fn feed_news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
+    }
+
+    async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        retried(|| self.try_rules(revision)).await
+    }
+
+    fn pulse(&self) -> watch::Receiver<Option<Pulse>> {
+        self.pulse.subscribe()
+    }
+
+    fn connections(&self) -> (u32, u32) {
+        self.connections.count()
+    }
+}
+
+#[async_trait]
+impl PrimaryStore for MySqlStore {
     async fn write(&self, write: &CartWrite, decide: &mut Decide<'_>) -> Result<WriteOutcome, StoreError> {
         let Some(_claim) = self.claim(write) else {
             return Ok(WriteOutcome::InProgress);
@@ -217,62 +290,11 @@ impl PrimaryStore for MySqlStore {
         retried(|| self.try_put_coupon(&coupon)).await
     }
 
-    async fn catalogue(&self) -> Result<CatalogueSnapshot, StoreError> {
-        // However many items there are: no such deadline as that of a cart would be enough for all of them.
-        let snapshot = tokio::time::timeout(SNAPSHOT_DEADLINE, self.try_catalogue()).await;
-        snapshot.map_err(StoreError::unavailable)?.map_err(Failure::into_error)
-    }
-
-    async fn feed(
-        &self,
-        after: Option<&FeedPosition>,
-        limit: u32,
-        now_ms: Millis,
-    ) -> Result<FeedPage, StoreError> {
-        retried(|| self.try_feed(after, limit, now_ms)).await
-    }
-
-    fn feed_news(&self) -> watch::Receiver<u64> {
-        self.news.subscribe()
-    }
-
     async fn activate_rules(&self, revision: &str, bytes: &[u8], now_ms: Millis) -> Result<(), StoreError> {
         retried(|| self.try_activate_rules(revision, bytes, now_ms)).await
     }
 
-    async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        retried(|| self.try_rules(revision)).await
-    }
-
-    fn connections(&self) -> (u32, u32) {
-        let idle = u32::try_from(self.connections.pool.num_idle()).unwrap_or(u32::MAX);
-        (self.connections.pool.size().saturating_sub(idle), idle)
-    }
-
     async fn sweep(&self, now_ms: Millis) -> Result<u64, StoreError> {
         self.sweep_as_one(now_ms).await.map_err(Failure::into_error)
-    }
-}
-
-/// Tells those who follow the feed here of what other edges have committed, as long as there is a store.
-async fn listen(store: Weak<MySqlStore>) {
-    let mut seen = None;
-    loop {
-        tokio::time::sleep(NEWS_PERIOD).await;
-        let Some(store) = store.upgrade() else { return };
-        if store.news.receiver_count() == 0 {
-            continue;
-        }
-        let last: Result<Option<u64>, _> =
-            sqlx::query_scalar("SELECT MAX(seq) FROM outbox").fetch_one(&store.connections.pool).await;
-        match last {
-            Ok(last) if last != seen => {
-                seen = last;
-                store.news.send_modify(|count| *count += 1);
-            }
-            Ok(_) => {}
-            // Those who follow find out by themselves.
-            Err(error) => debug!(error = %error, "the primary does not tell what is new"),
-        }
     }
 }

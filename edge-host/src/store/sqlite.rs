@@ -20,7 +20,7 @@ use crate::model::{
     FeedPosition, ItemRecord, Millis, OrderRecord, OrderState, PAYMENT_TTL_MS, Principal,
 };
 use crate::store::sql::{from_json, signed, to_json, unsigned};
-use crate::store::{CartWrite, Decide, Effect, Loaded, PrimaryStore, StoreError, WriteOutcome};
+use crate::store::{CartWrite, Decide, Effect, Loaded, PrimaryStore, ReplicaStore, StoreError, WriteOutcome};
 
 mod outbox;
 mod rows;
@@ -109,7 +109,7 @@ impl Drop for Claim {
 }
 
 #[async_trait]
-impl PrimaryStore for SqliteStore {
+impl ReplicaStore for SqliteStore {
     async fn cart(&self, cart_id: &str) -> Result<Option<CartRecord>, StoreError> {
         // One transaction, so that header and lines are of one version.
         let mut tx = self.readers.begin().await?;
@@ -125,6 +125,66 @@ impl PrimaryStore for SqliteStore {
         rows::items(&mut reader, Some(&item_ids.iter().collect())).await
     }
 
+    async fn catalogue(&self) -> Result<CatalogueSnapshot, StoreError> {
+        let mut tx = self.readers.begin().await?;
+        let (epoch, rules): (u32, Option<String>) =
+            sqlx::query_as("SELECT epoch, active_rules FROM cluster").fetch_one(&mut *tx).await?;
+        Ok(CatalogueSnapshot {
+            position: FeedPosition::at(feed_head(&mut tx).await?),
+            epoch,
+            items: rows::items(&mut tx, None).await?,
+            coupons: rows::coupons(&mut tx, None).await?,
+            rules,
+        })
+    }
+
+    async fn feed(
+        &self,
+        after: Option<&FeedPosition>,
+        limit: u32,
+        _: Millis,
+    ) -> Result<FeedPage, StoreError> {
+        let mut tx = self.readers.begin().await?;
+        let epoch: u32 = sqlx::query_scalar("SELECT epoch FROM cluster").fetch_one(&mut *tx).await?;
+        let head = feed_head(&mut tx).await?;
+        let after = after.map_or(head, |position| position.seq);
+        let rows: Vec<(i64, Millis, String)> =
+            sqlx::query_as("SELECT seq, at, change FROM outbox WHERE seq > ?1 ORDER BY seq LIMIT ?2")
+                .bind(signed(after)?)
+                .bind(limit)
+                .fetch_all(&mut *tx)
+                .await?;
+        let event = |(seq, at_ms, change): (i64, Millis, String)| {
+            Ok(FeedEvent { seq: unsigned(seq)?, at_ms, change: from_json(&change)? })
+        };
+        let events: Vec<FeedEvent> = rows.into_iter().map(event).collect::<Result<_, StoreError>>()?;
+        // One writer, so places become visible in order and a hole means swept rows, or another database.
+        let next = events.first().map_or(head + 1, |event| event.seq);
+        let lost = after > head || (next != after + 1);
+        let position = FeedPosition::at(events.last().map_or(after, |event| event.seq));
+        let more = events.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
+        Ok(FeedPage { events, position, more, epoch, beat: 0, lost })
+    }
+
+    fn feed_news(&self) -> watch::Receiver<u64> {
+        self.head.subscribe()
+    }
+
+    async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let query = sqlx::query_scalar("SELECT component FROM rule_revisions WHERE revision = ?1");
+        Ok(query.bind(revision).fetch_optional(&self.readers).await?)
+    }
+
+    fn connections(&self) -> (u32, u32) {
+        let pools = [&self.writer, &self.readers];
+        let open: u32 = pools.iter().map(|pool| pool.size()).sum();
+        let idle = pools.iter().map(|pool| u32::try_from(pool.num_idle()).unwrap_or(u32::MAX)).sum();
+        (open.saturating_sub(idle), idle)
+    }
+}
+
+#[async_trait]
+impl PrimaryStore for SqliteStore {
     async fn write(&self, write: &CartWrite, decide: &mut Decide<'_>) -> Result<WriteOutcome, StoreError> {
         let Some(_claim) = self.claim(write) else {
             return Ok(WriteOutcome::InProgress);
@@ -271,51 +331,6 @@ impl PrimaryStore for SqliteStore {
         Ok(coupon)
     }
 
-    async fn catalogue(&self) -> Result<CatalogueSnapshot, StoreError> {
-        let mut tx = self.readers.begin().await?;
-        let (epoch, rules): (u32, Option<String>) =
-            sqlx::query_as("SELECT epoch, active_rules FROM cluster").fetch_one(&mut *tx).await?;
-        Ok(CatalogueSnapshot {
-            position: FeedPosition::at(feed_head(&mut tx).await?),
-            epoch,
-            items: rows::items(&mut tx, None).await?,
-            coupons: rows::coupons(&mut tx, None).await?,
-            rules,
-        })
-    }
-
-    async fn feed(
-        &self,
-        after: Option<&FeedPosition>,
-        limit: u32,
-        _: Millis,
-    ) -> Result<FeedPage, StoreError> {
-        let mut tx = self.readers.begin().await?;
-        let epoch: u32 = sqlx::query_scalar("SELECT epoch FROM cluster").fetch_one(&mut *tx).await?;
-        let head = feed_head(&mut tx).await?;
-        let after = after.map_or(head, |position| position.seq);
-        let rows: Vec<(i64, Millis, String)> =
-            sqlx::query_as("SELECT seq, at, change FROM outbox WHERE seq > ?1 ORDER BY seq LIMIT ?2")
-                .bind(signed(after)?)
-                .bind(limit)
-                .fetch_all(&mut *tx)
-                .await?;
-        let event = |(seq, at_ms, change): (i64, Millis, String)| {
-            Ok(FeedEvent { seq: unsigned(seq)?, at_ms, change: from_json(&change)? })
-        };
-        let events: Vec<FeedEvent> = rows.into_iter().map(event).collect::<Result<_, StoreError>>()?;
-        // One writer, so places become visible in order and a hole means swept rows, or another database.
-        let next = events.first().map_or(head + 1, |event| event.seq);
-        let lost = after > head || (next != after + 1);
-        let position = FeedPosition::at(events.last().map_or(after, |event| event.seq));
-        let more = events.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
-        Ok(FeedPage { events, position, more, epoch, lost })
-    }
-
-    fn feed_news(&self) -> watch::Receiver<u64> {
-        self.head.subscribe()
-    }
-
     async fn activate_rules(&self, revision: &str, bytes: &[u8], now_ms: Millis) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         sqlx::query(
@@ -330,18 +345,6 @@ impl PrimaryStore for SqliteStore {
         sqlx::query("UPDATE cluster SET active_rules = ?1").bind(revision).execute(&mut *tx).await?;
         let seq = publish(&mut tx, &Change::Rules { revision: revision.to_owned() }, now_ms).await?;
         self.commit(tx, Some(seq)).await
-    }
-
-    async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let query = sqlx::query_scalar("SELECT component FROM rule_revisions WHERE revision = ?1");
-        Ok(query.bind(revision).fetch_optional(&self.readers).await?)
-    }
-
-    fn connections(&self) -> (u32, u32) {
-        let pools = [&self.writer, &self.readers];
-        let open: u32 = pools.iter().map(|pool| pool.size()).sum();
-        let idle = pools.iter().map(|pool| u32::try_from(pool.num_idle()).unwrap_or(u32::MAX)).sum();
-        (open.saturating_sub(idle), idle)
     }
 
     async fn sweep(&self, now_ms: Millis) -> Result<u64, StoreError> {

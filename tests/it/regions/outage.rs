@@ -1,13 +1,20 @@
 use harness::{Answer, Caller, Fleet, FleetOptions, eventually, unique};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{assert_json, line_of, sgd};
+use crate::support::{assert_json, line_of, sgd, warnings_of};
 
 #[track_caller]
 fn home_unavailable(answer: &Answer) {
     answer.problem(503, "home_unavailable");
     let wait: u32 = answer.header("retry-after").parse().expect("whole seconds");
     assert!((1..=60).contains(&wait), "{answer}");
+}
+
+/// A cart as it is when home can be reached.
+fn unwarned(mut cart: Value) -> Value {
+    let warnings = cart["warnings"].as_array_mut().expect("a cart has warnings");
+    warnings.retain(|warning| warning["code"] != "home_unreachable");
+    cart
 }
 
 async fn fleet() -> Fleet {
@@ -49,8 +56,12 @@ async fn a_region_cut_off_from_home_reads_on_and_refuses_to_write() {
 
     fleet.link("jkt").cut().await;
     let read = guest.get("/v1/cart").header("cart-version", written.version()).await;
-    assert_json(&read.ok(), written.ok());
+    assert_json(&unwarned(read.ok()), written.ok());
     assert_eq!(read.header("cart-source"), "cache");
+    eventually("the client is warned that home was not asked", async || {
+        warnings_of(&guest.cart().await) == ["home_unreachable"]
+    })
+    .await;
     assert_json(&guest.get("/v1/cart/count").await.ok(), json!({ "lines": 1, "quantity": 2 }));
     fleet.at("jkt").get(format!("/v1/items/{mug}")).await.ok();
     fleet.at("jkt").guest("SGD").await;
@@ -80,6 +91,7 @@ async fn a_region_cut_off_from_home_reads_on_and_refuses_to_write() {
     let cart = guest.add(&mug, 1).await.ok();
     assert_json(&line_of(&cart, &mug)["quantity"], json!(3));
     assert_json(&guest.at(fleet.url("sin")).cart().await, cart);
+    eventually("nobody is warned any more", async || warnings_of(&guest.cart().await).is_empty()).await;
 }
 
 #[tokio::test]
@@ -93,7 +105,7 @@ async fn a_region_never_shows_less_than_its_client_has_seen() {
     // Who has seen the newer cart gets it or nothing; who has not is content with the older.
     home_unavailable(&guest.get("/v1/cart").header("cart-version", new.version()).await);
     home_unavailable(&guest.get("/v1/cart/count").header("cart-version", new.version()).await);
-    assert_json(&guest.cart().await, old.ok());
+    assert_json(&unwarned(guest.cart().await), old.ok());
     fleet.link("jkt").restore().await.expect("the link listens again");
     eventually("the newer cart can be had again", async || {
         let answer = guest.get("/v1/cart").header("cart-version", new.version()).await;

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cart_core::{Cart, Currency, Line, line_id};
+use edge_host::epoch::KnownEpoch;
 use edge_host::model::{
     CartRecord, CartVersion, CouponRecord, CouponValue, CurrencyCode, FeedPosition, IDEMPOTENCY_TTL_MS,
     ItemRecord, OwnerKind, Principal, StoredAnswer,
 };
 use edge_host::store::memory::MemoryCache;
-use edge_host::store::mysql::{self, MySqlStore};
+use edge_host::store::mysql::{self, MySqlStore, MySqlTarget};
 use edge_host::store::redis::{RedisCache, RedisTarget};
 use edge_host::store::sqlite::SqliteStore;
 use edge_host::store::{
@@ -32,9 +33,9 @@ pub(crate) async fn sqlite() -> (Store, TempDir) {
 
 pub(crate) async fn mysql() -> (Store, ()) {
     let url = MySqlServer::shared().await.fresh_database().await;
-    let options = mysql::parse_url(&url).expect("a good URL");
-    mysql::migrate(&options).await.expect("an empty database takes the schema");
-    (MySqlStore::open(&options), ())
+    let target: MySqlTarget = url.parse().expect("a good URL");
+    mysql::migrate(&target).await.expect("an empty database takes the schema");
+    (MySqlStore::open(&target, KnownEpoch::default()), ())
 }
 
 pub(crate) async fn memory() -> (Cache, ()) {

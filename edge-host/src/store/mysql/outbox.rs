@@ -17,7 +17,7 @@ use crate::store::StoreError;
 use crate::store::sql::{from_json, to_json};
 
 /// A place that stays missing so long belongs to a transaction that was undone. Longer than the server keeps an
-/// idle connection with an open transaction ([`super::IDLE_SESSION_S`]), so that none can commit later.
+/// idle connection with an open transaction ([`super::session::IDLE_SESSION_S`]), so that none can commit later.
 const GAP_TTL_MS: Millis = 60 * 1000;
 /// Places that may be missing at once: each connection is in one transaction, and most write one or two events.
 const GAPS_MAX: usize = 2000;
@@ -99,8 +99,8 @@ pub(super) async fn position(tx: &mut MySqlConnection, now_ms: Millis) -> Result
 /// An empty page, at the position where the feed is now.
 async fn here(tx: &mut MySqlConnection, now_ms: Millis) -> Result<FeedPage, Failure> {
     let position = position(tx, now_ms).await?;
-    let epoch = cluster(tx).await?.epoch;
-    Ok(FeedPage { events: Vec::new(), position, more: false, epoch, lost: false })
+    let Cluster { epoch, beat, .. } = cluster(tx).await?;
+    Ok(FeedPage { events: Vec::new(), position, more: false, epoch, beat, lost: false })
 }
 
 /// What is new after a position.
@@ -120,13 +120,14 @@ async fn page(
     // In this order: when a change is among the next, an earlier one of the same thing is among the late by now.
     let mut events = late(tx, &after.gaps).await?;
     events.extend(next);
-    // After the events: what is swept away in between is then known to be missed.
-    let Cluster { epoch, swept, last } = cluster(tx).await?;
+    // After the events: what is swept away in between is then known to be missed, and a beat that is not seen here
+    // comes after all of them.
+    let Cluster { epoch, beat, swept, last } = cluster(tx).await?;
     let of_another_database = after.seq > last.unwrap_or(0).max(swept);
     let lost = after.seq < swept || of_another_database;
     let position = advance(after, &events, now_ms);
     let events = events.into_iter().map(event).collect::<Result<_, _>>()?;
-    Ok(FeedPage { events, position, more, epoch, lost })
+    Ok(FeedPage { events, position, more, epoch, beat, lost })
 }
 
 /// Of the outbox: the place, the time, the change.
@@ -172,6 +173,8 @@ fn missing(first: u64, last: u64, seen: &BTreeSet<u64>, now_ms: Millis) -> Vec<F
 #[derive(FromRow)]
 struct Cluster {
     epoch: u32,
+    /// The last beat of the heart.
+    beat: u64,
     /// The last place that was swept away.
     swept: u64,
     /// The last place that is there.
@@ -179,7 +182,9 @@ struct Cluster {
 }
 
 async fn cluster(tx: &mut MySqlConnection) -> Result<Cluster, Failure> {
-    let query = "SELECT epoch, outbox_swept AS swept, (SELECT MAX(seq) FROM outbox) AS last FROM cluster";
+    let query =
+        "SELECT e.epoch, h.seq AS beat, e.outbox_swept AS swept, (SELECT MAX(seq) FROM outbox) AS last
+                 FROM cluster e JOIN heartbeat h";
     Ok(sqlx::query_as(query).fetch_one(tx).await?)
 }
 

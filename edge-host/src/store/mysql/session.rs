@@ -1,20 +1,35 @@
 //! One connection for one transaction, and what becomes of both when something breaks.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use sqlx::error::DatabaseError;
-use sqlx::mysql::{MySqlDatabaseError, MySqlPool};
+use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlPool, MySqlPoolOptions};
 use sqlx::pool::PoolConnection;
-use sqlx::{MySql, MySqlConnection};
+use sqlx::{ConnectOptions, Executor, MySql, MySqlConnection};
 use tracing::{debug, info, warn};
 
 use super::script::Script;
 use crate::breaker::{Breaker, BreakerOptions, Change};
+use crate::epoch::KnownEpoch;
 use crate::store::StoreError;
 
+/// Connections of one edge: as many transactions as the group commit of one server gains from.
+const CONNECTIONS_MAX: u32 = 24;
+/// Waiting longer than this for a connection is an outage, not a queue.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A connection that nobody needs is closed, before the server does.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// The server hangs up on a connection that says nothing for so long, seconds, and undoes its transaction.
+pub(super) const IDLE_SESSION_S: u32 = 40;
+/// Whoever waits for a lock this long, seconds, is better off with another attempt.
+const LOCK_WAIT_S: u32 = 1;
+/// More than there are statements, so that none is prepared twice on one connection.
+const STATEMENTS_MAX: usize = 256;
 /// One attempt at a transaction. Whoever waits for the lock of a busy cart waits behind others that take a few
 /// milliseconds each, so this is hundreds of them.
 const ATTEMPT_DEADLINE: Duration = Duration::from_millis(1500);
@@ -29,29 +44,80 @@ const BACKOFF: Duration = Duration::from_millis(5);
 const OUTAGE: BreakerOptions =
     BreakerOptions { failures_max: 3, pause: Duration::from_millis(200), probe_max: Duration::from_secs(2) };
 
-/// The connections of one edge. While there are none to be had, asking for one fails at once.
+/// The connections of one edge to the server that is the primary by now. While there are none to be had, asking for
+/// one fails at once.
 pub(super) struct Connections {
-    pub(super) pool: MySqlPool,
+    server: ArcSwapOption<Server>,
     breaker: Mutex<Breaker>,
+    known: KnownEpoch,
 }
 
+struct Server {
+    pool: MySqlPool,
+    /// What it was last heard to be at; [`EPOCH_UNHEARD`] before that.
+    epoch: Arc<AtomicU32>,
+}
+
+/// Of a server that has not told yet.
+const EPOCH_UNHEARD: u32 = u32::MAX;
+
 impl Connections {
-    pub(super) fn new(pool: MySqlPool) -> Self {
-        Self { pool, breaker: Mutex::new(Breaker::new(OUTAGE)) }
+    /// None to anywhere.
+    pub(super) fn new(known: KnownEpoch) -> Self {
+        Self { server: ArcSwapOption::empty(), breaker: Mutex::new(Breaker::new(OUTAGE)), known }
+    }
+
+    /// From now on connections are to this server, and those to the one before are closed when they are given back.
+    pub(super) fn point_at(&self, options: &MySqlConnectOptions, epoch: Option<u32>) {
+        let epoch = Arc::new(AtomicU32::new(epoch.unwrap_or(EPOCH_UNHEARD)));
+        let pool = pool(options, self.known.clone(), Arc::clone(&epoch));
+        *self.breaker() = Breaker::new(OUTAGE);
+        close(self.server.swap(Some(Arc::new(Server { pool, epoch }))));
+    }
+
+    /// From now on there are no connections to be had.
+    pub(super) fn leave(&self) {
+        close(self.server.swap(None));
+    }
+
+    /// Takes note of the epoch that the server is at.
+    pub(super) fn note_epoch(&self, epoch: u32) {
+        if let Some(server) = &*self.server.load() {
+            server.epoch.store(epoch, Ordering::Release);
+        }
+    }
+
+    /// The pool, for a statement that needs no transaction.
+    pub(super) fn pool(&self) -> Result<MySqlPool, Failure> {
+        let unavailable = |why: &str| Failure::Final(StoreError::unavailable(why));
+        let server = self.server.load();
+        let server = server.as_ref().ok_or_else(|| unavailable("no server is the primary"))?;
+        if self.known.is_past(server.epoch.load(Ordering::Acquire)) {
+            return Err(unavailable("the server is of a past epoch"));
+        }
+        Ok(server.pool.clone())
+    }
+
+    /// Connections in use, and idle.
+    pub(super) fn count(&self) -> (u32, u32) {
+        let Some(server) = &*self.server.load() else { return (0, 0) };
+        let idle = u32::try_from(server.pool.num_idle()).unwrap_or(u32::MAX);
+        (server.pool.size().saturating_sub(idle), idle)
     }
 
     async fn acquire(&self) -> Result<PoolConnection<MySql>, Failure> {
+        let pool = self.pool()?;
         let Some(permit) = self.breaker().enter(Instant::now()) else {
             return Err(Failure::Final(StoreError::unavailable("there was no connection lately")));
         };
-        let acquired = self.pool.acquire().await;
+        let acquired = pool.acquire().await;
         let change = match &acquired {
             Ok(_) => self.breaker().succeeded(permit),
             Err(_) => self.breaker().failed(permit, Instant::now()),
         };
         match change {
-            Some(Change::Opened) => warn!("primary lost: it is left alone until it answers"),
-            Some(Change::Closed) => info!("primary back"),
+            Some(Change::Opened) => warn!("database lost: it is left alone until it answers"),
+            Some(Change::Closed) => info!("database back"),
             None => {}
         }
         Ok(acquired?)
@@ -59,6 +125,48 @@ impl Connections {
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().expect("no holder of the lock can panic")
+    }
+}
+
+/// A pool that connects when it is first asked.
+fn pool(options: &MySqlConnectOptions, known: KnownEpoch, epoch: Arc<AtomicU32>) -> MySqlPool {
+    // The driver would write slow statements into the log, with shoppers' data in them.
+    let options = options.clone().statement_cache_capacity(STATEMENTS_MAX).disable_statement_logging();
+    let set_up = format!(
+        "SET SESSION transaction_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = {LOCK_WAIT_S}, \
+         wait_timeout = {IDLE_SESSION_S}"
+    );
+    MySqlPoolOptions::new()
+        .max_connections(CONNECTIONS_MAX)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(IDLE_TIMEOUT)
+        // A round trip before every use; a connection that is dead is found out by using it.
+        .test_before_acquire(false)
+        .after_connect(move |connection, _| {
+            let (set_up, known, epoch) = (set_up.clone(), known.clone(), Arc::clone(&epoch));
+            Box::pin(async move {
+                connection.execute(sqlx::AssertSqlSafe(set_up)).await?;
+                // Who answers at an address may be another one than yesterday: the old primary, come back.
+                if let Ok(here) = sqlx::query_scalar("SELECT epoch FROM cluster").fetch_one(connection).await
+                {
+                    epoch.store(here, Ordering::Release);
+                    known.learn(here);
+                    if known.is_past(here) {
+                        return Err(sqlx::Error::Protocol(format!(
+                            "the server is at epoch {here}, which is past"
+                        )));
+                    }
+                }
+                Ok(())
+            })
+        })
+        .connect_lazy_with(options)
+}
+
+/// Transactions under way may end.
+fn close(server: Option<Arc<Server>>) {
+    if let Some(server) = server {
+        tokio::spawn(async move { server.pool.close().await });
     }
 }
 

@@ -34,7 +34,7 @@ impl MySqlStore {
         )
         .bind(now_ms - PAYMENT_TTL_MS)
         .bind(SWEEP_ROWS_MAX)
-        .fetch_all(&self.connections.pool)
+        .fetch_all(&self.connections.pool()?)
         .await?;
         let mut swept = 0;
         // Each by itself: one that cannot be swept must not keep the others.
@@ -51,7 +51,7 @@ impl MySqlStore {
         )
         .bind(now_ms)
         .bind(SWEEP_ROWS_MAX)
-        .fetch_all(&self.connections.pool)
+        .fetch_all(&self.connections.pool()?)
         .await?;
         for cart_id in expired {
             match self.expire(&cart_id, now_ms).await {
@@ -95,12 +95,12 @@ impl MySqlStore {
         let merged = sqlx::query("DELETE FROM carts WHERE state = 'merged' AND expires_at <= ? LIMIT ?")
             .bind(now_ms)
             .bind(SWEEP_ROWS_MAX)
-            .execute(&self.connections.pool)
+            .execute(&self.connections.pool()?)
             .await?;
         let answers = sqlx::query("DELETE FROM idempotency_keys WHERE expires_at <= ? LIMIT ?")
             .bind(now_ms)
             .bind(SWEEP_ROWS_MAX)
-            .execute(&self.connections.pool)
+            .execute(&self.connections.pool()?)
             .await?;
         Ok(merged.rows_affected() + answers.rows_affected())
     }

@@ -1,0 +1,50 @@
+//! The newest epoch that this edge has heard of, and with it the fence around everything older.
+//!
+//! A promotion that lost writes begins an epoch. From then on the old primary, replicas of it and what caches hold
+//! of it tell of a past that did not happen. Whoever has heard of the new epoch believes none of them any more,
+//! whatever they say of themselves. The word spreads with everything that carries an epoch: the database itself,
+//! the feed, the cache's place in it, and each message between regions.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tracing::warn;
+
+/// The newest epoch heard of; 0 before the first. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct KnownEpoch(Arc<AtomicU32>);
+
+impl KnownEpoch {
+    /// Takes note of an epoch; older ones change nothing.
+    pub fn learn(&self, epoch: u32) {
+        let before = self.0.fetch_max(epoch, Ordering::AcqRel);
+        if before != 0 && before < epoch {
+            warn!(epoch, epoch.before = before, "a new epoch has begun: nothing of the one before counts");
+        }
+    }
+
+    /// The newest epoch heard of.
+    pub fn current(&self) -> u32 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Whether something of this epoch is of the past.
+    pub fn is_past(&self, epoch: u32) -> bool {
+        epoch < self.current()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_heard_is_never_forgotten() {
+        let known = KnownEpoch::default();
+        assert!(!known.is_past(0));
+        known.learn(3);
+        known.clone().learn(2);
+        assert_eq!(known.current(), 3);
+        assert!(known.is_past(2) && !known.is_past(3) && !known.is_past(4));
+    }
+}

@@ -1,0 +1,130 @@
+//! The region's replica of the primary, and how far it can be relied on.
+//!
+//! A replica may lag, stand still, break without a word, or follow a primary that is none any more. What home's
+//! heartbeat says there tells how far it has come; what it has not shown, it does not have.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::clock::now_ms;
+use crate::epoch::KnownEpoch;
+use crate::feed;
+use crate::model::{CartRecord, CatalogueSnapshot, FeedPage, FeedPosition, ItemRecord, Millis};
+use crate::store::{Pulse, ReplicaStore, StoreError};
+
+/// A replica that is further behind is relied on only when home cannot be asked. Replication between these regions
+/// takes some 50 ms; with seconds something is wrong, and shoppers in other regions have waited long enough.
+const LAG_MAX_MS: Millis = 3000;
+/// Nor is one that has said nothing for so long: ten pulses.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
+/// One look at the replica. It is near; home is asked when it takes as long as the longest way there and back.
+const READ_DEADLINE: Duration = Duration::from_millis(300);
+/// The catalogue is larger.
+const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(30);
+/// News are waited for at the replica so long, before it is looked at whether it still keeps up.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// The region's replica.
+pub struct Replica {
+    store: Arc<dyn ReplicaStore>,
+    known: KnownEpoch,
+    /// Epoch and beat of the last news from home that the cache was told of.
+    told: Mutex<(u32, u64)>,
+}
+
+impl Replica {
+    /// A replica of which nothing is known yet.
+    pub fn new(store: Arc<dyn ReplicaStore>, known: KnownEpoch) -> Self {
+        Self { store, known, told: Mutex::default() }
+    }
+
+    /// Whether it is as good as home for those who have seen nothing newer.
+    pub fn keeps_up(&self) -> bool {
+        self.current_pulse().is_some_and(|pulse| {
+            pulse.heard.elapsed() < SILENCE_MAX && lag_ms(&pulse) <= LAG_MAX_MS && self.has_all_told(&pulse)
+        })
+    }
+
+    /// Whether a cart from here may go into the cache. Not while the cache was told by home of changes that may not
+    /// have come here: it would forget the floor some day, and hold what is older.
+    pub fn may_fill(&self) -> bool {
+        self.current_pulse().is_some_and(|pulse| self.has_all_told(&pulse))
+    }
+
+    /// How far it is behind; grows when nothing comes any more. `None` before it has said anything.
+    pub fn lag_ms(&self) -> Option<Millis> {
+        (*self.store.pulse().borrow()).as_ref().map(lag_ms)
+    }
+
+    /// The cache was told of these news, which came from home.
+    pub fn told_by_home(&self, page: &FeedPage) {
+        *self.told.lock().expect("no holder of the lock can panic") = (page.epoch, page.beat);
+    }
+
+    /// A cart, if it was written here.
+    pub async fn cart(&self, cart_id: &str) -> Result<Option<CartRecord>, StoreError> {
+        within(READ_DEADLINE, self.store.cart(cart_id)).await
+    }
+
+    /// Items, as far as they exist here.
+    pub async fn items(&self, item_ids: &[String]) -> Result<Vec<ItemRecord>, StoreError> {
+        within(READ_DEADLINE, self.store.items(item_ids)).await
+    }
+
+    /// The whole catalogue.
+    pub async fn catalogue(&self) -> Result<CatalogueSnapshot, StoreError> {
+        within(SNAPSHOT_DEADLINE, self.store.catalogue()).await
+    }
+
+    /// The component of a revision of the rules.
+    pub async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        within(SNAPSHOT_DEADLINE, self.store.rules(revision)).await
+    }
+
+    /// What is new here after a position; `None` where it has not come so far itself.
+    pub async fn page(
+        &self,
+        after: Option<&FeedPosition>,
+        wait: Duration,
+    ) -> Result<Option<FeedPage>, StoreError> {
+        let Some(pulse) = self.current_pulse() else { return Ok(None) };
+        if after.is_some_and(|after| after.seq > pulse.last) {
+            return Ok(None);
+        }
+        // The time here is that of the last beat: a place that is missing is not given up for lost while the
+        // replica only stands still.
+        let now_ms = || self.current_pulse().unwrap_or(pulse).beat_at_ms;
+        let wait = wait.min(WAIT);
+        let page =
+            within(wait + SILENCE_MAX, feed::next_page(self.store.as_ref(), after, wait, now_ms)).await?;
+        Ok(Some(page).filter(|page| !self.known.is_past(page.epoch)))
+    }
+
+    /// The epoch that it is at; 0 before it has said anything.
+    pub fn epoch(&self) -> u32 {
+        self.current_pulse().map_or(0, |pulse| pulse.epoch)
+    }
+
+    /// The last word of a replica of the present.
+    fn current_pulse(&self) -> Option<Pulse> {
+        (*self.store.pulse().borrow()).filter(|pulse| !self.known.is_past(pulse.epoch))
+    }
+
+    fn has_all_told(&self, pulse: &Pulse) -> bool {
+        (pulse.epoch, pulse.beat) > *self.told.lock().expect("no holder of the lock can panic")
+    }
+}
+
+/// Both clocks are kept by the network time protocol; seconds are what this is about.
+fn lag_ms(pulse: &Pulse) -> Millis {
+    (now_ms() - pulse.beat_at_ms).max(0)
+}
+
+async fn within<T>(
+    deadline: Duration,
+    answer: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    timeout(deadline, answer).await.map_err(StoreError::unavailable)?
+}

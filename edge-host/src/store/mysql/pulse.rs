@@ -1,0 +1,185 @@
+//! Listening to the database: whether it lives, how far it has come, and where the primary is by now.
+//!
+//! Home writes a row a few times a second, the heartbeat. What a replica has of it tells how far that has come,
+//! also when nothing else is written, and when replication has broken without a word (`Seconds_Behind_Source`
+//! says nothing then). Listening has a connection of its own: it must hear also when all others are in use.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use sqlx::mysql::MySqlConnectOptions;
+use sqlx::{ConnectOptions, Connection, FromRow, MySqlConnection};
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use super::MySqlStore;
+use super::candidates::{self, Candidates};
+use crate::clock::now_ms;
+use crate::model::Millis;
+use crate::store::{Pulse, StoreError};
+
+/// The database is listened to this often. What other edges commit is noticed as soon.
+const PULSE_PERIOD: Duration = Duration::from_millis(100);
+/// A heart that has not beaten for so long is made to. Each edge at home sees to it, so that there is always one.
+const BEAT_PERIOD: Duration = Duration::from_millis(200);
+/// Connecting takes a few round trips within a region.
+pub(super) const CONNECT_DEADLINE: Duration = Duration::from_millis(500);
+/// A server that says nothing for so long is taken for lost: one that flushes a large page may need half of it.
+pub(super) const WORD_DEADLINE: Duration = Duration::from_secs(1);
+
+/// What the database is to this edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// It takes our writes.
+    Primary,
+    /// It follows a primary.
+    Replica,
+}
+
+/// What a server says of itself.
+#[derive(Clone, Copy, Debug, FromRow)]
+pub(super) struct Word {
+    pub(super) epoch: u32,
+    pub(super) beat: u64,
+    pub(super) beat_at: Millis,
+    pub(super) last: u64,
+    pub(super) read_only: bool,
+}
+
+/// Listens as long as there is a store.
+pub(super) async fn listen(store: Weak<MySqlStore>, part: Part) {
+    let mut listener = Listener { part, connection: None, beaten: Instant::now(), last_beat: None };
+    loop {
+        tokio::time::sleep(PULSE_PERIOD).await;
+        let Some(store) = store.upgrade() else { return };
+        listener.look_after(&store).await;
+    }
+}
+
+struct Listener {
+    part: Part,
+    /// To the server that the store uses.
+    connection: Option<MySqlConnection>,
+    /// When the heart was last seen to beat, or made to, and where it was.
+    beaten: Instant,
+    last_beat: Option<u64>,
+}
+
+impl Listener {
+    async fn look_after(&mut self, store: &Arc<MySqlStore>) {
+        match self.word(store).await {
+            Ok(word) if self.part == Part::Replica || !word.read_only && !store.known.is_past(word.epoch) => {
+                store.heard(word);
+                self.keep_beating(store, word.beat).await;
+            }
+            Ok(word) => {
+                store.connections.note_epoch(word.epoch);
+                self.look_for_another(&store.candidates, store, "it takes no writes, or is of the past")
+                    .await;
+            }
+            Err(error) => self.look_for_another(&store.candidates, store, &error.to_string()).await,
+        }
+    }
+
+    /// What the server says now.
+    async fn word(&mut self, store: &MySqlStore) -> Result<Word, StoreError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => {
+                let options = store
+                    .candidates
+                    .chosen()
+                    .ok_or_else(|| StoreError::unavailable("no candidate was found to be the primary yet"))?;
+                connect(options).await?
+            }
+        };
+        let word = word(&mut connection).await?;
+        self.connection = Some(connection);
+        Ok(word)
+    }
+
+    async fn keep_beating(&mut self, store: &MySqlStore, beat_seen: u64) {
+        if self.last_beat.replace(beat_seen) != Some(beat_seen) {
+            self.beaten = Instant::now();
+        }
+        if self.part == Part::Replica || self.beaten.elapsed() < BEAT_PERIOD {
+            return;
+        }
+        let Some(mut connection) = self.connection.take() else { return };
+        match beat(&mut connection).await {
+            Ok(()) => {
+                self.beaten = Instant::now();
+                self.connection = Some(connection);
+            }
+            // Then it takes nobody's writes; the next look finds out whether another does.
+            Err(error) => {
+                debug!(error = %error, "the primary does not take a heartbeat");
+                store.candidates.doubt();
+            }
+        }
+    }
+
+    /// With one candidate there is nowhere to look; it is asked again.
+    async fn look_for_another(&mut self, candidates: &Candidates, store: &MySqlStore, why: &str) {
+        self.connection = None;
+        if candidates.are_one() {
+            debug!(error = why, "the database does not answer");
+            return;
+        }
+        match candidates::survey(candidates, &store.known).await {
+            Ok(found) => {
+                if candidates.choose(found.index) {
+                    info!(db.primary = candidates.name(found.index), epoch = found.epoch, "primary found");
+                    store.connections.point_at(candidates.options(found.index), Some(found.epoch));
+                }
+                self.connection = Some(found.connection);
+            }
+            Err(candidates::NoPrimary::None) => debug!(error = why, "no candidate is the primary"),
+            Err(candidates::NoPrimary::Several(names)) => {
+                store.connections.leave();
+                candidates.doubt();
+                warn!(
+                    db.candidates = names,
+                    "several servers take writes: none is written to until one does"
+                );
+            }
+        }
+    }
+}
+
+pub(super) async fn connect(options: &MySqlConnectOptions) -> Result<MySqlConnection, StoreError> {
+    let connected = timeout(CONNECT_DEADLINE, options.connect()).await;
+    Ok(connected.map_err(StoreError::unavailable)??)
+}
+
+/// What a server says of itself, all of it as of one moment.
+pub(super) async fn word(connection: &mut MySqlConnection) -> Result<Word, StoreError> {
+    let query = sqlx::query_as(
+        "SELECT e.epoch, h.seq AS beat, h.at AS beat_at,
+                GREATEST(COALESCE((SELECT MAX(seq) FROM outbox), 0), e.outbox_swept) AS last,
+                @@GLOBAL.read_only = 1 AS read_only
+         FROM cluster e JOIN heartbeat h",
+    );
+    let word = timeout(WORD_DEADLINE, query.fetch_one(connection)).await;
+    Ok(word.map_err(StoreError::unavailable)??)
+}
+
+/// Commits a beat of the heart. Whoever takes it is a primary: one that is cut off from its group says that it is
+/// writable for a while, but nothing is committed there any more.
+pub(super) async fn beat(connection: &mut MySqlConnection) -> Result<(), StoreError> {
+    let query = sqlx::query("UPDATE heartbeat SET seq = seq + 1, at = ?").bind(now_ms());
+    timeout(WORD_DEADLINE, query.execute(connection)).await.map_err(StoreError::unavailable)??;
+    Ok(())
+}
+
+impl Word {
+    pub(super) fn pulse(self) -> Pulse {
+        let Self { epoch, beat, beat_at: beat_at_ms, last, .. } = self;
+        Pulse { epoch, beat, beat_at_ms, last, heard: Instant::now() }
+    }
+}
+
+/// Ends a connection without waiting for the server to agree.
+pub(super) fn hang_up(connection: MySqlConnection) {
+    tokio::spawn(async move { timeout(WORD_DEADLINE, connection.close_hard()).await });
+}
