@@ -278,7 +278,8 @@ pub struct CartWrite {
     pub item_ids: Vec<String>,
     /// Coupons whose facts are needed, beside those of the cart.
     pub coupon_codes: Vec<String>,
-    /// Facts that are known already; only what is not among them need be loaded.
+    /// Facts that are known already; what is among them need not be loaded. Unless stock is taken: an order is of what
+    /// the database says, under lock.
     pub known: Option<Arc<Catalogue>>,
     /// Whether stock may be taken: then nobody else takes of the same items until this has ended.
     pub takes_stock: bool,

@@ -153,14 +153,11 @@ impl LocalHome {
             if_match: request.if_match.clone(),
             item_ids: Vec::new(),
             coupon_codes: Vec::new(),
-            known: None,
+            // A moment old at most. It shows a cart and takes nothing, and no region shows that cart by newer facts.
+            known: Some(Arc::clone(&self.catalogue)),
             takes_stock: matches!(request.operation, Operation::Checkout { .. }),
             now_ms,
         };
-        // An order is of what the database says, under lock. Everything else may go by what this edge has heard, a
-        // moment ago at most: it shows a cart and takes nothing, and another region's cart is shown by no newer
-        // facts. What was put in since is only unknown here, and is then loaded.
-        write.known = (!write.takes_stock).then(|| Arc::clone(&self.catalogue));
         match &request.operation {
             Operation::Commands(commands) => {
                 for command in commands {

@@ -214,6 +214,17 @@ pub(crate) async fn a_document_is_kept_beside_its_version(cache: Cache) {
     assert_eq!(shown(&cache).await.as_deref(), Some("anew"));
 }
 
+pub(crate) async fn a_document_comes_in_with_its_cart(cache: Cache) {
+    let [four, five] = [4, 5].map(|number| document(version(number), &number.to_string()));
+    // One that is late does not come in, and neither does what goes along; and none comes in with another's cart.
+    for (number, along, shows) in [(5, &five, Some("5")), (4, &four, Some("5")), (6, &five, None)] {
+        let ticket = cache.ticket(CART).await.expect("the cache answers");
+        cache.fill(ticket, &record(number, &[1]), Some(along)).await.expect("the cache answers");
+        assert_eq!(shown(&cache).await.as_deref(), shows, "after {number}");
+    }
+    assert_eq!(held(&cache).await, Some((6, Some(1))));
+}
+
 pub(crate) async fn a_document_of_another_version_is_not_kept(cache: Cache) {
     put(&cache, &record(5, &[5])).await;
     let epoch_2 = CartVersion { epoch: 2, version: 5 };

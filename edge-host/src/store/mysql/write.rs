@@ -104,7 +104,7 @@ async fn load(tx: &mut MySqlConnection, write: &CartWrite) -> Result<Found, Fail
     let item_ids: BTreeSet<&str> = lines.chain(write.item_ids.iter().map(String::as_str)).collect();
     let applied = records.iter().flat_map(|record| &record.cart.coupons);
     let codes: BTreeSet<&str> = applied.chain(&write.coupon_codes).map(String::as_str).collect();
-    let known = write.known.as_deref();
+    let known = write.known.as_deref().filter(|_| !write.takes_stock);
     let (mut items, mut coupons) = (Vec::new(), Vec::new());
     let unknown = without(item_ids, &mut items, |item_id| known.and_then(|known| known.item(item_id)));
     items.extend(catalogue::items(tx, &unknown, write.takes_stock).await?.into_iter().map(Arc::new));
