@@ -26,6 +26,7 @@ const LEEWAY_S: u64 = 5;
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// Longer user ids cannot be a key in a database.
 const USER_ID_BYTES_MAX: usize = 128;
+
 /// Issues and verifies tokens.
 pub struct Tokens {
     guest_signing: EncodingKey,
