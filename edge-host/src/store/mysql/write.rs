@@ -181,6 +181,8 @@ async fn save(
             end_guest_cart(&mut script, &guest, write.now_ms)?;
         }
         (Effect::Ordered(order), _) => {
+            // The feed tells of the cart first, and then of what its order has taken.
+            std::mem::take(&mut script).run(tx).await?;
             orders::place(tx, &record.cart_id, order, write.now_ms).await?;
         }
         _ => {}
