@@ -117,12 +117,14 @@ impl App {
         let engine = RulesEngine::new(&options)?;
         let rules = Arc::new(RulesHandle::empty());
         let region = config.region.to_string();
+        let catalogue = Arc::new(Catalogue::default());
         let known = KnownEpoch::default();
         let primary = primary(&config, &known).await?;
         let home: Arc<dyn HomeRegion> = match (&config.role, &primary) {
             (Role::Home { .. }, Some(store)) => Arc::new(LocalHome {
                 store: Arc::clone(store),
                 rules: Arc::clone(&rules),
+                catalogue: Arc::clone(&catalogue),
                 region: region.clone(),
                 currency_default: config.currency_default,
             }),
@@ -147,7 +149,7 @@ impl App {
             cache,
             home,
             Arc::clone(&upstream),
-            Arc::new(Catalogue::default()),
+            catalogue,
             Arc::clone(&rules),
         ));
         let source = Arc::new(RulesSource::new(engine, rules, upstream, region));
