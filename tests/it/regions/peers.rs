@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use edge_host::app::App;
+use edge_host::epoch::KnownEpoch;
 use edge_host::error::CartError;
 use edge_host::home::HomeRegion;
 use edge_host::home::remote::{FORWARDS_IN_FLIGHT_MAX, RemoteHome};
@@ -253,7 +254,13 @@ async fn more_forwards_than_may_be_under_way_are_turned_away_at_once() {
     let [certificate, key, ca] = peer_ca().write("jkt", directory.path()).map(|(_, path)| path.into());
     let (sin, jkt) = ("sin".parse().expect("a region"), "jkt".parse().expect("a region"));
     let tls = PeerTls::load(jkt, PeerFiles { certificate, key, ca }).expect("certificates that fit");
-    let home = RemoteHome::start(sin, Discovery::start(&at, &Dns::system()), jkt, Arc::new(tls));
+    let home = RemoteHome::start(
+        sin,
+        Discovery::start(&at, &Dns::system()),
+        jkt,
+        Arc::new(tls),
+        KnownEpoch::default(),
+    );
     let asks = (0..FORWARDS_IN_FLIGHT_MAX + MANY).map(|_| home.items(&[]));
     let answers = join_all(asks).await;
     let of = |error: CartError| answers.iter().filter(|answer| answer.as_ref() == Err(&error)).count();
