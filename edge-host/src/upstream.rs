@@ -96,7 +96,7 @@ impl Upstream {
     /// The principal's cart, at this version or a later one.
     pub async fn cart(&self, principal: &Principal, needed: CartVersion) -> Result<Fetched, CartError> {
         if let Some(replica) = self.replica.as_ref().filter(|replica| replica.keeps_up())
-            && let Some(fetched) = self.from_replica(replica, principal, needed).await
+            && let Some(fetched) = self.ask_replica(replica, principal, needed).await
         {
             return Ok(fetched);
         }
@@ -108,14 +108,14 @@ impl Upstream {
             }
             Err(error @ (CartError::HomeUnavailable | CartError::Overloaded)) => {
                 let Some(replica) = self.replica.as_ref() else { return Err(error) };
-                self.from_replica(replica, principal, needed).await.ok_or(error)
+                self.ask_replica(replica, principal, needed).await.ok_or(error)
             }
             Err(error) => Err(error),
         }
     }
 
     /// `None` where the replica has nothing as new, or does not answer.
-    async fn from_replica(
+    async fn ask_replica(
         &self,
         replica: &Replica,
         principal: &Principal,
