@@ -109,7 +109,7 @@ impl App {
     async fn put_together(config: Config) -> Result<Self, StartError> {
         telemetry::prometheus();
         // One for the whole process; a second edge in it finds it there.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        crate::peers::use_ring();
         let tokens = Tokens::new(&config.guest_secret, &config.user_keys, config.dev_tokens)?;
         let countries = countries(&config)?;
         let options =
@@ -117,19 +117,22 @@ impl App {
         let engine = RulesEngine::new(&options)?;
         let rules = Arc::new(RulesHandle::empty());
         let region = config.region.to_string();
+        let catalogue = Arc::new(Catalogue::default());
         let known = KnownEpoch::default();
         let primary = primary(&config, &known).await?;
         let home: Arc<dyn HomeRegion> = match (&config.role, &primary) {
             (Role::Home { .. }, Some(store)) => Arc::new(LocalHome {
                 store: Arc::clone(store),
                 rules: Arc::clone(&rules),
+                catalogue: Arc::clone(&catalogue),
                 region: region.clone(),
                 currency_default: config.currency_default,
             }),
             (Role::Edge { home_peers }, _) => {
                 let found = Discovery::start(home_peers, &config.dns);
                 let home = config.topology.home().id;
-                Arc::new(RemoteHome::start(home, found, config.region, Arc::clone(&config.peer_tls)))
+                let tls = Arc::clone(&config.peer_tls);
+                Arc::new(RemoteHome::start(home, found, config.region, tls, known.clone()))
             }
             (Role::Home { .. }, None) => unreachable!("the home region has a primary"),
         };
@@ -146,7 +149,7 @@ impl App {
             cache,
             home,
             Arc::clone(&upstream),
-            Arc::new(Catalogue::default()),
+            catalogue,
             Arc::clone(&rules),
         ));
         let source = Arc::new(RulesSource::new(engine, rules, upstream, region));

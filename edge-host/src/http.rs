@@ -158,8 +158,17 @@ pub fn peer_router(api: &Shared) -> Router {
         .route(wire::ITEMS, post(internal::items))
         .route(wire::CATALOGUE, get(internal::catalogue))
         .route(wire::FEED, post(internal::feed))
-        .route(&format!("{}{{revision}}", wire::RULES), get(internal::rules));
+        .route(&format!("{}{{revision}}", wire::RULES), get(internal::rules))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(api), learn_epoch));
     finish(router, api)
+}
+
+/// Another region may know better than the primary here that this one is of the past.
+async fn learn_epoch(State(api): State<Shared>, request: Request, next: Next) -> Response {
+    if let Some(epoch) = wire::epoch(request.headers()) {
+        api.service.upstream.known_epoch().learn(epoch);
+    }
+    next.run(request).await
 }
 
 /// What all listeners have in common, the outermost last.

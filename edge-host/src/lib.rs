@@ -41,6 +41,8 @@ pub mod model;
 
 pub mod view;
 
+pub mod document;
+
 pub mod breaker;
 
 pub mod deadline;

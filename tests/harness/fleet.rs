@@ -38,6 +38,7 @@ pub struct Fleet {
     regions: BTreeMap<&'static str, Region>,
     links: BTreeMap<&'static str, Link>,
     front_door: Option<SocketAddr>,
+    geodns: Option<SocketAddr>,
     rules_file: PathBuf,
     /// Apart from the runtimes of the tests, which end before a shared fleet does.
     runtime: Option<Runtime>,
@@ -142,6 +143,11 @@ impl Fleet {
         format!("http://{}", self.region(id).addresses.public)
     }
 
+    /// Where a region's internal listener is.
+    pub fn internal_address(&self, id: &str) -> SocketAddr {
+        self.region(id).addresses.internal
+    }
+
     /// Nobody in particular, calling a region's internal listener.
     pub fn internal(&self, id: &str) -> Caller {
         Caller::new(format!("http://{}", self.region(id).addresses.internal))
@@ -229,6 +235,11 @@ impl Fleet {
         self.replica_of(id).source_link.as_ref().expect("members of a group are reached past any link")
     }
 
+    /// Whether the regions have replicas.
+    pub fn has_replicas(&self) -> bool {
+        self.servers.as_ref().is_some_and(|servers| !servers.replicas.is_empty())
+    }
+
     /// The server of a region's cache.
     pub fn redis(&self, id: &str) -> &RedisServer {
         &self.servers().caches[id].0
@@ -242,6 +253,16 @@ impl Fleet {
     /// The regions, home among them.
     pub fn ids(&self) -> Vec<&'static str> {
         self.regions.keys().copied().collect()
+    }
+
+    /// Whether there is a front door.
+    pub fn has_front_door(&self) -> bool {
+        self.front_door.is_some()
+    }
+
+    /// Where the front door's name server is asked, for `cart.troli.test`.
+    pub fn geodns(&self) -> SocketAddr {
+        self.geodns.expect("this fleet was started with a front door")
     }
 
     /// Nobody in particular, calling the front door.

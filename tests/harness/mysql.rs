@@ -64,12 +64,22 @@ impl MySqlServer {
 
     /// How an edge reaches its first database through a link that listens at an address.
     pub fn url_through(&self, address: SocketAddr) -> String {
-        self.url_of("troli", "password", address, DATABASE)
+        self.url_through_any(&[address])
+    }
+
+    /// How an edge reaches it, or another of the same passwords in its place.
+    pub(crate) fn url_through_any(&self, addresses: &[SocketAddr]) -> String {
+        url_of(self.directory.path(), "troli", "password", addresses, DATABASE)
     }
 
     /// How root reaches it, for what only an administrator may do.
     pub fn admin_url(&self) -> String {
-        self.url_of("root", "root-password", self.address(), "mysql")
+        self.admin_url_of("mysql")
+    }
+
+    /// The same, of a database.
+    pub fn admin_url_of(&self, database: &str) -> String {
+        self.url_of("root", "root-password", self.address(), database)
     }
 
     /// Makes another empty database, for the same user with the same rights, and returns its URL.
@@ -171,13 +181,13 @@ async fn execute(connection: &mut MySqlConnection, statement: String) {
 }
 
 /// It takes connections before it serves them; then it speaks first.
-async fn greets(address: SocketAddr) -> bool {
+pub(crate) async fn greets(address: SocketAddr) -> bool {
     let Ok(mut stream) = TcpStream::connect(address).await else { return false };
     stream.read_u8().await.is_ok()
 }
 
 /// What every server begins with. Making it takes seconds, so a run of the tests makes it once.
-async fn template() -> &'static Path {
+pub(crate) async fn template() -> &'static Path {
     static TEMPLATE: OnceCell<TempDir> = OnceCell::const_new();
     let made = TEMPLATE.get_or_init(async || {
         let directory = scratch("mysql-template");
@@ -190,7 +200,7 @@ async fn template() -> &'static Path {
     made.await.path()
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     let status =
         Command::new("cp").args(["--archive", "--reflink=auto", "--"]).arg(from.join(".")).arg(to).status();
     assert!(status.is_ok_and(|status| status.success()), "{} cannot be copied", from.display());

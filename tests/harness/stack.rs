@@ -68,11 +68,13 @@ impl Servers {
         Self { primary, primary_links, caches, replicas }
     }
 
-    /// `TROLI_DATABASE_URL` of the home region.
-    pub(crate) fn database_url(&self) -> String {
-        let through: Vec<SocketAddr> = self.primary_links.iter().map(Link::addr).collect();
+    /// `TROLI_DATABASE_URL` of the home region, where a replica may become the primary, too.
+    pub(crate) fn database_url(&self, standby: Option<&str>) -> String {
+        let mut through: Vec<SocketAddr> = self.primary_links.iter().map(Link::addr).collect();
+        // It has the passwords of its source.
+        through.extend(standby.map(|id| self.replicas[id].server.address()));
         match &self.primary {
-            Primary::Single(mysql) => mysql.url_through(through[0]),
+            Primary::Single(mysql) => mysql.url_through_any(&through),
             Primary::Group(group) => group.url_through(&through),
         }
     }

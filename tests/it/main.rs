@@ -29,7 +29,14 @@ mod regions;
 mod history;
 
 /// The nearest region that serves.
+mod failover;
 mod front_door;
+
+/// The nearest region by name.
+mod geodns;
+
+/// Addresses from DNS, our own as the server.
+mod discovery;
 
 /// Health, metrics and admin.
 mod internal_listener;

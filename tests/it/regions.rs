@@ -5,3 +5,4 @@ mod feed;
 mod forwarding;
 mod outage;
 mod peers;
+mod replicas;

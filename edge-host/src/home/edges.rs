@@ -40,9 +40,9 @@ const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(20);
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// A connection on which nothing has come for so long is asked for a sign of life.
 const PING_EVERY: Duration = Duration::from_millis(250);
-/// It is given up when none comes: many times the longest round trip. A silent link is found out within this and
-/// the time before.
-const PING_DEADLINE: Duration = Duration::from_millis(750);
+/// It is given up when none comes: many times the longest round trip, and longer than a busy machine stands still. A
+/// silent link is found out within this and the time before.
+const PING_DEADLINE: Duration = Duration::from_secs(1);
 /// An edge that takes requests and does not do them, three in a row, is left alone for a moment. The probe that
 /// follows may take as long as a forward.
 const BREAKER: BreakerOptions =

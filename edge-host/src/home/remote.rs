@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 use super::edges::{CONNECT_DEADLINE, HomeEdges, Outgoing, Road, SendError};
 use super::wire;
 use crate::deadline;
+use crate::epoch::KnownEpoch;
 use crate::error::CartError;
 use crate::home::HomeRegion;
 use crate::model::{
@@ -52,9 +53,15 @@ pub struct RemoteHome {
 
 impl RemoteHome {
     /// Connects to the edges of the home region, wherever they are found, as an edge of `region`.
-    pub fn start(home: RegionId, found: Arc<Discovery>, region: RegionId, tls: Arc<PeerTls>) -> Self {
+    pub fn start(
+        home: RegionId,
+        found: Arc<Discovery>,
+        region: RegionId,
+        tls: Arc<PeerTls>,
+        known: KnownEpoch,
+    ) -> Self {
         let name = name_of(home);
-        let requests = Arc::new(Requests::new(&name.to_str(), region));
+        let requests = Arc::new(Requests::new(&name.to_str(), region, known));
         let greet = Arc::clone(&requests);
         let greeting = Box::new(move || greet.make(&Question::get(wire::HELLO), CONNECT_DEADLINE));
         let edges = HomeEdges::start(Road { tls, name, greeting }, found);
@@ -200,15 +207,16 @@ type Answer = (StatusCode, Bytes);
 struct Requests {
     base: String,
     headers: HeaderMap,
+    known: KnownEpoch,
 }
 
 impl Requests {
-    fn new(home: &str, region: RegionId) -> Self {
+    fn new(home: &str, region: RegionId, known: KnownEpoch) -> Self {
         let forwarded = HeaderValue::try_from(wire::forwarded_by(region.as_str()));
         let mut headers = HeaderMap::new();
         headers.insert(wire::FORWARDED, forwarded.expect("a region id is visible ASCII"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Self { base: format!("https://{home}"), headers }
+        Self { base: format!("https://{home}"), headers, known }
     }
 
     fn make(&self, question: &Question, remaining: Duration) -> Outgoing {
@@ -219,6 +227,7 @@ impl Requests {
         let headers = request.headers_mut();
         headers.clone_from(&self.headers);
         headers.insert(wire::DEADLINE_MS, wire::deadline_ms(remaining));
+        headers.insert(wire::EPOCH, HeaderValue::from(self.known.current()));
         headers.extend(telemetry::outgoing_trace_headers());
         request
     }
@@ -289,7 +298,9 @@ mod tests {
     #[tokio::test]
     async fn a_request_says_who_forwards_it_how_long_there_is_and_of_which_trace_it_is() {
         let region = "jkt".parse().expect("a region");
-        let requests = Requests::new("sin.troli.internal", region);
+        let known = KnownEpoch::default();
+        known.learn(3);
+        let requests = Requests::new("sin.troli.internal", region, known);
         let trace = HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
         let incoming = HeaderMap::from_iter([("traceparent".parse().expect("a name"), trace.clone())]);
         let made = async { requests.make(&Question::get(wire::CATALOGUE), Duration::from_millis(250)) };
@@ -297,6 +308,7 @@ mod tests {
         assert_eq!(request.uri(), "https://sin.troli.internal/internal/catalogue");
         assert_eq!(request.headers()["traceparent"], trace);
         assert_eq!(wire::patience(request.headers()), Some(Duration::from_millis(250)));
+        assert_eq!(wire::epoch(request.headers()), Some(3));
         assert!(wire::was_forwarded(request.headers()));
     }
 

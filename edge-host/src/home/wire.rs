@@ -37,6 +37,14 @@ pub fn deadline_ms(remaining: Duration) -> HeaderValue {
     HeaderValue::from(u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// The newest epoch that the caller has heard of: a primary of an older one must not answer.
+pub const EPOCH: HeaderName = HeaderName::from_static("troli-epoch");
+
+/// The newest epoch that the caller of a request has heard of, where it says so.
+pub fn epoch(headers: &HeaderMap) -> Option<u32> {
+    headers.get(EPOCH)?.to_str().ok()?.parse().ok()
+}
+
 /// RFC 7239: who forwards a request, under an obfuscated name.
 pub const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 

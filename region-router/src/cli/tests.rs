@@ -46,6 +46,11 @@ fn the_shipped_topology_and_a_restriction_are_accepted() {
     let chosen =
         ["--topology", SHIPPED, "--regions", "sin,jkt,bkk", "--trusted-proxies", "10.0.0.0/8,::1/128"];
     assert_eq!(serve_mistakes(&chosen), none);
+    let named =
+        ["--topology", SHIPPED, "--redirect", "--dns-listen", "127.0.0.1:8053", "--dns-zone", "cart.example"];
+    assert_eq!(serve_mistakes(&named), none);
+    let settings = ["--topology", SHIPPED, "--redirect", "on", "--dns-servers", "127.0.0.1:53,::1"];
+    assert_eq!(serve_mistakes(&settings), none);
 }
 
 #[test]
@@ -68,6 +73,14 @@ fn every_mistake_of_serve_is_told_at_once() {
         "10.0.0.0/8,10.0.0.1",
         "--mmdb",
         SHIPPED,
+        "--dns-servers",
+        "dns.example",
+        "--redirect",
+        "perhaps",
+        "--dns-listen",
+        "8053",
+        "--dns-zone",
+        "a..b",
         "--log",
         "xml",
         "--log-level",
@@ -79,8 +92,12 @@ fn every_mistake_of_serve_is_told_at_once() {
         "--regions: region sin is home",
         "--trusted-proxies: `10.0.0.1`",
         "--mmdb: ",
+        "--dns-servers: `dns.example` is not",
         "--log: `xml`",
         "--log-level: `=,=`",
+        "--redirect: `perhaps` is neither",
+        "--dns-listen: `8053` is not address:port",
+        "--dns-zone: `a..b` is not",
     ];
     assert_eq!(mistakes.len(), starts.len(), "{mistakes:#?}");
     for (mistake, start) in mistakes.iter().zip(starts) {

@@ -9,22 +9,22 @@ const RETRY: i64 = 100;
 /// then see a fifth more than without retries, not twice as much.
 const DEPOSIT: i64 = 20;
 
-/// What may be saved: about what one edge has in flight when it dies, which all comes back at once.
-const BALANCE_MAX: i64 = 512 * RETRY;
-
 /// Requests earn retries for those that fail. It begins full.
 pub(super) struct RetryBudget {
     balance: AtomicI64,
+    balance_max: i64,
 }
 
 impl RetryBudget {
-    pub(super) fn full() -> Self {
-        Self { balance: AtomicI64::new(BALANCE_MAX) }
+    pub(super) fn full(retries_saved_max: u32) -> Self {
+        let balance_max = i64::from(retries_saved_max) * RETRY;
+        Self { balance: AtomicI64::new(balance_max), balance_max }
     }
 
     /// For every request, whatever becomes of it.
     pub(super) fn deposit(&self) {
-        self.change(|balance| (balance < BALANCE_MAX).then(|| (balance + DEPOSIT).min(BALANCE_MAX)));
+        let max = self.balance_max;
+        self.change(|balance| (balance < max).then(|| (balance + DEPOSIT).min(max)));
     }
 
     /// Before a request is sent again; it is not when this is false.
@@ -47,9 +47,9 @@ mod tests {
 
     #[test]
     fn a_full_budget_is_spent_and_then_a_fifth_of_the_requests_may_be_repeated() {
-        let budget = RetryBudget::full();
+        let budget = RetryBudget::full(512);
         budget.deposit();
-        assert_eq!(spent(&budget), BALANCE_MAX / RETRY);
+        assert_eq!(spent(&budget), 512);
         (0..100).for_each(|_| budget.deposit());
         assert_eq!(spent(&budget), 20);
     }

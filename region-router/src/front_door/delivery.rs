@@ -43,7 +43,7 @@ impl Delivery {
         Self {
             edges,
             upstream: Upstream::new(limits),
-            budget: RetryBudget::full(),
+            budget: RetryBudget::full(limits.retries_saved_max),
             connect_deadline: limits.connect_deadline,
         }
     }

@@ -39,6 +39,9 @@ const IDLE_CONNECTIONS_PER_EDGE_MAX: usize = 256;
 /// just as a request is sent.
 const IDLE_CONNECTION_TTL: Duration = Duration::from_secs(20);
 
+/// Retries that may be saved: about what one edge has in flight when it dies, which all comes back at once.
+const RETRIES_SAVED_MAX: u32 = 512;
+
 /// For requests in flight to finish after the stop signal. The process has to be gone within 3 s.
 const DRAIN_DEADLINE: Duration = Duration::from_millis(2500);
 
@@ -69,6 +72,8 @@ pub struct Limits {
     pub idle_connections_per_edge_max: usize,
     /// How long a connection to an edge is kept idle.
     pub idle_connection_ttl: Duration,
+    /// Retries that may be saved by requests that needed none.
+    pub retries_saved_max: u32,
     /// For requests in flight to finish after the stop signal.
     pub drain_deadline: Duration,
 }
@@ -88,6 +93,7 @@ impl Default for Limits {
             answer_stall_deadline: ANSWER_STALL_DEADLINE,
             idle_connections_per_edge_max: IDLE_CONNECTIONS_PER_EDGE_MAX,
             idle_connection_ttl: IDLE_CONNECTION_TTL,
+            retries_saved_max: RETRIES_SAVED_MAX,
             drain_deadline: DRAIN_DEADLINE,
         }
     }

@@ -1,3 +1,4 @@
+mod edges;
 mod failures;
 mod fleet;
 
@@ -67,6 +68,46 @@ async fn an_unknown_explicit_region_is_a_mistake() {
     let answer = fleet.send(by_header).await;
     assert_problem(&answer, 400, "region_unknown");
     assert_eq!(answer.body["detail"], "There is no region `mnl`. The regions are sin, jkt, bkk.");
+}
+
+#[tokio::test]
+async fn measured_round_trips_choose_the_region_and_malformed_ones_are_a_mistake() {
+    let fleet = Fleet::start(Options::default()).await;
+    let measured = |text: &str| {
+        let request = with_header(fleet.request(Method::GET, "/v1/items"), "troli-round-trips", text);
+        fleet.send(request)
+    };
+    let answer = measured("sin=12,bkk=3,nrt=1").await;
+    assert_eq!(answer.header("troli-region-choice"), "bkk;reason=round_trip");
+    let chosen =
+        with_header(fleet.request(Method::GET, "/v1/items?region=jkt"), "troli-round-trips", "bkk=3");
+    assert_eq!(fleet.send(chosen).await.header("troli-region-choice"), "jkt;reason=explicit");
+    for text in ["", "sin", "sin=-1", "sin=1;jkt=2"] {
+        assert_problem(&measured(text).await, 400, "round_trips_malformed");
+    }
+}
+
+#[tokio::test]
+async fn callers_are_told_where_to_go_when_that_is_asked_for() {
+    let fleet = Fleet::start(Options { redirect: true, ..Options::default() }).await;
+    let answer = fleet.send(fleet.request(Method::POST, "/v1/items?a=%20&region=jkt&b")).await;
+    assert_eq!(answer.status, 307);
+    let expected = format!("http://{}/v1/items?a=%20&b", fleet.region("jkt").public.addr());
+    assert_eq!(answer.header("location"), expected);
+    assert_eq!(answer.header("cache-control"), "no-store");
+    assert_eq!(answer.header("cart-region"), "jkt");
+    assert_eq!(answer.header("troli-region-choice"), "jkt;reason=explicit");
+    assert_eq!(fleet.get(STATUS_PATH).await.status, 200, "its own page stays here");
+
+    // Asked at the region's own URL, telling the caller to go there would be for ever.
+    let there = fleet.region("sin").public.addr().to_string();
+    let looped = with_header(fleet.request(Method::GET, "/v1/items"), "host", &there);
+    assert_eq!(fleet.send(looped).await.status, 207);
+
+    fleet.region("jkt").public.cut().await;
+    fleet.wait_until("jkt", "down").await;
+    let answer = fleet.get("/v1/items?region=jkt").await;
+    assert_eq!((answer.status, answer.header("cart-region")), (307, "sin"));
 }
 
 #[tokio::test]

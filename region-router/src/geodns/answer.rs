@@ -126,8 +126,9 @@ impl Answers {
             Owner::NameServer => reply.answers = addresses(name, self.own_address, kind, self.ttl_s),
             Owner::Cart => {
                 let Some(nearest) = self.nearest(reply, asker) else { return };
-                let choice =
-                    RData::TXT(TXT::new(vec![nearest.region.to_string(), nearest.reason.to_string()]));
+                // As the front door says it in `Troli-Region-Choice`.
+                let choice = format!("{};reason={}", nearest.region, nearest.reason);
+                let choice = RData::TXT(TXT::new(vec![choice]));
                 let choice = self.record(name, choice);
                 if wanted(RecordType::TXT) {
                     reply.answers.push(choice);

@@ -103,7 +103,7 @@ fn names_answer_what_they_stand_for() {
     let server = server(&[]);
     use RecordType::{A, AAAA, SRV, TXT};
     check(&server, "cart.troli.test.", A, "NoError [A 198.51.100.1, A 198.51.100.2] []");
-    check(&server, "CART.Troli.Test.", TXT, "NoError [TXT sin default] []");
+    check(&server, "CART.Troli.Test.", TXT, "NoError [TXT sin;reason=default] []");
     check(&server, "jkt.cart.troli.test.", A, "NoError [A 192.0.2.3] []");
     check(&server, "jkt.cart.troli.test.", AAAA, "NoError [AAAA 2001:db8::3] []");
     check(&server, "e2.sin.cart.troli.test.", A, "NoError [A 198.51.100.2] []");
@@ -184,21 +184,24 @@ fn for_subnet(server: &Answers, name: &str, subnet: &str) -> (String, Option<u8>
 fn the_clients_subnet_decides_and_the_scope_says_how_much_of_it() {
     let all_up = server(&[]);
     let (region, scope) = for_subnet(&all_up, "cart.troli.test.", "103.10.64.0/24");
-    assert_eq!(region, "jkt address");
+    assert_eq!(region, "jkt;reason=address");
     assert!(scope.is_some_and(|scope| (1..=24).contains(&scope)), "{scope:?}");
-    assert_eq!(for_subnet(&all_up, "cart.troli.test.", "171.96.0.0/24").0, "bkk address");
-    assert_eq!(for_subnet(&all_up, "cart.troli.test.", "165.21.83.0/24").0, "sin address");
-    assert_eq!(for_subnet(&all_up, "cart.troli.test.", "2001:c10::/48").0, "sin address");
+    assert_eq!(for_subnet(&all_up, "cart.troli.test.", "171.96.0.0/24").0, "bkk;reason=address");
+    assert_eq!(for_subnet(&all_up, "cart.troli.test.", "165.21.83.0/24").0, "sin;reason=address");
+    assert_eq!(for_subnet(&all_up, "cart.troli.test.", "2001:c10::/48").0, "sin;reason=address");
     let (region, scope) = for_subnet(&all_up, "cart.troli.test.", "8.8.8.0/24");
-    assert_eq!(region, "sin default");
+    assert_eq!(region, "sin;reason=default");
     assert!(scope.is_some_and(|scope| scope > 0), "what is nowhere has neighbours that are not");
-    assert_eq!(for_subnet(&all_up, "cart.troli.test.", "0.0.0.0/0"), ("sin default".to_owned(), Some(0)));
+    assert_eq!(
+        for_subnet(&all_up, "cart.troli.test.", "0.0.0.0/0"),
+        ("sin;reason=default".to_owned(), Some(0))
+    );
     assert_eq!(for_subnet(&all_up, "jkt.cart.troli.test.", "103.10.64.0/24").1, Some(0));
 
     let no_jkt = server(&["jkt"]);
-    assert_eq!(for_subnet(&no_jkt, "cart.troli.test.", "103.10.64.0/24").0, "sin failover");
+    assert_eq!(for_subnet(&no_jkt, "cart.troli.test.", "103.10.64.0/24").0, "sin;reason=failover");
     let no_bkk = server(&["bkk", "sin"]);
-    assert_eq!(for_subnet(&no_bkk, "cart.troli.test.", "171.96.0.0/24").0, "jkt failover");
+    assert_eq!(for_subnet(&no_bkk, "cart.troli.test.", "171.96.0.0/24").0, "jkt;reason=failover");
 }
 
 #[test]
@@ -226,7 +229,8 @@ fn questions_that_are_wrong_get_a_code_and_no_more() {
     let mut edns = Edns::new();
     edns.set_version(1);
     new_edns.edns = Some(edns);
-    assert_eq!(code(&new_edns), ResponseCode::BADVERS);
+    // A number that has two names (RFC 6895 §2.3).
+    assert_eq!(u16::from(code(&new_edns)), 16);
 
     let mut response = cart();
     response.metadata.message_type = MessageType::Response;

@@ -14,6 +14,8 @@ pub struct FleetOptions {
     pub stack: Stack,
     /// On servers: whether every region but home has a replica of the primary.
     pub replicas: bool,
+    /// On servers: the region whose replica may become the primary.
+    pub standby: Option<&'static str>,
     /// On servers: whether the primary is one of a group of three.
     pub group: bool,
     /// Whether there is a front door.
@@ -31,6 +33,7 @@ impl Default for FleetOptions {
             rtt: Duration::ZERO,
             stack: Stack::default(),
             replicas: false,
+            standby: None,
             group: false,
             front_door: false,
             rules: components().standard.clone(),

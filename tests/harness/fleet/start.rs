@@ -6,17 +6,19 @@ use std::sync::{Arc, Once};
 
 use edge_host::telemetry;
 use region_router::discovery::Dns;
-use region_router::front_door;
 use region_router::link::Link;
 use region_router::proximity::Countries;
 use region_router::regions::Regions;
 use region_router::topology::Topology;
+use region_router::{front_door, geodns};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
 
 use super::topology::{Addresses, topology};
-use super::{ADMIN_TOKEN, Fleet, FleetOptions, GUEST_SECRET, HOME, HS256_SECRET, Region, Settings, any_port};
+use super::{
+    ADMIN_TOKEN, Fleet, FleetOptions, GUEST_SECRET, HOME, HS256_SECRET, Region, Settings, any_port, free,
+};
 use crate::stack::{Servers, Stack, migrate};
 use crate::{eventually, peer_ca, rules_cache, scratch};
 
@@ -47,7 +49,8 @@ pub(super) async fn start(options: FleetOptions) -> Fleet {
         }
         if *id == HOME {
             let embedded = || format!("sqlite:{}", directory.path().join("primary.sqlite").display());
-            let database = servers.as_ref().map_or_else(embedded, Servers::database_url);
+            let database =
+                servers.as_ref().map_or_else(embedded, |servers| servers.database_url(options.standby));
             settings.insert("TROLI_DATABASE_URL", database);
             settings.insert("TROLI_RULES_FILE", rules_file.display().to_string());
         } else {
@@ -59,8 +62,16 @@ pub(super) async fn start(options: FleetOptions) -> Fleet {
         }
         regions.insert(*id, Region { settings, addresses: *own, app: Mutex::new(None) });
     }
-    let mut fleet =
-        Fleet { regions, links, front_door: None, rules_file, runtime: Some(runtime), servers, directory };
+    let mut fleet = Fleet {
+        regions,
+        links,
+        front_door: None,
+        geodns: None,
+        rules_file,
+        runtime: Some(runtime),
+        servers,
+        directory,
+    };
     if let Some(servers) = &fleet.servers {
         migrate(&fleet.region(HOME).settings).await;
         servers.catch_up().await;
@@ -72,7 +83,8 @@ pub(super) async fn start(options: FleetOptions) -> Fleet {
     }
     if options.front_door {
         let listening = fleet.runtime().spawn(start_front_door(topology));
-        fleet.front_door = Some(listening.await.expect("starting does not panic"));
+        let (front_door, geodns) = listening.await.expect("starting does not panic");
+        (fleet.front_door, fleet.geodns) = (Some(front_door), Some(geodns));
         sees_every_region(&fleet).await;
     }
     fleet
@@ -117,19 +129,35 @@ fn common_settings(directory: &Path, topology: &str, options: &FleetOptions) -> 
     settings
 }
 
-async fn start_front_door(topology: String) -> SocketAddr {
+/// The front door and GeoDNS, as one process runs them.
+async fn start_front_door(topology: String) -> (SocketAddr, SocketAddr) {
+    let topology = Topology::parse(&topology).expect("the harness writes a valid topology");
+    let regions = Arc::new(Regions::new(topology));
+    let countries = Arc::new(Countries::BuiltIn);
+    let names = geodns::Config {
+        regions: Arc::clone(&regions),
+        countries: Arc::clone(&countries),
+        dns: Dns::system(),
+        zone: "troli.test".parse().expect("a zone"),
+        ttl: geodns::TTL,
+    };
     let config = front_door::Config {
-        regions: Arc::new(Regions::new(Topology::parse(&topology).expect("a valid topology"))),
-        countries: Arc::new(Countries::BuiltIn),
+        regions,
+        countries,
         trusted_proxies: vec!["127.0.0.1/32".parse().expect("a network")],
         dns: Dns::system(),
         redirect: false,
         limits: front_door::Limits::default(),
     };
+    let sockets = geodns::Sockets::bind(free()).await.expect("a free port can be listened on");
     let listener = TcpListener::bind(any_port()).await.expect("any port can be listened on");
-    let address = listener.local_addr().expect("a listener has an address");
+    let addresses = (
+        listener.local_addr().expect("a listener has an address"),
+        sockets.addr().expect("a listener has an address"),
+    );
+    tokio::spawn(geodns::run(sockets, names, std::future::pending()));
     tokio::spawn(front_door::run(listener, config, std::future::pending()));
-    address
+    addresses
 }
 
 async fn sees_every_region(fleet: &Fleet) {

@@ -70,9 +70,9 @@ impl MySqlReplica {
         url_of(self.directory.path(), "troli", "password", &[address], DATABASE)
     }
 
-    /// How root reaches it.
+    /// How root reaches its database, for what only an administrator may do.
     pub fn admin_url(&self) -> String {
-        url_of(self.directory.path(), "root", "root-password", &[self.address()], "mysql")
+        url_of(self.directory.path(), "root", "root-password", &[self.address()], DATABASE)
     }
 
     /// Where it listens.

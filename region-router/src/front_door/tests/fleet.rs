@@ -18,7 +18,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
@@ -55,6 +55,14 @@ pub(super) struct Region {
     pub(super) public: Link,
     /// In front of its internal one.
     pub(super) internal: Link,
+    /// A second edge, and the link in front of its public listener, where a test asked for one.
+    pub(super) second: Option<(Edge, Link)>,
+}
+
+impl Region {
+    pub(super) fn second(&self) -> &(Edge, Link) {
+        self.second.as_ref().expect("this region has two edges")
+    }
 }
 
 pub(super) struct Fleet {
@@ -72,7 +80,9 @@ pub(super) struct Options {
     pub(super) limits: Limits,
     /// Whether callers are told where to go.
     pub(super) redirect: bool,
-    /// Regions whose public listener takes a request and hangs up without a word.
+    /// Regions with two edges.
+    pub(super) twins: Vec<&'static str>,
+    /// Regions whose (first) public listener takes a request and hangs up without a word.
     pub(super) hang_up: Vec<&'static str>,
 }
 
@@ -108,7 +118,15 @@ impl Fleet {
                 serve(public(edge.clone())).await
             };
             let internal = serve(Router::new().route("/readyz", get(|| async { "ready" }))).await;
-            regions.push(Region { edge, public: link(public).await, internal: link(internal).await });
+            let second = if options.twins.contains(&id) {
+                let edge = Edge { id: id.to_owned(), ..Edge::default() };
+                let link = link(serve(self::public(edge.clone())).await).await;
+                Some((edge, link))
+            } else {
+                None
+            };
+            let (public, internal) = (link(public).await, link(internal).await);
+            regions.push(Region { edge, public, internal, second });
         }
         let config = Config {
             regions: Arc::new(crate::regions::Regions::new(topology(&regions))),
@@ -190,10 +208,12 @@ async fn link(target: SocketAddr) -> Link {
 fn topology(regions: &[Region]) -> Topology {
     let mut text = String::from("home = \"sin\"\ncurrency_default = \"SGD\"\n");
     for (region, (id, country)) in regions.iter().zip(REGIONS) {
+        let links = [&region.public].into_iter().chain(region.second.iter().map(|(_, link)| link));
+        let publics: Vec<String> = links.map(|link| format!("\"{}\"", link.addr())).collect();
         text += &format!(
             "[[region]]\nid = \"{id}\"\nname = \"{id}\"\ncountry = \"{country}\"\ncurrency = \"SGD\"\n\
-             public = [\"{}\"]\ninternal = [\"{}\"]\n",
-            region.public.addr(),
+             public = [{}]\ninternal = [\"{}\"]\n",
+            publics.join(", "),
             region.internal.addr()
         );
     }
@@ -208,15 +228,22 @@ async fn serve(router: Router) -> SocketAddr {
     addr
 }
 
-/// Reads a request and closes the connection.
+/// Reads a request and closes the connection; only probes are answered.
 async fn serve_hang_up(edge: Edge) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let addr = listener.local_addr().expect("an address");
     tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.expect("a connection");
-            if stream.read(&mut [0; 1024]).await.is_ok_and(|count| count > 0) {
-                edge.asked.fetch_add(1, Ordering::SeqCst);
+            let mut head = [0; 1024];
+            match stream.read(&mut head).await {
+                Ok(_) if head.starts_with(b"HEAD /openapi.json ") => {
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").await;
+                }
+                Ok(count) if count > 0 => {
+                    edge.asked.fetch_add(1, Ordering::SeqCst);
+                }
+                _ => {}
             }
         }
     });
