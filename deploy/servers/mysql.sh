@@ -10,6 +10,8 @@ program=$1
 passwords=(password root-password replication-password)
 # The one of replication may have no more than 32 characters.
 replication_password_bytes=16
+# What a server says that is being copied by somebody else.
+busy_with_a_copy='Clone Donor Error: 3634'
 
 complain() {
     printf 'deploy/servers/%s: %s\n' "$program" "$1" >&2
@@ -100,17 +102,29 @@ clone() {
         kill -0 "$server" 2>/dev/null || complain 'MySQL does not start; above is why' 1
         sleep 0.1
     done
-    # On its standard input, because everybody can read a command line.
-    (cd "$scratch" && "${mysql[@]}" --no-defaults --socket=mysqld.sock --user=root) <<SQL ||
-SET GLOBAL clone_valid_donor_list = '127.0.0.1:$source';
-CLONE INSTANCE FROM replication@'127.0.0.1':$source IDENTIFIED BY '$(<"$directory/replication-password")'
-    DATA DIRECTORY = '$partial';
-SQL
-        complain "the data of the server at port $source could not be copied; above is why" 1
+    until copy_by "$scratch" "$source" "$partial" 2>"$directory/clone.partial"; do
+        # One copy at a time is what a server gives.
+        grep -q "$busy_with_a_copy" "$directory/clone.partial" || {
+            cat "$directory/clone.partial" >&2
+            complain "the data of the server at port $source could not be copied; above is why" 1
+        }
+        sleep 0.2
+    done
+    rm "$directory/clone.partial"
     kill "$server"
     wait "$server" || true
     rm -rf "$scratch"
     mv "$partial" "$directory/data"
+}
+
+# Lets the server that has this data directory copy another one.
+copy_by() {
+    # On its standard input, because everybody can read a command line.
+    (cd "$1" && "${mysql[@]}" --no-defaults --socket=mysqld.sock --user=root) <<SQL
+SET GLOBAL clone_valid_donor_list = '127.0.0.1:$2';
+CLONE INSTANCE FROM replication@'127.0.0.1':$2 IDENTIFIED BY '$(<"$directory/replication-password")'
+    DATA DIRECTORY = '$3';
+SQL
 }
 
 # MySQL takes connections before it serves them; then it speaks first.

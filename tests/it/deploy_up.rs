@@ -15,8 +15,8 @@ use crate::support::assert_json;
 
 const READY: &str = "ready: http://127.0.0.1:8080";
 const FRONT_DOOR: &str = "http://127.0.0.1:8080";
-/// The front door, and the public, internal and peer ports of sin, jkt and bkk.
-const PORTS: [u16; 10] = [8080, 8101, 8103, 8104, 9101, 9103, 9104, 10101, 10103, 10104];
+/// The front door and GeoDNS, and the public and internal ports of sin, jkt and bkk, and those for other regions.
+const PORTS: [u16; 11] = [8080, 8053, 8101, 8103, 8104, 9101, 9103, 9104, 10_101, 10_103, 10_104];
 /// Everything is built before, so this is for starting alone, on the slowest machine.
 const START_DEADLINE: Duration = Duration::from_secs(120);
 /// The contract's own promise.
@@ -108,6 +108,9 @@ async fn the_local_fleet_starts_serves_stops_and_remembers() {
     let user = door.user(&unique("user")).await;
     assert_json(&user.cart().await["lines"], json!([]));
     assert_private(&state.path().join("admin-token"));
+    for key in ["ca-key.pem", "sin-key.pem", "jkt-key.pem"] {
+        assert_private(&state.path().join("peers").join(key));
+    }
 
     // Saving rules over the active ones swaps them in everywhere.
     let rules = state.path().join("rules");
@@ -142,15 +145,22 @@ async fn the_local_fleet_on_servers_serves_stops_and_remembers() {
     let state = scratch("deploy-up");
     let running = start(state.path(), &["--stack", "servers", "--fresh", "--quiet"]).await;
 
-    let passwords =
-        ["sin/mysql/password", "sin/mysql/root-password", "sin/redis/password", "jkt/redis/password"];
+    let passwords = [
+        "sin/mysql/password",
+        "sin/mysql/root-password",
+        "sin/mysql/replication-password",
+        "jkt/mysql-replica/password",
+        "sin/redis/password",
+        "jkt/redis/password",
+    ];
     let processes = marked_processes(MARK, &running.mark).join("\n");
     for file in passwords.map(|name| state.path().join(name)) {
         assert_private(&file);
         let password = std::fs::read_to_string(&file).expect("a password can be read");
         assert!(password.len() >= 32 && !processes.contains(&password), "a command line is no place for it");
     }
-    assert!(processes.contains("mysqld"), "{processes}");
+    let servers = processes.lines().filter(|line| line.contains("--datadir=")).count();
+    assert_eq!(servers, 3, "the primary, and a replica for every other region: {processes}");
     assert_eq!(processes.matches("redis-server").count(), 3, "one for every region: {processes}");
     assert!(!state.path().join("sin/primary.db").exists(), "there is one primary");
 
@@ -170,6 +180,26 @@ async fn the_local_fleet_on_servers_serves_stops_and_remembers() {
 }
 
 #[tokio::test]
+async fn the_local_fleet_on_a_group_serves_stops_and_remembers() {
+    let _turn = ONE_FLEET.lock().await;
+    executable("edge-host");
+    let state = scratch("deploy-up");
+    let arguments = ["--stack", "servers", "--primary", "group", "--regions", "sin,jkt", "--quiet"];
+    let running = start(state.path(), &arguments).await;
+    let door = Caller::new(FRONT_DOOR);
+    let item = something_for_sale(&door).await;
+    let guest = door.guest("SGD").await.following();
+    let kept = guest.add(&item, 2).header("troli-region", "jkt").await.ok();
+    running.stop().await;
+
+    let again = start(state.path(), &arguments).await;
+    let found = guest.get("/v1/cart?region=jkt").await.ok();
+    assert_json(&found["lines"], kept["lines"].clone());
+    guest.add(&item, 1).await.ok();
+    again.stop().await;
+}
+
+#[tokio::test]
 async fn wrong_arguments_are_told_in_one_line() {
     let state = scratch("deploy-up");
     for arguments in [
@@ -178,6 +208,8 @@ async fn wrong_arguments_are_told_in_one_line() {
         &["--regions", "jkt"],
         &["--rtt", "soon"],
         &["--stack", "paper"],
+        &["--primary", "group"],
+        &["--stack", "servers", "--primary", "several"],
     ] {
         let output = command(state.path(), arguments, "wrong").output().await.expect("deploy/up can be run");
         assert_eq!(output.status.code(), Some(64), "{arguments:?}: {output:?}");

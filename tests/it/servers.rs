@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use harness::{Fleet, FleetOptions, MySqlServer, RedisServer, Stack, eventually, unique};
+use harness::{
+    Fleet, FleetOptions, MySqlGroup, MySqlReplica, MySqlServer, RedisServer, Stack, eventually, unique,
+};
 use sqlx::{Connection, MySqlConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -78,6 +80,76 @@ async fn mysql_is_as_durable_and_as_ready_for_replicas_as_a_primary_has_to_be() 
     let found: String =
         sqlx::query_scalar(settings).fetch_one(&mut connection).await.expect("root may see settings");
     assert_eq!(found, "1 1 1 ON ON REPEATABLE-READ 127.0.0.1 utf8mb4");
+}
+
+#[tokio::test]
+async fn a_replica_follows_takes_no_writes_and_survives_kills_of_both() {
+    let source = MySqlServer::start().await;
+    let mut writer = connect(&source.url()).await;
+    let made = "CREATE TABLE kept (number BIGINT PRIMARY KEY); INSERT INTO kept VALUES (1)";
+    do_all(&mut writer, made).await.expect("the user may make tables");
+    // What happened so far is in no log any more, so only a copy has it.
+    let purged = "FLUSH BINARY LOGS; PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY";
+    do_all(&mut connect(&source.admin_url()).await, purged).await.expect("root may do that");
+    let replica = MySqlReplica::start_by_copy(&source).await;
+    do_all(&mut writer, "INSERT INTO kept VALUES (2)").await.expect("the user may write");
+    replica.catch_up(&source.admin_url()).await;
+    let mut reader = connect(&replica.url()).await;
+    assert_eq!(numbers(&mut reader).await, [1, 2]);
+    do_all(&mut reader, "INSERT INTO kept VALUES (9)").await.expect_err("nobody writes to a replica");
+    let mut root = connect(&replica.admin_url()).await;
+    do_all(&mut root, "INSERT INTO troli.kept VALUES (9)").await.expect_err("not even root");
+
+    replica.kill();
+    do_all(&mut writer, "INSERT INTO kept VALUES (3)").await.expect("the source does not need it");
+    replica.restart().await;
+    replica.catch_up(&source.admin_url()).await;
+    source.kill();
+    assert_eq!(numbers(&mut connect(&replica.url()).await).await, [1, 2, 3]);
+    source.restart().await;
+    do_all(&mut connect(&source.url()).await, "INSERT INTO kept VALUES (4)").await.expect("it is back");
+    replica.catch_up(&source.admin_url()).await;
+    assert_eq!(numbers(&mut connect(&replica.url()).await).await, [1, 2, 3, 4]);
+}
+
+/// Writes one row to whichever member of a group takes it.
+async fn write_somewhere(group: &MySqlGroup, statements: &'static str) {
+    eventually("the group takes a write", async || {
+        let Some(primary) = group.primary().await else { return false };
+        let Ok(mut connection) = MySqlConnection::connect(&group.admin_url(primary)).await else {
+            return false;
+        };
+        do_all(&mut connection, statements).await.is_ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_group_elects_another_primary_and_its_replica_and_its_members_follow() {
+    let group = MySqlGroup::start().await;
+    let replica = MySqlReplica::start_of_group(&group).await;
+    write_somewhere(&group, "CREATE TABLE troli.kept (number BIGINT PRIMARY KEY)").await;
+    write_somewhere(&group, "INSERT INTO troli.kept VALUES (1)").await;
+    let first = group.primary().await.expect("the group is whole");
+    group.kill(first);
+    write_somewhere(&group, "INSERT INTO troli.kept VALUES (2)").await;
+    let second = group.primary().await.expect("it has taken a write");
+    assert_ne!(first, second);
+    replica.catch_up(&group.admin_url(second)).await;
+    assert_eq!(numbers(&mut connect(&replica.url()).await).await, [1, 2]);
+
+    group.restart(first).await;
+    group.becomes_whole().await;
+    // As after a power cut of the whole region: nobody is left to join.
+    (0..3).for_each(|member| group.kill(member));
+    for member in 0..3 {
+        group.restart(member).await;
+    }
+    group.becomes_whole().await;
+    write_somewhere(&group, "INSERT INTO troli.kept VALUES (3)").await;
+    let third = group.primary().await.expect("the group is whole");
+    replica.catch_up(&group.admin_url(third)).await;
+    assert_eq!(numbers(&mut connect(&replica.url()).await).await, [1, 2, 3]);
 }
 
 /// Says one thing to a Redis, and returns the last line of its answer.
