@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -67,7 +67,8 @@ pub(super) struct Road {
 
 /// The edges of the home region.
 pub(super) struct HomeEdges {
-    edges: Arc<ArcSwap<Vec<Arc<Edge>>>>,
+    /// Nothing until it is known where to look.
+    edges: Arc<ArcSwapOption<Vec<Arc<Edge>>>>,
     /// Told whenever an edge comes, goes, or is reached or not.
     changed: watch::Sender<()>,
     /// Of edges that have as much to do, each is asked in turn.
@@ -78,7 +79,7 @@ pub(super) struct HomeEdges {
 impl HomeEdges {
     /// Connects to the edges where they are found; they may come and go.
     pub(super) fn start(road: Road, found: Arc<Discovery>) -> Self {
-        let edges = Arc::new(ArcSwap::default());
+        let edges = Arc::new(ArcSwapOption::empty());
         let changed = watch::Sender::new(());
         let mut tasks = JoinSet::new();
         tasks.spawn(follow(Arc::new(road), found, Arc::clone(&edges), changed.clone()));
@@ -92,19 +93,20 @@ impl HomeEdges {
         let mut changed = self.changed.subscribe();
         loop {
             changed.mark_unchanged();
-            let edges = self.edges.load_full();
-            let first = self.turn.fetch_add(1, Ordering::Relaxed);
-            let in_turn = (0..edges.len()).map(|n| &edges[first.wrapping_add(n) % edges.len()]);
-            let mut candidates: Vec<&Arc<Edge>> =
-                in_turn.filter(|edge| again || !tried.contains(&edge.address)).collect();
-            candidates.sort_by_key(|edge| {
-                (tried.contains(&edge.address), edge.outstanding.load(Ordering::Relaxed))
-            });
-            if let Some(turn) = candidates.iter().find_map(|edge| Turn::take(edge)) {
-                return Some(turn);
-            }
-            if !candidates.iter().any(|edge| edge.is_connecting()) {
-                return None;
+            if let Some(edges) = self.edges.load_full() {
+                let first = self.turn.fetch_add(1, Ordering::Relaxed);
+                let in_turn = (0..edges.len()).map(|n| &edges[first.wrapping_add(n) % edges.len()]);
+                let mut candidates: Vec<&Arc<Edge>> =
+                    in_turn.filter(|edge| again || !tried.contains(&edge.address)).collect();
+                candidates.sort_by_key(|edge| {
+                    (tried.contains(&edge.address), edge.outstanding.load(Ordering::Relaxed))
+                });
+                if let Some(turn) = candidates.iter().find_map(|edge| Turn::take(edge)) {
+                    return Some(turn);
+                }
+                if !candidates.iter().any(|edge| edge.is_connecting()) {
+                    return None;
+                }
             }
             // The sender is ours, so it is there.
             let _ = changed.changed().await;
@@ -222,7 +224,7 @@ pub(super) enum SendError {
 async fn follow(
     road: Arc<Road>,
     found: Arc<Discovery>,
-    edges: Arc<ArcSwap<Vec<Arc<Edge>>>>,
+    edges: Arc<ArcSwapOption<Vec<Arc<Edge>>>>,
     changed: watch::Sender<()>,
 ) {
     let mut addresses = found.watch();
@@ -246,7 +248,7 @@ async fn follow(
                 (edge, keeper)
             });
         }
-        edges.store(Arc::new(kept.values().map(|(edge, _)| Arc::clone(edge)).collect()));
+        edges.store(Some(Arc::new(kept.values().map(|(edge, _)| Arc::clone(edge)).collect())));
         changed.send_replace(());
         if addresses.changed().await.is_err() {
             // A fixed list: there will be no others.
