@@ -159,6 +159,7 @@ install_missing() {
     cargo --version >/dev/null || fail "cargo does not run: with rustup, try 'rustup default stable'"
     command -v cc >/dev/null || packages+=(gcc libc6-dev)
     command -v curl >/dev/null || packages+=(curl)
+    command -v openssl >/dev/null || packages+=(openssl)
     install_packages "${packages[@]}"
     has_wasm_target || install_wasm_target
 }
@@ -207,7 +208,7 @@ install_mysql() {
     local package
     package=$(mysql_package)
     if [[ -n $package ]]; then
-        install_packages "$package"
+        install_packages "$package" "${package/server/client}"
         return
     fi
     command -v debootstrap >/dev/null || install_packages debootstrap debian-archive-keyring

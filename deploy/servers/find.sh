@@ -2,21 +2,24 @@
 # shellcheck shell=bash
 
 # A MySQL that was unpacked because the system has none to install: what is /usr elsewhere. All checkouts of a
-# user share it.
-mysql_unpacked=${XDG_CACHE_HOME:-~/.cache}/troli/mysql
+# user share it. One that an older checkout has unpacked has no client, and another name.
+mysql_unpacked=${XDG_CACHE_HOME:-~/.cache}/troli/mysql-9
 
-# Leaves the command that is MySQL, 8.4 or newer, in $mysqld. MariaDB, which often goes by the same name, is none.
+# Leaves the command that is MySQL, 8.4 or newer, in $mysqld, and that of its client in $mysql. MariaDB, which often
+# goes by the same names, is none.
 find_mysql() {
     local place
+    mysql=(mysql)
     for place in mysqld /usr/sbin/mysqld /usr/libexec/mysqld; do
         mysqld=("$place" --no-defaults)
         ! is_mysql || return 0
     done
     # Outside its own system it runs by that system's loader and libraries.
     local loader=("$mysql_unpacked"/lib/*-linux-gnu/ld-linux-*.so.*)
+    local by_loader=("${loader[0]}" --library-path "${loader[0]%/*}:$mysql_unpacked/lib/mysql/private")
+    mysql=("${by_loader[@]}" "$mysql_unpacked/bin/mysql")
     mysqld=(
-        "${loader[0]}" --library-path "${loader[0]%/*}:$mysql_unpacked/lib/mysql/private"
-        "$mysql_unpacked/sbin/mysqld" --no-defaults --basedir="$mysql_unpacked"
+        "${by_loader[@]}" "$mysql_unpacked/sbin/mysqld" --no-defaults --basedir="$mysql_unpacked"
         --lc-messages-dir="$mysql_unpacked/share/mysql" --character-sets-dir="$mysql_unpacked/share/mysql/charsets"
         --plugin-dir="$mysql_unpacked/lib/mysql/plugin"
     )
@@ -24,8 +27,12 @@ find_mysql() {
 }
 
 is_mysql() {
+    is_of_mysql "${mysqld[@]}" && is_of_mysql "${mysql[@]}"
+}
+
+is_of_mysql() {
     local version
-    version=$("${mysqld[@]}" --version 2>/dev/null) && [[ $version != *MariaDB* && $version == *' Ver '* ]] &&
+    version=$("$@" --version 2>/dev/null) && [[ $version != *MariaDB* && $version == *' Ver '* ]] &&
         is_recent_mysql "${version##* Ver }"
 }
 
@@ -49,9 +56,9 @@ is_redis() {
         [[ $version =~ ' v='([0-9]+)\. ]] && ((BASH_REMATCH[1] >= 7))
 }
 
-# Makes a password, once, that only this user can read.
+# Makes a password, once, that only this user can read; of this many random bytes.
 make_password() {
     [[ ! -s $1 ]] || return 0
-    (umask 077 && head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n' >"$1.partial")
+    (umask 077 && head -c "${2:-32}" /dev/urandom | od -An -v -tx1 | tr -d ' \n' >"$1.partial")
     mv "$1.partial" "$1"
 }

@@ -5,22 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::ConnectInfo;
 use futures_util::future::BoxFuture;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use region_router::discovery::Discovery;
 use region_router::proximity::{Countries, DatabaseUnusable};
 use region_router::regions::Regions;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 use tracing::{debug, error, info, warn};
 
 use crate::auth::{KeysError, Tokens};
@@ -29,13 +20,14 @@ use crate::clock::now_ms;
 use crate::config::{CacheAt, Config, Database, Role};
 use crate::epoch::KnownEpoch;
 use crate::feed::{CacheKeeper, CatalogueFeed, Hints};
-use crate::home::HomeRegion;
 use crate::home::local::LocalHome;
-use crate::home::remote::{RemoteHome, RemoteHomeError};
+use crate::home::remote::RemoteHome;
+use crate::home::{HomeRegion, Homes};
 use crate::http::{self, Api, RateLimits};
 use crate::replica::Replica;
 use crate::rules::{EngineError, RulesEngine, RulesHandle, RulesLimits, RulesOptions};
 use crate::rules_source::RulesSource;
+use crate::serve;
 use crate::service::CartService;
 use crate::store::memory::MemoryCache;
 use crate::store::mysql::MySqlStore;
@@ -47,13 +39,6 @@ use crate::upstream::Upstream;
 
 /// Requests in progress may end within this time when the edge stops.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(3);
-/// Connections at one listener; more wait in the kernel's queue. Needs about as many file descriptors.
-const CONNECTIONS_MAX: usize = 8192;
-/// From the first byte of a request to the last of its headers, and between two requests of one connection.
-/// Longer than the front door keeps an idle connection, so that it is never the edge that hangs up first.
-const HEADER_DEADLINE: Duration = Duration::from_secs(60);
-/// After accepting failed, most likely for want of file descriptors: long enough to free some.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The janitor looks for what has had its time this often.
 const SWEEP_PERIOD: Duration = Duration::from_secs(30);
 /// After a sweep that found something, the next batch follows this soon.
@@ -67,6 +52,7 @@ const TIDY_PERIOD: Duration = Duration::from_secs(60);
 pub struct App {
     public_addr: SocketAddr,
     internal_addr: SocketAddr,
+    peer_addr: SocketAddr,
     stopping: CancellationToken,
     servers: JoinSet<io::Result<()>>,
     /// The feed, the janitor and the like; ended when the edge is dropped.
@@ -85,9 +71,6 @@ pub enum StartError {
     /// The keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeysError),
-    /// The way to the home region could not be set up.
-    #[error(transparent)]
-    Home(#[from] RemoteHomeError),
     /// The country database cannot be used.
     #[error("the country database {path} cannot be used")]
     Countries {
@@ -111,7 +94,7 @@ pub enum StartError {
 impl StartError {
     /// Whether the configuration is at fault; found out before any port is bound.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Keys(_) | Self::Countries { .. } | Self::Home(_))
+        matches!(self, Self::Keys(_) | Self::Countries { .. })
     }
 }
 
@@ -126,7 +109,7 @@ impl App {
     async fn put_together(config: Config) -> Result<Self, StartError> {
         telemetry::prometheus();
         // One for the whole process; a second edge in it finds it there.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        crate::peers::use_ring();
         let tokens = Tokens::new(&config.guest_secret, &config.user_keys, config.dev_tokens)?;
         let countries = countries(&config)?;
         let options =
@@ -134,20 +117,26 @@ impl App {
         let engine = RulesEngine::new(&options)?;
         let rules = Arc::new(RulesHandle::empty());
         let region = config.region.to_string();
+        let catalogue = Arc::new(Catalogue::default());
         let known = KnownEpoch::default();
         let primary = primary(&config, &known).await?;
         let home: Arc<dyn HomeRegion> = match (&config.role, &primary) {
             (Role::Home { .. }, Some(store)) => Arc::new(LocalHome {
                 store: Arc::clone(store),
                 rules: Arc::clone(&rules),
+                catalogue: Arc::clone(&catalogue),
                 region: region.clone(),
                 currency_default: config.currency_default,
             }),
-            (Role::Edge { home_url }, _) => {
-                Arc::new(RemoteHome::new(home_url, &region, config.region_secret.expose())?)
+            (Role::Edge { home_peers }, _) => {
+                let found = Discovery::start(home_peers, &config.dns);
+                let home = config.topology.home().id;
+                let tls = Arc::clone(&config.peer_tls);
+                Arc::new(RemoteHome::start(home, found, config.region, tls, known.clone()))
             }
             (Role::Home { .. }, None) => unreachable!("the home region has a primary"),
         };
+        let home: Arc<dyn HomeRegion> = Arc::new(Homes::one(home));
         let cache = cache(&config);
         prime(&known, cache.as_ref()).await;
         let replica = config
@@ -160,7 +149,7 @@ impl App {
             cache,
             home,
             Arc::clone(&upstream),
-            Arc::new(Catalogue::default()),
+            catalogue,
             Arc::clone(&rules),
         ));
         let source = Arc::new(RulesSource::new(engine, rules, upstream, region));
@@ -181,13 +170,20 @@ impl App {
 
         let public = bind(api.config.listen).await?;
         let internal = bind(api.config.internal_listen).await?;
-        let (public_addr, internal_addr) = (address(&public)?, address(&internal)?);
+        let peers = bind(api.config.peer_listen).await?;
+        let (public_addr, internal_addr, peer_addr) =
+            (address(&public)?, address(&internal)?, address(&peers)?);
         let mut servers = JoinSet::new();
-        servers.spawn(serve(public, http::public_router(&api), stopping.clone()));
-        servers.spawn(serve(internal, http::internal_router(&api), stopping.clone()));
-        info!(region.id = %api.config.region, http.public = %public_addr, http.internal = %internal_addr, "listening");
+        servers.spawn(serve::anybody(public, http::public_router(&api), stopping.clone()));
+        servers.spawn(serve::anybody(internal, http::internal_router(&api), stopping.clone()));
+        let (tls, topology) = (Arc::clone(&api.config.peer_tls), Arc::new(api.config.topology.clone()));
+        servers.spawn(serve::regions(peers, http::peer_router(&api), tls, topology, stopping.clone()));
+        info!(
+            region.id = %api.config.region, http.public = %public_addr, http.internal = %internal_addr,
+            http.peers = %peer_addr, "listening"
+        );
         let background = background(&api, source);
-        Ok(Self { public_addr, internal_addr, stopping, servers, background })
+        Ok(Self { public_addr, internal_addr, peer_addr, stopping, servers, background })
     }
 
     /// Where the public API listens.
@@ -198,6 +194,11 @@ impl App {
     /// Where the internal listener listens.
     pub fn internal_addr(&self) -> SocketAddr {
         self.internal_addr
+    }
+
+    /// Where the listener for other regions listens.
+    pub fn peer_addr(&self) -> SocketAddr {
+        self.peer_addr
     }
 
     /// Waits until something ends that should not: a task that follows the feed, or a listener. It never
@@ -237,6 +238,8 @@ fn background(api: &Arc<Api>, source: Arc<RulesSource>) -> JoinSet<()> {
             tasks.spawn(async move { source.watch(&path, store.as_ref()).await });
         }
     }
+    let peer_tls = Arc::clone(&api.config.peer_tls);
+    tasks.spawn(async move { peer_tls.follow().await });
     let tidied = Arc::clone(api);
     tasks.spawn(async move {
         loop {
@@ -306,45 +309,4 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
 fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
     let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
     listener.local_addr().map_err(|source| StartError::Bind { address: unknown, source })
-}
-
-/// Serves until the edge stops, then lets the requests in progress end.
-async fn serve(listener: TcpListener, router: Router, stopping: CancellationToken) -> io::Result<()> {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let graceful = GracefulShutdown::new();
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE);
-    loop {
-        let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
-        let (stream, peer) = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    warn!(error = %error, "could not accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            },
-            () = stopping.cancelled() => break,
-        };
-        // Small answers must not wait for more to send.
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(error = %error, "TCP_NODELAY not set");
-        }
-        let router = router.clone();
-        let service = service_fn(move |request: hyper::Request<Incoming>| {
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(ConnectInfo(peer));
-            router.clone().oneshot(request)
-        });
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                debug!(client.address = %peer, error = %error, "connection ended early");
-            }
-            drop(slot);
-        });
-    }
-    graceful.shutdown().await;
-    Ok(())
 }

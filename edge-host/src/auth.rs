@@ -1,21 +1,20 @@
 //! Who is calling: guest tokens that we sign, user tokens that somebody else signs, and the two secrets of
 //! the internal listener. A principal comes from a verified token and from nowhere else.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use cart_core::Currency;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
+use self::verified::VerifiedTokens;
 use crate::clock::now_ms;
 use crate::config::{Issuer, Secret, UserKeys};
 use crate::model::{CART_TTL_MS, CurrencyCode, Millis, OwnerKind, Principal};
+
+mod verified;
 
 /// Marks a guest token, so that it is checked by our own key and by no other.
 const GUEST_TOKEN_TYPE: &str = "troli-guest+jwt";
@@ -27,12 +26,6 @@ const LEEWAY_S: u64 = 5;
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// Longer user ids cannot be a key in a database.
 const USER_ID_BYTES_MAX: usize = 128;
-/// Memory for tokens that were verified lately: some 60 000 of a usual length.
-const VERIFIED_BYTES_MAX: u64 = 32 * 1024 * 1024;
-/// Of an entry, beside the token.
-const VERIFIED_OVERHEAD_BYTES: usize = 300;
-/// A token is verified anew after so long.
-const VERIFIED_TTL: Duration = Duration::from_secs(60);
 
 /// Issues and verifies tokens.
 pub struct Tokens {
@@ -40,8 +33,7 @@ pub struct Tokens {
     guest: Verifier,
     users: Vec<UserKey>,
     dev_signing: Option<EncodingKey>,
-    /// Tokens that were verified lately. A shopper asks many times with one.
-    verified: Cache<String, Arc<Verified>>,
+    verified: VerifiedTokens,
 }
 
 /// What a token proves, and until when, Unix seconds.
@@ -142,13 +134,7 @@ impl Tokens {
             guest: Verifier::new(DecodingKey::from_secret(guest), vec![Algorithm::HS256], &Issuer::default()),
             users,
             dev_signing,
-            verified: Cache::builder()
-                .max_capacity(VERIFIED_BYTES_MAX)
-                .weigher(|token: &String, _| {
-                    u32::try_from(VERIFIED_OVERHEAD_BYTES + token.len()).unwrap_or(u32::MAX)
-                })
-                .time_to_live(VERIFIED_TTL)
-                .build(),
+            verified: VerifiedTokens::new(),
         })
     }
 
@@ -183,26 +169,25 @@ impl Tokens {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(InvalidToken);
         }
-        if let Some(verified) = self.verified.get(token)
-            && now_ms() / 1000 < verified.exp
-        {
-            return Ok(verified.principal.clone());
+        let now_ms = now_ms();
+        if let Some(principal) = self.verified.get(token, now_ms) {
+            return Ok(principal);
         }
-        let verified = self.check(token)?;
-        self.verified.insert(token.to_owned(), Arc::clone(&verified));
-        Ok(verified.principal.clone())
+        let Verified { principal, exp } = self.check(token)?;
+        self.verified.put(token, &principal, exp.saturating_mul(1000), now_ms);
+        Ok(principal)
     }
 
-    fn check(&self, token: &str) -> Result<Arc<Verified>, InvalidToken> {
+    fn check(&self, token: &str) -> Result<Verified, InvalidToken> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| InvalidToken)?;
         if header.typ.as_deref() == Some(GUEST_TOKEN_TYPE) {
-            return Ok(Arc::new(self.guest.check(token)?.verified(OwnerKind::Guest)));
+            return Ok(self.guest.check(token)?.verified(OwnerKind::Guest));
         }
         let named = |key: &&UserKey| key.kid.is_none() || header.kid.is_none() || key.kid == header.kid;
         let fits = |key: &&UserKey| key.verifier.validation.algorithms.contains(&header.alg) && named(key);
         for key in self.users.iter().filter(fits) {
             if let Ok(proven) = key.verifier.check(token) {
-                return Ok(Arc::new(proven.verified(OwnerKind::User)));
+                return Ok(proven.verified(OwnerKind::User));
             }
         }
         Err(InvalidToken)

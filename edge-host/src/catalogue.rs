@@ -20,18 +20,19 @@ pub const ITEMS_MAX: usize = 500_000;
 pub const COUPONS_MAX: usize = 100_000;
 
 /// Items and coupons.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Catalogue {
     tables: RwLock<Tables>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Tables {
     items: BTreeMap<String, Known<ItemRecord>>,
     coupons: HashMap<String, Known<CouponRecord>>,
 }
 
 /// A record and the fingerprint of all it says.
+#[derive(Debug)]
 struct Known<T> {
     record: Arc<T>,
     print: u64,
@@ -103,6 +104,12 @@ impl Catalogue {
         range.take(limit).map(|(_, item)| Arc::clone(&item.record)).collect()
     }
 
+    /// The coupon of that code.
+    pub fn coupon(&self, code: &str) -> Option<Arc<CouponRecord>> {
+        let tables = self.tables.read().expect("no holder of the lock can panic");
+        tables.coupons.get(code).map(|coupon| Arc::clone(&coupon.record))
+    }
+
     /// Whether there is such a coupon.
     pub fn has_coupon(&self, code: &str) -> bool {
         self.tables.read().expect("no holder of the lock can panic").coupons.contains_key(code)
@@ -143,6 +150,23 @@ impl Catalogue {
             facts.prints.coupons.push((code.clone(), coupon.map(|coupon| coupon.print)));
         }
         facts
+    }
+
+    /// What tells these facts of a cart from others, if they are all of this catalogue and still so.
+    pub fn prints(&self, cart: &Cart, facts: &CartFacts) -> Option<FactPrints> {
+        let tables = self.tables.read().expect("no holder of the lock can panic");
+        let mut prints = FactPrints::default();
+        for line in &cart.lines {
+            let item = tables.items.get(&line.item_id)?;
+            facts.items.iter().find(|used| Arc::ptr_eq(used, &item.record))?;
+            prints.items.push((line.item_id.clone(), item.print));
+        }
+        for code in &cart.coupons {
+            let coupon = tables.coupons.get(code)?;
+            facts.coupons.iter().find(|used| Arc::ptr_eq(used, &coupon.record))?;
+            prints.coupons.push((code.clone(), Some(coupon.print)));
+        }
+        Some(prints)
     }
 
     /// Whether all these facts are still so.

@@ -4,12 +4,14 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use cart_core::Currency;
 use ipnet::IpNet;
 use region_router::discovery::{Dns, DnsServersMalformed};
-use region_router::topology::{RegionId, Topology};
+use region_router::topology::{RegionId, Targets, Topology};
 
+use crate::peers::{PeerFile, PeerFiles, PeerTls};
 use crate::store::mysql::MySqlTarget;
 use crate::store::redis::RedisTarget;
 
@@ -39,10 +41,13 @@ settings! {
     INTERNAL_LISTEN = "TROLI_INTERNAL_LISTEN", None, "address of the internal listener; default: the region's in the topology";
     DATABASE_URL = "TROLI_DATABASE_URL", None, "the primary, in the home region only: mysql://USER:PASSWORD@HOST/DATABASE, with all hosts that may be the primary after commas, or sqlite:PATH for one machine";
     REPLICA_URL = "TROLI_REPLICA_URL", None, "the region's replica of the primary, if it has one: mysql://USER:PASSWORD@HOST/DATABASE";
-    HOME_URL = "TROLI_HOME_URL", None, "internal listener of a home edge, elsewhere; default: the home region's in the topology";
     CACHE_URL = "TROLI_CACHE_URL", Some("memory:"), "the regional cache: memory:, redis://[user:password@]host:port[/db], rediss:// with TLS, redis+cluster://host:port,host:port or rediss+cluster://; srv:NAME in place of host:port is a service of DNS";
     CACHE_CA_FILE = "TROLI_CACHE_CA_FILE", None, "certificates that the cache's is verified by; default: the system's";
-    REGION_SECRET_FILE = "TROLI_REGION_SECRET_FILE", None, "file with the secret that regions prove themselves by; required";
+    PEER_LISTEN = "TROLI_PEER_LISTEN", None, "address of the listener for other regions; default: the region's in the topology";
+    PEER_CERT_FILE = "TROLI_PEER_CERT_FILE", None, "this region's certificate between regions (PEM), for REGION.troli.internal, as client and as server; required";
+    PEER_KEY_FILE = "TROLI_PEER_KEY_FILE", None, "the private key of that certificate (PEM); required";
+    PEER_CA_FILE = "TROLI_PEER_CA_FILE", None, "the private CA of all regions' certificates (PEM); required";
+    HOME_PEERS = "TROLI_HOME_PEERS", None, "peer listeners of the home edges, elsewhere: host:port,host:port or srv:NAME; default: the home region's in the topology";
     ADMIN_TOKEN_FILE = "TROLI_ADMIN_TOKEN_FILE", None, "file with the admin token; without it the admin routes are closed";
     GUEST_SECRET_FILE = "TROLI_GUEST_SECRET_FILE", None, "file with the secret that signs guest tokens, the same in all regions; required";
     JWKS_FILE = "TROLI_JWKS_FILE", None, "JSON Web Key Set that user tokens are verified by";
@@ -70,14 +75,16 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Address of the internal listener.
     pub internal_listen: SocketAddr,
+    /// Address of the listener for other regions.
+    pub peer_listen: SocketAddr,
+    /// Proves this region to the others, and them to it.
+    pub peer_tls: Arc<PeerTls>,
     /// What only the home region has, or what only the others have.
     pub role: Role,
     /// The region's replica of the primary.
     pub replica: Option<MySqlTarget>,
     /// Where the region's copy of carts lies.
     pub cache: CacheAt,
-    /// Proves one region to another.
-    pub region_secret: Secret,
     /// Opens the admin routes.
     pub admin_token: Option<Secret>,
     /// Signs guest tokens.
@@ -114,8 +121,8 @@ pub enum Role {
     },
     /// Forwards to the home region.
     Edge {
-        /// Internal listener of a home edge.
-        home_url: String,
+        /// Peer listeners of the home edges.
+        home_peers: Targets,
     },
 }
 
@@ -229,10 +236,11 @@ impl Reader<'_> {
         };
         let listen = self.address(LISTEN, region.as_ref().and_then(|r| r.public.first()));
         let internal_listen = self.address(INTERNAL_LISTEN, region.as_ref().and_then(|r| r.internal.first()));
+        let peer_listen = self.address(PEER_LISTEN, region.as_ref().and_then(|r| r.peers.first()));
+        let peer_tls = self.peer_tls(region.as_ref().map(|region| region.id));
         let role = at_home.and_then(|at_home| self.role(at_home, topology.as_ref()));
         let replica = self.replica();
         let cache = self.cache();
-        let region_secret = self.secret_file(REGION_SECRET_FILE, true);
         let admin_token = self.secret_file(ADMIN_TOKEN_FILE, false);
         let guest_secret = self.secret_file(GUEST_SECRET_FILE, true);
         let user_keys = self.user_keys();
@@ -261,10 +269,11 @@ impl Reader<'_> {
             topology: topology?,
             listen: listen?,
             internal_listen: internal_listen?,
+            peer_listen: peer_listen?,
+            peer_tls: peer_tls?,
             role: role?,
             replica,
             cache: cache?,
-            region_secret: region_secret?,
             admin_token,
             guest_secret: guest_secret?,
             user_keys,
@@ -302,8 +311,8 @@ impl Reader<'_> {
     fn role(&mut self, at_home: bool, topology: Option<&Topology>) -> Option<Role> {
         let rules_file = self.text(RULES_FILE).map(PathBuf::from);
         if at_home {
-            if self.text(HOME_URL).is_some() {
-                self.errors.push(format!("{HOME_URL}: the home region is its own home"));
+            if self.text(HOME_PEERS).is_some() {
+                self.errors.push(format!("{HOME_PEERS}: the home region is its own home"));
             }
             let database = self.database()?;
             return Some(Role::Home { database, rules_file });
@@ -314,14 +323,36 @@ impl Reader<'_> {
         if rules_file.is_some() {
             self.errors.push(format!("{RULES_FILE}: only the home region follows a rules file"));
         }
-        let default = topology
-            .and_then(|topology| topology.home().internal.first().map(|address| format!("http://{address}")));
-        let home_url = self.text(HOME_URL).or(default);
-        let home_url = home_url.or_else(|| self.wrong(HOME_URL, "required outside the home region"))?;
-        if !home_url.starts_with("http://") {
-            return self.wrong(HOME_URL, "must start with http://");
+        let home_peers = match self.text(HOME_PEERS) {
+            Some(text) => {
+                text.parse().map_err(|error| self.wrong::<()>(HOME_PEERS, &format!("{error}"))).ok()?
+            }
+            None => topology?.home().peers.clone(),
+        };
+        if home_peers.is_empty() {
+            return self.wrong(HOME_PEERS, "required outside the home region: the topology has none");
         }
-        Some(Role::Edge { home_url })
+        Some(Role::Edge { home_peers })
+    }
+
+    fn peer_tls(&mut self, region: Option<RegionId>) -> Option<Arc<PeerTls>> {
+        let files =
+            [PEER_CERT_FILE, PEER_KEY_FILE, PEER_CA_FILE].map(|name| self.required(name).map(PathBuf::from));
+        let [Some(certificate), Some(key), Some(ca)] = files else { return None };
+        match PeerTls::load(region?, PeerFiles { certificate, key, ca }) {
+            Ok(tls) => Some(Arc::new(tls)),
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    let name = match mistake.file {
+                        PeerFile::Certificate => PEER_CERT_FILE,
+                        PeerFile::Key => PEER_KEY_FILE,
+                        PeerFile::Ca => PEER_CA_FILE,
+                    };
+                    self.errors.push(format!("{name}: {mistake}"));
+                }
+                None
+            }
+        }
     }
 
     fn database(&mut self) -> Option<Database> {

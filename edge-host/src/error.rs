@@ -52,6 +52,9 @@ pub enum CartError {
     /// The home region cannot be reached, and nothing nearer can answer.
     #[error("the home region cannot be reached")]
     HomeUnavailable,
+    /// More is under way than may be.
+    #[error("too many requests are under way")]
+    Overloaded,
     /// A forwarded request came to a region that would have to forward it again.
     #[error("the request was already forwarded once")]
     LoopDetected,

@@ -1,8 +1,9 @@
 //! The way to the home region, where every write is decided and the truth is read.
 //!
 //! In the home region itself it is a call into the primary ([`local`]); elsewhere it is one HTTP request to a
-//! home edge ([`remote`]). Which home serves a cart is decided here alone: today there is one.
+//! home edge ([`remote`]). Which home serves a cart is decided by [`Homes::of`] alone.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,6 +16,9 @@ use crate::model::{
 
 pub mod local;
 pub mod remote;
+pub mod wire;
+
+mod edges;
 
 /// What every region asks of the home region.
 #[async_trait]
@@ -51,4 +55,76 @@ pub trait HomeRegion: Send + Sync {
 
     /// Which region answers: where an answer came from, for `Cart-Source`.
     fn forwards(&self) -> bool;
+}
+
+/// The homes there are, as one: room for shards, each a home region with a primary of its own.
+pub struct Homes {
+    only: Arc<dyn HomeRegion>,
+}
+
+impl Homes {
+    /// One home for everybody.
+    pub fn one(only: Arc<dyn HomeRegion>) -> Self {
+        Self { only }
+    }
+
+    /// The home of a principal's cart and orders: a function of who they are and of nothing else, so that every
+    /// edge of every region answers alike, without asking anybody.
+    ///
+    /// Today it is the one there is. With more, it is that of the shard that the principal's id hashes to,
+    /// consistently, so that a new shard moves few; a guest whose cart is merged into a user's is then read from
+    /// the one home, and ended there, by the other.
+    fn of(&self, _principal: &Principal) -> &dyn HomeRegion {
+        self.only.as_ref()
+    }
+
+    /// Where the catalogue and the rules come from, which are the same for everybody; and the feed, which each
+    /// shard would have one of.
+    fn common(&self) -> &dyn HomeRegion {
+        self.only.as_ref()
+    }
+}
+
+#[async_trait]
+impl HomeRegion for Homes {
+    async fn write(&self, request: WriteRequest) -> Result<WriteReply, CartError> {
+        self.of(&request.principal).write(request).await
+    }
+
+    async fn cart(&self, principal: &Principal) -> Result<CartRecord, CartError> {
+        self.of(principal).cart(principal).await
+    }
+
+    async fn orders(
+        &self,
+        owner: &Principal,
+        before: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<OrderRecord>, CartError> {
+        self.of(owner).orders(owner, before, limit).await
+    }
+
+    async fn order(&self, owner: &Principal, order_id: &str) -> Result<OrderRecord, CartError> {
+        self.of(owner).order(owner, order_id).await
+    }
+
+    async fn items(&self, item_ids: &[String]) -> Result<Vec<ItemRecord>, CartError> {
+        self.common().items(item_ids).await
+    }
+
+    async fn catalogue(&self) -> Result<CatalogueSnapshot, CartError> {
+        self.common().catalogue().await
+    }
+
+    async fn feed(&self, after: Option<&FeedPosition>, wait: Duration) -> Result<FeedPage, CartError> {
+        self.common().feed(after, wait).await
+    }
+
+    async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, CartError> {
+        self.common().rules(revision).await
+    }
+
+    fn forwards(&self) -> bool {
+        self.common().forwards()
+    }
 }

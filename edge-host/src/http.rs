@@ -1,4 +1,5 @@
-//! The two listeners: the public API, and the internal one for health, metrics, admin and other regions.
+//! What is behind the three listeners: the public API, the internal one for health, metrics and admin, and the one
+//! for other regions.
 //!
 //! Nothing else in this crate knows of axum or of a status code. A request goes through its name
 //! ([`request_id`]), the limits, the caller ([`extract`]), a handler, and, where it fails, [`problem`].
@@ -27,9 +28,11 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::auth::Tokens;
 use crate::config::Config;
+use crate::deadline;
 use crate::error::CartError;
 use crate::feed::CatalogueFeed;
-use crate::home::remote::was_forwarded;
+use crate::home::wire::{self, was_forwarded};
+use crate::peers::AskedBy;
 use crate::service::CartService;
 use crate::store::PrimaryStore;
 use crate::telemetry::{self, metric};
@@ -54,7 +57,8 @@ pub use problem::ApiError;
 /// Requests in progress at one listener; more are turned away at once rather than made to wait. Each listener
 /// has its own, so that shoppers cannot crowd out probes and other regions.
 const REQUESTS_IN_PROGRESS_MAX: usize = 4096;
-/// From the headers of a request to its answer; slow uploads and slow answers are cut off.
+/// From the headers of a request to its answer; slow uploads and slow answers are cut off. A caller may have less
+/// patience, and say so.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(15);
 
 /// What the handlers share.
@@ -131,18 +135,7 @@ pub fn public_router(api: &Shared) -> Router {
 
 /// The internal listener.
 pub fn internal_router(api: &Shared) -> Router {
-    let between_regions = Router::new()
-        .route(internal::WRITES, post(internal::write))
-        .route("/internal/cart", post(internal::cart))
-        .route("/internal/orders", post(internal::orders))
-        .route("/internal/order", post(internal::order))
-        .route("/internal/items", post(internal::items))
-        .route("/internal/catalogue", get(internal::catalogue))
-        .route("/internal/feed", post(internal::feed))
-        .route("/internal/rules/{revision}", get(internal::rules))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(api), internal::only_regions));
     let router = Router::new()
-        .merge(between_regions)
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
@@ -154,7 +147,31 @@ pub fn internal_router(api: &Shared) -> Router {
     finish(router, api)
 }
 
-/// What both listeners have in common, the outermost last.
+/// The listener for other regions. Nobody else gets as far as this.
+pub fn peer_router(api: &Shared) -> Router {
+    let router = Router::new()
+        .route(wire::HELLO, get(internal::hello))
+        .route(wire::WRITES, post(internal::write))
+        .route(wire::CART, post(internal::cart))
+        .route(wire::ORDERS, post(internal::orders))
+        .route(wire::ORDER, post(internal::order))
+        .route(wire::ITEMS, post(internal::items))
+        .route(wire::CATALOGUE, get(internal::catalogue))
+        .route(wire::FEED, post(internal::feed))
+        .route(&format!("{}{{revision}}", wire::RULES), get(internal::rules))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(api), learn_epoch));
+    finish(router, api)
+}
+
+/// Another region may know better than the primary here that this one is of the past.
+async fn learn_epoch(State(api): State<Shared>, request: Request, next: Next) -> Response {
+    if let Some(epoch) = wire::epoch(request.headers()) {
+        api.service.upstream.known_epoch().learn(epoch);
+    }
+    next.run(request).await
+}
+
+/// What all listeners have in common, the outermost last.
 fn finish(router: Router<Shared>, api: &Shared) -> Router {
     let limited = (Arc::clone(api), Arc::new(Semaphore::new(REQUESTS_IN_PROGRESS_MAX)));
     router
@@ -182,7 +199,9 @@ async fn within_limits(
     if api.service.home.forwards() && was_forwarded(request.headers()) {
         return ApiError::from(CartError::LoopDetected).into_response();
     }
-    match tokio::time::timeout(REQUEST_DEADLINE, next.run(request)).await {
+    let patience =
+        wire::patience(request.headers()).map_or(REQUEST_DEADLINE, |said| said.min(REQUEST_DEADLINE));
+    match deadline::within(patience, next.run(request)).await {
         Ok(response) => response,
         Err(_) => ApiError::Overloaded.into_response(),
     }
@@ -195,10 +214,14 @@ async fn observe(State(api): State<Shared>, request: Request, next: Next) -> Res
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let method = method_word(request.method());
     // Regions ask each other by POST, also where they only read.
-    let reads = request.method().is_safe() || (route.starts_with("/internal/") && route != internal::WRITES);
+    let reads = request.method().is_safe() || (route.starts_with("/internal/") && route != wire::WRITES);
     let span = span(&id, reads, &api.service.region);
     if let Some(trace_id) = telemetry::continue_trace(&span, request.headers()) {
         span.record("trace.id", trace_id);
+    }
+    if let Some(AskedBy(other)) = request.extensions().get() {
+        span.record("asked_by", other.as_str());
+        metric::peer_request(&api.service.region, other.as_str());
     }
     let trace = telemetry::incoming_trace_headers(request.headers());
     let answered = request_id::scope(id.clone(), next.run(request).instrument(span.clone()));
@@ -215,9 +238,23 @@ async fn observe(State(api): State<Shared>, request: Request, next: Next) -> Res
 fn span(id: &HeaderValue, reads: bool, region: &str) -> Span {
     let id = id.to_str().unwrap_or_default();
     if reads {
-        debug_span!("request", request.id = id, trace.id = Empty, cart.id = Empty, region.id = region)
+        debug_span!(
+            "request",
+            request.id = id,
+            trace.id = Empty,
+            cart.id = Empty,
+            region.id = region,
+            asked_by = Empty
+        )
     } else {
-        info_span!("request", request.id = id, trace.id = Empty, cart.id = Empty, region.id = region)
+        info_span!(
+            "request",
+            request.id = id,
+            trace.id = Empty,
+            cart.id = Empty,
+            region.id = region,
+            asked_by = Empty
+        )
     }
 }
 

@@ -11,6 +11,10 @@ pub mod config;
 
 pub mod app;
 
+mod serve;
+
+pub mod peers;
+
 pub mod http;
 
 pub mod service;
@@ -37,7 +41,11 @@ pub mod model;
 
 pub mod view;
 
+pub mod document;
+
 pub mod breaker;
+
+pub mod deadline;
 
 pub mod error;
 

@@ -77,6 +77,7 @@ enum ItemsCommand {
 }
 
 fn main() -> ExitCode {
+    edge_host::peers::use_ring();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

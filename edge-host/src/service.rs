@@ -4,16 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use cart_core::Quote;
 use moka::future::Cache;
 use tracing::debug;
 use uuid::Uuid;
 
 use crate::catalogue::{CartFacts, Catalogue};
 use crate::clock::now_ms;
+use crate::document;
 use crate::error::CartError;
 use crate::home::HomeRegion;
-use crate::home::local::rules_view;
 use crate::model::{
     CartRecord, CartState, CartVersion, Millis, Operation, Principal, WriteReply, WriteRequest,
 };
@@ -21,17 +20,12 @@ use crate::rules::{Rules, RulesHandle};
 use crate::store::{CacheEntry, CartCache, CartCount, CartDocument, FillTicket, Glance};
 use crate::telemetry::metric;
 use crate::upstream::{Fetched, Source, Upstream};
-use crate::view::{CountView, Priced};
+use crate::view::CountView;
 
 /// Reads of the home region that are under way at once for different carts.
 const FLIGHTS_MAX: u64 = 10_000;
 /// A finished flight is forgotten at once; this bounds what an unlucky late-comer can share.
 const FLIGHT_TTL: Duration = Duration::from_millis(20);
-/// A rendered cart is shown again for so long while nothing it was made from has changed but the time, which
-/// rules may look at: a sale that begins at midnight is seen by then, and in a minute nobody waits for the rules
-/// twice. An order is always priced anew.
-const DOCUMENT_TTL_MS: Millis = 60 * 1000;
-
 /// Carts, as one edge serves them.
 pub struct CartService {
     /// This region's id.
@@ -128,7 +122,9 @@ impl CartService {
         metric::rules_call(&self.region, &outcome);
         let outcome = outcome?;
         timing.rules = Some(outcome.duration);
-        let document = Arc::new(render(&record, &outcome.value, &facts, &rules, now_ms)?);
+        let body = document::body(&record, &outcome.value, &facts, &rules)?;
+        let prints = facts.prints.clone();
+        let document = Arc::new(document::document(&record, body, &facts, prints, &rules, now_ms));
         // What is not known here today may be known tomorrow, without a change that would tell.
         if facts.items_missing.is_empty()
             && let Err(error) = self.cache.keep_document(&cart_id, &document).await
@@ -214,7 +210,7 @@ impl CartService {
         // The client reads its own write here at once; should this fail, its `Cart-Version` still protects it.
         let mut floors = Vec::new();
         match (&reply.record, ticket) {
-            (Some(record), Some(ticket)) => self.fill(ticket, record).await,
+            (Some(record), Some(ticket)) => self.fill(ticket, record, reply.document.as_ref()).await,
             _ => floors.push((cart_id, reply.answer.version)),
         }
         floors.extend(guest_cart_id.zip(reply.guest_version));
@@ -257,8 +253,8 @@ impl CartService {
     }
 
     /// A cache that does not take a cart is only slow.
-    async fn fill(&self, ticket: FillTicket, record: &CartRecord) {
-        if let Err(error) = self.cache.fill(ticket, record).await {
+    async fn fill(&self, ticket: FillTicket, record: &CartRecord, document: Option<&CartDocument>) {
+        if let Err(error) = self.cache.fill(ticket, record, document).await {
             debug!(cart.id = record.cart_id, error = %error, "cache did not take a cart");
         }
     }
@@ -312,7 +308,7 @@ impl CartService {
             let ticket = self.cache.ticket(&flight.0).await.ok();
             let fetched = self.upstream.cart(principal, flight.1).await?;
             if let Some(ticket) = ticket.filter(|_| fetched.fills) {
-                self.fill(ticket, &fetched.record).await;
+                self.fill(ticket, &fetched.record, None).await;
             }
             Ok::<_, CartError>(fetched)
         };
@@ -347,30 +343,6 @@ impl CartService {
     }
 }
 
-/// The public document of a cart, with what it was made from.
-fn render(
-    record: &CartRecord,
-    quote: &Quote,
-    facts: &CartFacts,
-    rules: &Rules,
-    now_ms: Millis,
-) -> Result<CartDocument, CartError> {
-    let title = |item_id: &str| facts.title(item_id);
-    let priced = Priced { record, quote, title: &title, rules: rules_view(rules) };
-    let body =
-        serde_json::to_string(&priced.cart()).map_err(|error| CartError::Internal(error.to_string()))?;
-    let bounds = facts.coupons.iter().flat_map(|coupon| [coupon.starts_at_ms, coupon.ends_at_ms]).flatten();
-    let next_bound = bounds.filter(|at_ms| *at_ms > now_ms).min().unwrap_or(Millis::MAX);
-    Ok(CartDocument {
-        version: record.version,
-        rules: rules.revision().full(),
-        facts: facts.prints.clone(),
-        good_until_ms: next_bound.min(now_ms + DOCUMENT_TTL_MS),
-        view_digest: record.view_digest.clone(),
-        body,
-    })
-}
-
 fn outcome_word(reply: &Result<WriteReply, CartError>) -> &'static str {
     match reply {
         Ok(reply) if reply.replayed => "replayed",
@@ -385,6 +357,7 @@ fn outcome_word(reply: &Result<WriteReply, CartError>) -> &'static str {
             CartError::LineUnknown(_) | CartError::ItemUnknown(_) | CartError::OrderUnknown(_) => "unknown",
             CartError::RulesFailed { .. } => "rules_failed",
             CartError::HomeUnavailable => "home_unavailable",
+            CartError::Overloaded => "overloaded",
             CartError::LoopDetected => "loop_detected",
             CartError::Internal(_) => "internal",
         },

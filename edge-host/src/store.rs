@@ -10,6 +10,7 @@ use cart_core::Cart;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::catalogue::Catalogue;
 use crate::model::{
     CartRecord, CartState, CartVersion, CatalogueSnapshot, CouponRecord, FeedPage, FeedPosition, ItemRecord,
     Millis, OrderRecord, OrderState, Principal, StoredAnswer,
@@ -43,8 +44,13 @@ pub trait CartCache: Send + Sync {
     async fn ticket(&self, cart_id: &str) -> Result<FillTicket, StoreError>;
 
     /// Puts a cart in, unless there is a newer version or the ticket has ended. A floor of its version gives
-    /// way to it.
-    async fn fill(&self, ticket: FillTicket, cart: &CartRecord) -> Result<(), StoreError>;
+    /// way to it. Its document, where there is one of this version, is kept beside it.
+    async fn fill(
+        &self,
+        ticket: FillTicket,
+        cart: &CartRecord,
+        document: Option<&CartDocument>,
+    ) -> Result<(), StoreError>;
 
     /// Puts floors in where there is nothing as new: from now on nothing older is held.
     async fn floors(&self, floors: &[(String, CartVersion)]) -> Result<(), StoreError>;
@@ -272,6 +278,9 @@ pub struct CartWrite {
     pub item_ids: Vec<String>,
     /// Coupons whose facts are needed, beside those of the cart.
     pub coupon_codes: Vec<String>,
+    /// Facts that are known already; what is among them need not be loaded. Unless stock is taken: an order is of what
+    /// the database says, under lock.
+    pub known: Option<Arc<Catalogue>>,
     /// Whether stock may be taken: then nobody else takes of the same items until this has ended.
     pub takes_stock: bool,
     /// The time of the write.
@@ -295,9 +304,9 @@ pub struct Loaded {
     /// The guest's cart, for a merge.
     pub guest: Option<CartRecord>,
     /// Every item that the carts and the request mention, as far as it exists.
-    pub items: Vec<ItemRecord>,
+    pub items: Vec<Arc<ItemRecord>>,
     /// Every coupon likewise.
-    pub coupons: Vec<CouponRecord>,
+    pub coupons: Vec<Arc<CouponRecord>>,
 }
 
 /// Decides what to commit, from what was loaded under the lock.

@@ -146,6 +146,18 @@ impl Injector for HeadersMut {
     }
 }
 
+/// An error and its causes in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
 /// The recorder of this process. Several edges in one process share it; their regions tell them apart.
 pub fn prometheus() -> &'static PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -187,6 +199,7 @@ pub mod metric {
     const FEED_LAG: &str = "troli_feed_lag_seconds";
     const REPLICATION_LAG: &str = "troli_replication_lag_seconds";
     const FORWARD_DURATION: &str = "troli_forward_duration_seconds";
+    const PEER_REQUESTS: &str = "troli_peer_requests_total";
     const RULES_DURATION: &str = "troli_rules_duration_seconds";
     pub(super) const RULES_FUEL: &str = "troli_rules_fuel";
     const RULES_FAILURES: &str = "troli_rules_failures_total";
@@ -202,6 +215,7 @@ pub mod metric {
         describe_gauge!(FEED_LAG, Unit::Seconds, "Age of the newest change when this region applied it.");
         describe_gauge!(REPLICATION_LAG, Unit::Seconds, "How far the region's replica is behind home.");
         describe_histogram!(FORWARD_DURATION, Unit::Seconds, "Time of a request to the home region.");
+        describe_counter!(PEER_REQUESTS, "Requests of other regions, by the region that asked.");
         describe_histogram!(RULES_DURATION, Unit::Seconds, "Time of a call of the cart rules.");
         describe_histogram!(RULES_FUEL, "Fuel used by a call of the cart rules.");
         describe_counter!(RULES_FAILURES, "Calls of the cart rules that failed, by reason.");
@@ -242,6 +256,12 @@ pub mod metric {
     /// The home region answered, or not.
     pub fn forward(region: &str, time: Duration) {
         histogram!(FORWARD_DURATION, "region" => region.to_owned()).record(time.as_secs_f64());
+    }
+
+    /// Another region has asked.
+    pub fn peer_request(region: &str, asked_by: &str) {
+        let labels = [("region", region.to_owned()), ("asked_by", asked_by.to_owned())];
+        counter!(PEER_REQUESTS, &labels).increment(1);
     }
 
     /// The rules were called.

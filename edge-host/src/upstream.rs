@@ -106,10 +106,9 @@ impl Upstream {
                 self.known.learn(record.version.epoch);
                 Ok(Fetched { record: Arc::new(record), source: Source::Home, fills: true })
             }
-            Err(CartError::HomeUnavailable) => {
-                let replica = self.replica.as_ref().ok_or(CartError::HomeUnavailable)?;
-                let fetched = self.from_replica(replica, principal, needed).await;
-                fetched.ok_or(CartError::HomeUnavailable)
+            Err(error @ (CartError::HomeUnavailable | CartError::Overloaded)) => {
+                let Some(replica) = self.replica.as_ref() else { return Err(error) };
+                self.from_replica(replica, principal, needed).await.ok_or(error)
             }
             Err(error) => Err(error),
         }

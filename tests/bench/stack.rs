@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use harness::{free_port, repository};
+use harness::{free_port, peer_ca, repository};
 use rustix::process::{Pid, Signal, kill_process_group};
 use sqlx::mysql::MySqlPool;
 
@@ -18,7 +18,6 @@ use crate::wire::Connection;
 
 /// Signs the tokens of the shoppers.
 pub(crate) const HS256_SECRET: &str = "the-benchmark-signs-user-tokens-with-this";
-const REGION_SECRET: &str = "the-benchmark-lets-regions-in-with-this";
 const GUEST_SECRET: &str = "the-benchmark-signs-guest-tokens-with-this";
 const ADMIN_TOKEN: &str = "the-benchmark-opens-the-admin-routes-with-this";
 /// Nobody is to be turned away: the most popular cart alone is asked for thousands of times a second.
@@ -40,6 +39,8 @@ pub(crate) struct Stack {
     pub(crate) edge: SocketAddr,
     /// Health and metrics.
     pub(crate) internal: SocketAddr,
+    /// Where it would be asked by other regions, if there were any.
+    peers: SocketAddr,
     /// The bare handler.
     pub(crate) bare: SocketAddr,
     /// The primary.
@@ -64,6 +65,7 @@ impl Stack {
         let mut stack = Self {
             edge: address(),
             internal: address(),
+            peers: address(),
             bare: address(),
             mysql_url: String::new(),
             bare_redis_url: String::new(),
@@ -118,8 +120,8 @@ impl Stack {
         let state = &options.state;
         let topology = format!(
             "home = \"sin\"\ncurrency_default = \"SGD\"\n[[region]]\nid = \"sin\"\nname = \"Singapore\"\n\
-             country = \"SG\"\ncurrency = \"SGD\"\npublic = [\"{}\"]\ninternal = [\"{}\"]\n",
-            self.edge, self.internal
+             country = \"SG\"\ncurrency = \"SGD\"\npublic = [\"{}\"]\ninternal = [\"{}\"]\npeers = [\"{}\"]\n",
+            self.edge, self.internal, self.peers
         );
         let file = |name: &str, content: &str| {
             let path = state.join(name);
@@ -138,7 +140,7 @@ impl Stack {
             .env("TROLI_CACHE_URL", redis_url)
             .env("TROLI_RULES_FILE", &options.rules)
             .env("TROLI_RULES_CACHE_DIR", rules_cache)
-            .env("TROLI_REGION_SECRET_FILE", file("region-secret", REGION_SECRET)?)
+            .envs(peer_ca().write("sin", state))
             .env("TROLI_GUEST_SECRET_FILE", file("guest-secret", GUEST_SECRET)?)
             .env("TROLI_ADMIN_TOKEN_FILE", &admin_token)
             .env("TROLI_JWT_HS256_SECRET", HS256_SECRET)

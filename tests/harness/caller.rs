@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::Answer;
 
 /// A caller gives up after this: longer than any deadline of the service.
-const CALLER_PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const CALLER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Somebody who calls the public API: nobody in particular, a guest, or a user.
 ///
@@ -30,12 +30,18 @@ pub struct Caller {
 impl Caller {
     /// Nobody, calling this address, such as `http://127.0.0.1:8101`.
     pub fn new(base: impl Into<String>) -> Self {
+        edge_host::peers::use_ring();
         let http = Client::builder()
             .no_proxy()
             .timeout(CALLER_PATIENCE)
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .expect("an HTTP client can be set up");
+        Self::over(http, base)
+    }
+
+    /// Nobody, calling this address by a client that knows how.
+    pub(crate) fn over(http: Client, base: impl Into<String>) -> Self {
         Self { http, base: base.into(), token: None, seen: None }
     }
 

@@ -16,17 +16,20 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
 
-use crate::stack::{Servers, Stack};
-use crate::{Admin, Caller, MySqlServer, RedisServer, eventually, free_port};
+use crate::peers::peer_caller;
+use crate::stack::{Primary, Replica, Servers, Stack};
+use crate::{
+    Admin, Caller, MySqlGroup, MySqlReplica, MySqlServer, PeerCa, PeerIdentity, RedisServer, eventually,
+    free_port, peer_ca,
+};
 
 pub use options::FleetOptions;
 use topology::Addresses;
 
 /// The region that holds the primary.
-const HOME: &str = "sin";
+pub(crate) const HOME: &str = "sin";
 /// The shared secret of user tokens in every fleet of the tests.
 pub const HS256_SECRET: &str = "the-tests-sign-user-tokens-with-this";
-const REGION_SECRET: &str = "the-tests-let-regions-in-with-this";
 const GUEST_SECRET: &str = "the-tests-sign-guest-tokens-with-this";
 const ADMIN_TOKEN: &str = "the-tests-open-the-admin-routes-with-this";
 
@@ -42,7 +45,7 @@ pub struct Fleet {
     /// After the regions that need them.
     servers: Option<Servers>,
     /// The last to go.
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// The variables of an edge.
@@ -77,13 +80,15 @@ impl Fleet {
 
     /// Starts a region that was stopped, at its old addresses, and waits until it is ready.
     pub async fn start_region(&self, id: &str) {
+        self.start_region_with(id, &[]).await;
+    }
+
+    /// Starts a region that was stopped with some settings changed, and waits until it is ready.
+    pub async fn start_region_with(&self, id: &str, changed: &[(&'static str, String)]) {
         let region = self.region(id);
-        let config = Config::load(|name| region.settings.get(name).cloned());
-        let config = config.unwrap_or_else(|errors| panic!("the settings of {id} are wrong:\n{errors}"));
-        let started = self.runtime().spawn(App::start(config)).await.expect("starting does not panic");
-        let app = started.unwrap_or_else(|error| panic!("{id} does not start: {error:#?}"));
-        let Addresses { public, internal } = region.addresses;
-        assert_eq!((app.public_addr(), app.internal_addr()), (public, internal));
+        let app = self.start_app(id, changed).await;
+        let Addresses { public, internal, peers } = region.addresses;
+        assert_eq!((app.public_addr(), app.internal_addr(), app.peer_addr()), (public, internal, peers));
         *region.app.lock().await = Some(app);
         let probe = self.internal(id);
         eventually(&format!("{id} is ready"), async || {
@@ -95,7 +100,37 @@ impl Fleet {
     /// Stops a region as a signal would; its addresses stay its own.
     pub async fn stop_region(&self, id: &str) {
         let app = self.region(id).app.lock().await.take().expect("the region runs");
-        self.runtime().spawn(app.shutdown()).await.expect("stopping does not panic");
+        self.stop_edge(app).await;
+    }
+
+    /// Starts another edge of a region, beside the one that it has, at addresses of its own.
+    pub async fn start_edge(&self, id: &str) -> App {
+        let mut changed: Vec<_> = ["TROLI_LISTEN", "TROLI_INTERNAL_LISTEN", "TROLI_PEER_LISTEN"]
+            .map(|name| (name, any_port().to_string()))
+            .into();
+        // One edge that follows the file is enough.
+        changed.push(("TROLI_RULES_FILE", String::new()));
+        let app = self.start_app(id, &changed).await;
+        let probe = Caller::new(format!("http://{}", app.internal_addr()));
+        eventually(&format!("another edge of {id} is ready"), async || {
+            probe.get("/readyz").send().await.is_ok_and(|answer| answer.status == 200)
+        })
+        .await;
+        app
+    }
+
+    /// Stops such an edge as a signal would.
+    pub async fn stop_edge(&self, edge: App) {
+        self.runtime().spawn(edge.shutdown()).await.expect("stopping does not panic");
+    }
+
+    async fn start_app(&self, id: &str, changed: &[(&'static str, String)]) -> App {
+        let mut settings = self.region(id).settings.clone();
+        settings.extend(changed.iter().cloned());
+        let config = Config::load(|name| settings.get(name).cloned());
+        let config = config.unwrap_or_else(|errors| panic!("the settings of {id} are wrong:\n{errors}"));
+        let started = self.runtime().spawn(App::start(config)).await.expect("starting does not panic");
+        started.unwrap_or_else(|error| panic!("{id} does not start: {error:#?}"))
     }
 
     /// Nobody in particular, calling a region.
@@ -118,9 +153,19 @@ impl Fleet {
         Caller::new(format!("http://{}", self.region(id).addresses.internal))
     }
 
-    /// The other regions' secret, for tests that pretend to be one.
-    pub fn region_secret(&self) -> &'static str {
-        REGION_SECRET
+    /// Whoever has this certificate, or none, calling a region's listener for other regions.
+    pub fn peer(&self, id: &str, shows: Option<&PeerIdentity>) -> Caller {
+        self.peer_of(peer_ca(), id, shows)
+    }
+
+    /// The same, believing another CA.
+    pub fn peer_of(&self, believes: &PeerCa, id: &str, shows: Option<&PeerIdentity>) -> Caller {
+        peer_caller(id, self.region(id).addresses.peers, believes, shows)
+    }
+
+    /// Replaces the certificates that a region uses and believes, while it runs.
+    pub fn certify(&self, id: &str, ca: &PeerCa) {
+        ca.write(id, self.directory.path());
     }
 
     /// The admin of the home region.
@@ -148,14 +193,51 @@ impl Fleet {
         if self.servers.is_some() { Stack::Servers } else { Stack::Embedded }
     }
 
-    /// The primary's server.
+    /// The primary's server, in a fleet without a group.
     pub fn mysql(&self) -> &MySqlServer {
-        &self.servers().mysql
+        match &self.servers().primary {
+            Primary::Single(mysql) => mysql,
+            Primary::Group(_) => panic!("this fleet has a group"),
+        }
     }
 
-    /// The link from the home region to its primary.
+    /// The group that has the primary, in a fleet with one.
+    pub fn group(&self) -> &MySqlGroup {
+        match &self.servers().primary {
+            Primary::Group(group) => group,
+            Primary::Single(_) => panic!("this fleet was started without a group"),
+        }
+    }
+
+    /// The links from the home region to its primary, or to each member of the group, in their order.
+    pub fn primary_links(&self) -> &[Link] {
+        &self.servers().primary_links
+    }
+
+    /// The link from the home region to its primary, in a fleet without a group.
     pub fn mysql_link(&self) -> &Link {
-        &self.servers().mysql_link
+        let [link] = self.primary_links() else { panic!("this fleet has a group") };
+        link
+    }
+
+    /// The replica of a region.
+    pub fn replica(&self, id: &str) -> &MySqlReplica {
+        &self.replica_of(id).server
+    }
+
+    /// The link from a region to its replica.
+    pub fn replica_link(&self, id: &str) -> &Link {
+        &self.replica_of(id).link
+    }
+
+    /// The link from a region's replica to its source, in a fleet without a group.
+    pub fn source_link(&self, id: &str) -> &Link {
+        self.replica_of(id).source_link.as_ref().expect("members of a group are reached past any link")
+    }
+
+    /// Whether the regions have replicas.
+    pub fn has_replicas(&self) -> bool {
+        self.servers.as_ref().is_some_and(|servers| !servers.replicas.is_empty())
     }
 
     /// The server of a region's cache.
@@ -171,6 +253,11 @@ impl Fleet {
     /// The regions, home among them.
     pub fn ids(&self) -> Vec<&'static str> {
         self.regions.keys().copied().collect()
+    }
+
+    /// Whether there is a front door.
+    pub fn has_front_door(&self) -> bool {
+        self.front_door.is_some()
     }
 
     /// Where the front door's name server is asked, for `cart.troli.test`.
@@ -202,6 +289,10 @@ impl Fleet {
 
     fn region(&self, id: &str) -> &Region {
         self.regions.get(id).unwrap_or_else(|| panic!("this fleet has no region {id}"))
+    }
+
+    fn replica_of(&self, id: &str) -> &Replica {
+        self.servers().replicas.get(id).unwrap_or_else(|| panic!("{id} has no replica"))
     }
 
     fn servers(&self) -> &Servers {

@@ -3,8 +3,9 @@
 //!
 //! - [`Fleet`]: regions on free ports, with a link of their own to the home region that can be slowed down and
 //!   cut; and a front door, for those who ask for one. [`shared`] is the fleet of every test that harms nothing.
-//! - [`MySqlServer`] and [`RedisServer`]: real ones, to kill and to pause; a fleet on [`Stack::Servers`] has its
-//!   own.
+//! - [`MySqlServer`], [`MySqlReplica`], [`MySqlGroup`] and [`RedisServer`]: real ones, to kill and to pause; a
+//!   fleet on [`Stack::Servers`] has its own.
+//! - [`PeerCa`]: makes the certificates that regions prove themselves by.
 //! - [`Caller`]: a client of the public API, as nobody, a guest or a user; [`Admin`]: one of the internal
 //!   listener.
 //! - [`Answer`]: what came back, with checks that say what was expected and what came.
@@ -21,6 +22,7 @@ pub mod history;
 mod internal;
 mod mysql;
 mod paths;
+mod peers;
 mod ports;
 mod process;
 mod redis;
@@ -34,8 +36,9 @@ pub use chance::Chance;
 pub use components::{Components, components};
 pub use fleet::{Fleet, FleetOptions, HS256_SECRET, shared};
 pub use internal::{Admin, goods};
-pub use mysql::MySqlServer;
+pub use mysql::{MySqlGroup, MySqlReplica, MySqlServer};
 pub use paths::{executable, repository, rules_cache, scratch, target};
+pub use peers::{PeerCa, PeerIdentity, peer_ca};
 pub use ports::free_port;
 pub use process::{GroupedChild, marked_processes};
 pub use redis::RedisServer;

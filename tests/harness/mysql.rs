@@ -2,18 +2,28 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
+use tokio::time::timeout;
+
+mod group;
+mod replica;
+
+pub use group::MySqlGroup;
+pub use replica::MySqlReplica;
 
 use crate::server::{Server, run_script};
 use crate::{free_port, scratch, unique};
 
 /// The database that every server begins with.
 const DATABASE: &str = "troli";
+/// How long a server is given to answer a question; one that is paused never does.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 /// Its script.
 const SCRIPT: &str = "mysql";
 
@@ -54,12 +64,22 @@ impl MySqlServer {
 
     /// How an edge reaches its first database through a link that listens at an address.
     pub fn url_through(&self, address: SocketAddr) -> String {
-        self.url_of("troli", "password", address, DATABASE)
+        self.url_through_any(&[address])
+    }
+
+    /// How an edge reaches it, or another of the same passwords in its place.
+    pub(crate) fn url_through_any(&self, addresses: &[SocketAddr]) -> String {
+        url_of(self.directory.path(), "troli", "password", addresses, DATABASE)
     }
 
     /// How root reaches it, for what only an administrator may do.
     pub fn admin_url(&self) -> String {
-        self.url_of("root", "root-password", self.address(), "mysql")
+        self.admin_url_of("mysql")
+    }
+
+    /// The same, of a database.
+    pub fn admin_url_of(&self, database: &str) -> String {
+        self.url_of("root", "root-password", self.address(), database)
     }
 
     /// Makes another empty database, for the same user with the same rights, and returns its URL.
@@ -125,10 +145,34 @@ impl MySqlServer {
     }
 
     fn url_of(&self, user: &str, password_file: &str, address: SocketAddr, database: &str) -> String {
-        let password = fs::read_to_string(self.directory.path().join(password_file));
-        let password = password.expect("a server that was started has passwords");
-        format!("mysql://{user}:{password}@{address}/{database}")
+        url_of(self.directory.path(), user, password_file, &[address], database)
     }
+}
+
+/// The URL of servers with these passwords.
+fn url_of(
+    directory: &Path,
+    user: &str,
+    password_file: &str,
+    addresses: &[SocketAddr],
+    database: &str,
+) -> String {
+    let password = fs::read_to_string(directory.join(password_file));
+    let password = password.expect("a server that was started has passwords");
+    let hosts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    format!("mysql://{user}:{password}@{}/{database}", hosts.join(","))
+}
+
+/// The memory for data of a server that is one of many.
+const SMALL: &str = "--innodb-buffer-pool-size=32M";
+
+/// What one server says, or nothing when it does not answer.
+async fn ask(admin_url: &str, question: &'static str) -> Option<String> {
+    let asking = async {
+        let mut connection = MySqlConnection::connect(admin_url).await?;
+        sqlx::query_scalar(question).fetch_one(&mut connection).await
+    };
+    timeout(ANSWER_PATIENCE, asking).await.ok()?.ok()
 }
 
 async fn execute(connection: &mut MySqlConnection, statement: String) {
@@ -137,13 +181,13 @@ async fn execute(connection: &mut MySqlConnection, statement: String) {
 }
 
 /// It takes connections before it serves them; then it speaks first.
-async fn greets(address: SocketAddr) -> bool {
+pub(crate) async fn greets(address: SocketAddr) -> bool {
     let Ok(mut stream) = TcpStream::connect(address).await else { return false };
     stream.read_u8().await.is_ok()
 }
 
 /// What every server begins with. Making it takes seconds, so a run of the tests makes it once.
-async fn template() -> &'static Path {
+pub(crate) async fn template() -> &'static Path {
     static TEMPLATE: OnceCell<TempDir> = OnceCell::const_new();
     let made = TEMPLATE.get_or_init(async || {
         let directory = scratch("mysql-template");
@@ -156,7 +200,7 @@ async fn template() -> &'static Path {
     made.await.path()
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     let status =
         Command::new("cp").args(["--archive", "--reflink=auto", "--"]).arg(from.join(".")).arg(to).status();
     assert!(status.is_ok_and(|status| status.success()), "{} cannot be copied", from.display());

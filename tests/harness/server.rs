@@ -119,7 +119,8 @@ impl Server {
     }
 
     fn log(&self) -> PathBuf {
-        self.directory.join("log")
+        // Members of a group share a directory.
+        self.directory.join(format!("log-{}", self.address.port()))
     }
 
     fn complain(&self, status: ExitStatus) -> ! {

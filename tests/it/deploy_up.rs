@@ -15,8 +15,8 @@ use crate::support::assert_json;
 
 const READY: &str = "ready: http://127.0.0.1:8080";
 const FRONT_DOOR: &str = "http://127.0.0.1:8080";
-/// The front door, and the public and internal ports of sin, jkt and bkk.
-const PORTS: [u16; 7] = [8080, 8101, 8103, 8104, 9101, 9103, 9104];
+/// The front door, and the public, internal and peer ports of sin, jkt and bkk.
+const PORTS: [u16; 10] = [8080, 8101, 8103, 8104, 9101, 9103, 9104, 10101, 10103, 10104];
 /// Everything is built before, so this is for starting alone, on the slowest machine.
 const START_DEADLINE: Duration = Duration::from_secs(120);
 /// The contract's own promise.

@@ -50,10 +50,15 @@ fn every_mistake_of_a_configuration_is_told_at_once_and_nothing_is_bound() {
         ("TROLI_REGION", "sin"),
         ("TROLI_LISTEN", listen.as_str()),
         ("TROLI_INTERNAL_LISTEN", "nowhere"),
-        ("TROLI_HOME_URL", "http://127.0.0.1:1"),
+        ("TROLI_HOME_PEERS", "127.0.0.1:1"),
+        ("TROLI_PEER_LISTEN", "everywhere"),
+        ("TROLI_PEER_CERT_FILE", short.as_str()),
+        ("TROLI_PEER_KEY_FILE", "no/such/key"),
+        ("TROLI_PEER_CA_FILE", "no/such/ca"),
+        ("TROLI_DNS_SERVERS", "somebody"),
         ("TROLI_CACHE_URL", "paper:"),
-        ("TROLI_REGION_SECRET_FILE", short.as_str()),
-        ("TROLI_GUEST_SECRET_FILE", "no/such/file"),
+        ("TROLI_GUEST_SECRET_FILE", short.as_str()),
+        ("TROLI_ADMIN_TOKEN_FILE", "no/such/file"),
         ("TROLI_DEV_TOKENS", "perhaps"),
         ("TROLI_JWT_HS256_SECRET", "short"),
         ("TROLI_TRUSTED_PROXIES", "127.0.0.1/32,everybody"),
@@ -83,7 +88,6 @@ fn an_edge_that_is_not_home_has_no_primary() {
     let settings = [
         ("TROLI_REGION", "jkt"),
         ("TROLI_DATABASE_URL", "sqlite:primary.sqlite"),
-        ("TROLI_REGION_SECRET_FILE", secret.as_str()),
         ("TROLI_GUEST_SECRET_FILE", secret.as_str()),
     ];
     let output = run("edge-host", &["serve"], &settings);

@@ -15,7 +15,9 @@ const OPERATIONS: usize = 4_000;
 async fn history(stack: Stack, operations: usize) {
     let options = Options::from_environment(operations);
     let regions = options.regions.clone();
-    let fleet = Fleet::start(FleetOptions { regions, stack, ..FleetOptions::default() }).await;
+    let replicas = stack == Stack::Servers;
+    let wanted = FleetOptions { regions, stack, replicas, front_door: true, ..FleetOptions::default() };
+    let fleet = Fleet::start(wanted).await;
     let report = run(&fleet, options).await;
     // Past the test's own output, which nobody sees of a test that passes.
     writeln!(std::io::stderr(), "{report}").expect("stderr can be written to");

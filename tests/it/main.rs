@@ -29,6 +29,7 @@ mod regions;
 mod history;
 
 /// The nearest region that serves.
+mod failover;
 mod front_door;
 
 /// The nearest region by name.
@@ -37,7 +38,7 @@ mod geodns;
 /// Addresses from DNS, our own as the server.
 mod discovery;
 
-/// Health, metrics, admin, and regions among themselves.
+/// Health, metrics and admin.
 mod internal_listener;
 
 // The rules.

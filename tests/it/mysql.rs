@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use edge_host::catalogue::Catalogue;
 use edge_host::epoch::KnownEpoch;
 use edge_host::model::{Change, FeedPosition};
 use edge_host::store::mysql::{self, MySqlStore, MySqlTarget};
-use edge_host::store::{PrimaryStore, ReplicaStore, WriteOutcome};
+use edge_host::store::{Loaded, PrimaryStore, ReplicaStore, WriteOutcome};
 use futures_util::future::join_all;
 use harness::{MySqlServer, eventually};
 use region_router::link::Link;
@@ -111,6 +112,29 @@ async fn two_hosts_never_sell_what_is_not_there() {
     let sold = outcomes.iter().filter(|outcome| matches!(outcome, Ok(WriteOutcome::Done { .. }))).count();
     let left = store.items(&["item-0".to_owned(), "item-1".to_owned()]).await.expect("an answer");
     assert_eq!((sold, left[0].stock, left[1].stock), (3, 1, 6));
+}
+
+#[tokio::test]
+async fn what_is_known_is_loaded_only_where_stock_is_taken() {
+    let store = open(&migrated().await);
+    for name in ["item-0", "item-1"] {
+        store.put_item(item(name, 5)).await.expect("an answer");
+    }
+    let known = Catalogue::default();
+    known.put_item(item("item-0", 9));
+    let mut write = write_of(&guest("facts"));
+    write.item_ids = vec!["item-0".to_owned(), "item-1".to_owned()];
+    write.known = Some(Arc::new(known));
+    for (takes_stock, stocks) in [(false, [9, 5]), (true, [5, 5])] {
+        write.takes_stock = takes_stock;
+        let mut seen = Vec::new();
+        let mut look = |loaded: Loaded| {
+            seen = loaded.items.iter().map(|item| item.stock).collect();
+            None
+        };
+        store.write(&write, &mut look).await.expect("an answer");
+        assert_eq!(seen, stocks, "{takes_stock}");
+    }
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ async fn hash_of(server: &RedisServer, cart_id: &str) -> String {
 }
 
 async fn put(cache: &Cache, number: u64) -> Result<(), StoreError> {
-    cache.fill(cache.ticket(CART).await?, &record(number, &[1, 2])).await
+    cache.fill(cache.ticket(CART).await?, &record(number, &[1, 2]), None).await
 }
 
 /// The version and whether there is a cart.
@@ -92,10 +92,10 @@ async fn what_redis_forgets_of_a_cart_ends_its_tickets() {
         }
         eventually("the entry is forgotten", async || held(&cache).await.is_none()).await;
         // Without the floor only the ticket keeps it out.
-        cache.fill(ticket.clone(), &record(6, &[6])).await.expect("an answer");
+        cache.fill(ticket.clone(), &record(6, &[6]), None).await.expect("an answer");
         assert_eq!(held(&cache).await, None, "{way}");
         cache.ticket(CART).await.expect("a ticket");
-        cache.fill(ticket, &record(6, &[6])).await.expect("an answer");
+        cache.fill(ticket, &record(6, &[6]), None).await.expect("an answer");
         assert_eq!(held(&cache).await, None, "{way}, and another ticket taken");
         // Evicting takes carts, not how far they were told.
         let known = cache.feed_position().await.expect("an answer");
@@ -133,7 +133,7 @@ async fn entries_live_for_an_hour_and_do_not_end_together() {
             1 => cache.floors(&[(cart_id.clone(), version(1))]).await.expect("put in"),
             _ => {
                 let ticket = cache.ticket(&cart_id).await.expect("a ticket");
-                cache.fill(ticket, &record(1, &[1])).await.expect("put in");
+                cache.fill(ticket, &record(1, &[1]), None).await.expect("put in");
             }
         }
         let hash = hash_of(&server, &cart_id).await;
@@ -167,7 +167,7 @@ async fn a_cache_that_was_never_told_of_changes_holds_nothing() {
     assert_eq!(held(&other).await, Some((5, true)));
     assert_eq!(cache.feed_position().await.expect("an answer"), Some(feed(0)));
     assert_eq!(held(&cache).await, Some((5, true)));
-    cache.fill(early, &record(6, &[6])).await.expect("an answer");
+    cache.fill(early, &record(6, &[6]), None).await.expect("an answer");
     assert_eq!(held(&cache).await, Some((5, true)), "a ticket from before");
 }
 

@@ -4,3 +4,5 @@ mod consistency;
 mod feed;
 mod forwarding;
 mod outage;
+mod peers;
+mod replicas;

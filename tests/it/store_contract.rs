@@ -71,6 +71,7 @@ macro_rules! cart_cache {
             a_newer_epoch_is_newer_whatever_its_version,
             a_count_is_that_of_the_whole_cart,
             a_document_is_kept_beside_its_version,
+            a_document_comes_in_with_its_cart,
             a_document_of_another_version_is_not_kept,
             a_document_goes_with_its_version,
             concurrent_puts_never_go_back,

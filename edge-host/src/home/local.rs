@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use cart_core::{Cart, Command, Context, Currency, Rejection};
 use uuid::Uuid;
 
-use crate::catalogue::CartFacts;
+use crate::catalogue::{CartFacts, Catalogue};
 use crate::clock::now_ms;
+use crate::document::{self, rules_view, to_json};
 use crate::error::{CartError, Reason};
 use crate::feed;
 use crate::home::HomeRegion;
@@ -19,9 +20,9 @@ use crate::model::{
     WriteTiming,
 };
 use crate::rules::{Outcome, Rules, RulesError, RulesHandle};
-use crate::store::{CartWrite, Commit, Effect, Loaded, NewOrder, PrimaryStore, WriteOutcome};
+use crate::store::{CartDocument, CartWrite, Commit, Effect, Loaded, NewOrder, PrimaryStore, WriteOutcome};
 use crate::telemetry::metric;
-use crate::view::{self, Priced, RulesView};
+use crate::view::{self, Priced};
 
 /// The home region over a primary.
 pub struct LocalHome {
@@ -29,6 +30,8 @@ pub struct LocalHome {
     pub store: Arc<dyn PrimaryStore>,
     /// The rules that decide.
     pub rules: Arc<RulesHandle>,
+    /// The facts of items and coupons, as this edge knows them.
+    pub catalogue: Arc<Catalogue>,
     /// This region's id.
     pub region: String,
     /// For carts whose owner asks for no currency.
@@ -42,16 +45,19 @@ impl HomeRegion for LocalHome {
         let started = Instant::now();
         let write = self.prepare(&request);
         let mut refusal = None;
+        let mut document = None;
         let mut rules_time = Duration::ZERO;
         let outcome = self
             .store
             .write(&write, &mut |loaded| {
                 let mut decision = Decision {
                     rules: &rules,
+                    catalogue: &self.catalogue,
                     region: &self.region,
                     principal: &request.principal,
                     now_ms: write.now_ms,
                     rules_time: &mut rules_time,
+                    document: &mut document,
                 };
                 decision.decide(&request.operation, loaded).map_err(|error| refusal = Some(error)).ok()
             })
@@ -62,11 +68,15 @@ impl HomeRegion for LocalHome {
         };
         match outcome {
             WriteOutcome::Done { answer, record, guest_version } => {
-                Ok(WriteReply { answer, record: Some(record), guest_version, replayed: false, timing })
+                // That of an attempt which came to nothing may be of another version.
+                let document = document.filter(|document: &CartDocument| document.version == record.version);
+                let record = Some(record);
+                Ok(WriteReply { answer, record, document, guest_version, replayed: false, timing })
             }
             WriteOutcome::Replayed(answer) => {
                 metric::idempotent_replay(&self.region);
-                Ok(WriteReply { answer, record: None, guest_version: None, replayed: true, timing })
+                let (record, document, guest_version) = (None, None, None);
+                Ok(WriteReply { answer, record, document, guest_version, replayed: true, timing })
             }
             WriteOutcome::Refused => {
                 Err(refusal.unwrap_or_else(|| CartError::Internal("refused without a reason".to_owned())))
@@ -143,6 +153,8 @@ impl LocalHome {
             if_match: request.if_match.clone(),
             item_ids: Vec::new(),
             coupon_codes: Vec::new(),
+            // A moment old at most. It shows a cart and takes nothing, and no region shows that cart by newer facts.
+            known: Some(Arc::clone(&self.catalogue)),
             takes_stock: matches!(request.operation, Operation::Checkout { .. }),
             now_ms,
         };
@@ -166,10 +178,13 @@ impl LocalHome {
 /// One decision, inside the primary's transaction: pure but for the clock that was read before.
 struct Decision<'a> {
     rules: &'a Rules,
+    catalogue: &'a Catalogue,
     region: &'a str,
     principal: &'a Principal,
     now_ms: i64,
     rules_time: &'a mut Duration,
+    /// What was decided, as the cache may keep it.
+    document: &'a mut Option<CartDocument>,
 }
 
 impl Decision<'_> {
@@ -177,11 +192,7 @@ impl Decision<'_> {
         if loaded.cart.state == CartState::Merged {
             return Err(CartError::CartMerged);
         }
-        let facts = CartFacts {
-            items: loaded.items.into_iter().map(Arc::new).collect(),
-            coupons: loaded.coupons.into_iter().map(Arc::new).collect(),
-            ..CartFacts::default()
-        };
+        let facts = CartFacts { items: loaded.items, coupons: loaded.coupons, ..CartFacts::default() };
         match operation {
             Operation::Commands(commands) => {
                 let commands: Vec<Command> = commands.iter().map(CartCommand::to_core).collect();
@@ -229,10 +240,16 @@ impl Decision<'_> {
         let context = self.context(&record.cart, facts);
         let outcome = self.rules.quote(&record.cart, &context);
         let quote = self.took(outcome)?;
-        let title = |item_id: &str| facts.title(item_id);
-        let priced = Priced { record: &record, quote: &quote, title: &title, rules: rules_view(self.rules) };
-        let body = to_json(&priced.cart())?;
+        let body = document::body(&record, &quote, facts, self.rules)?;
         let view_digest = Some(view::digest(&body));
+        // A version that stays is known by the document that it was first answered with.
+        if !matches!(effect, Effect::Unchanged) {
+            record.view_digest.clone_from(&view_digest);
+            let prints = self.catalogue.prints(&record.cart, facts);
+            *self.document = prints.map(|prints| {
+                document::document(&record, body.clone(), facts, prints, self.rules, self.now_ms)
+            });
+        }
         let answer = StoredAnswer { status: 200, body, version: record.version, location: None };
         Ok(Commit { cart: record.cart, view_digest, effect, answer })
     }
@@ -303,15 +320,6 @@ fn in_stock(cart: &Cart, facts: &CartFacts) -> Result<Vec<(String, u32)>, CartEr
     });
     let short: Vec<Reason> = short.collect();
     if short.is_empty() { Ok(wanted.into_iter().collect()) } else { Err(CartError::Rejected(short)) }
-}
-
-/// The rules as the public documents name them.
-pub fn rules_view(rules: &Rules) -> RulesView {
-    RulesView { name: rules.manifest().name.clone(), revision: rules.revision().to_string() }
-}
-
-fn to_json(document: &impl serde::Serialize) -> Result<String, CartError> {
-    serde_json::to_string(document).map_err(|error| CartError::Internal(error.to_string()))
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -1,131 +1,139 @@
-//! The home region from elsewhere: one HTTP request to a home edge's internal listener.
+//! The home region from elsewhere: one request over HTTP/2 and mutual TLS to one of its edges.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, RequestBuilder, StatusCode};
+use backon::{BackoffBuilder, ExponentialBuilder};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+use region_router::discovery::Discovery;
+use region_router::topology::RegionId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tracing::warn;
+use tokio::sync::Semaphore;
+use tracing::{debug, warn};
 
+use super::edges::{CONNECT_DEADLINE, HomeEdges, Outgoing, Road, SendError};
+use super::wire;
+use crate::deadline;
+use crate::epoch::KnownEpoch;
 use crate::error::CartError;
 use crate::home::HomeRegion;
 use crate::model::{
     CartRecord, CatalogueSnapshot, FeedPage, FeedPosition, ItemRecord, OrderRecord, Principal, WriteReply,
     WriteRequest,
 };
-use crate::telemetry;
+use crate::peers::{PeerTls, name_of};
+use crate::telemetry::{self, chain};
 
-/// A home edge that does not take a connection in this time is down: ten times the longest round trip.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// One forwarded request, answer included. The client's own patience is a few seconds.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// One forward, all attempts and answers included. The caller's own patience is a few seconds.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// The whole catalogue is larger than a cart.
-const CATALOGUE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Connections kept open for the next request: more than a region ever has in flight at its shedding limit
-/// would need at one round trip each.
-const IDLE_CONNECTIONS_MAX: usize = 64;
-/// A write is sent once more when its connection broke: its idempotency key makes that safe.
-const WRITE_ATTEMPTS: usize = 2;
+const CATALOGUE_PATIENCE: Duration = Duration::from_secs(30);
+/// Forwards of one edge under way; more are turned away at once. The longest round trip and the work at home take
+/// less than 50 ms, so these are more than 10 000 a second: twice what a primary commits. More would only queue
+/// there, and be late.
+pub const FORWARDS_IN_FLIGHT_MAX: usize = 512;
+/// Attempts after the first. All that is asked of home may be asked again: reads change nothing, and every write
+/// has an idempotency key. Should that fail twice, it is no accident of one connection.
+const RETRIES_MAX: usize = 2;
+/// Before the second attempt; then twice as long, and up to as much again by chance, so that all that was under
+/// way on one connection does not come back in one moment.
+const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
-/// The home region, by HTTP.
+/// The home region, over the network.
 pub struct RemoteHome {
-    client: Client,
-    base: String,
-    headers: HeaderMap,
-}
-
-/// The home region's client could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum RemoteHomeError {
-    /// The HTTP client could not be set up.
-    #[error("the HTTP client could not be set up")]
-    Client(#[source] reqwest::Error),
-    /// The secret or the region's name cannot stand in a header.
-    #[error("the region secret cannot stand in a header")]
-    Secret,
+    edges: HomeEdges,
+    requests: Arc<Requests>,
+    in_flight: Semaphore,
 }
 
 impl RemoteHome {
-    /// The home region at `base`, such as `http://127.0.0.1:9101`.
-    pub fn new(base: &str, region: &str, secret: &str) -> Result<Self, RemoteHomeError> {
-        let client = Client::builder()
-            .no_proxy()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-            .build()
-            .map_err(RemoteHomeError::Client)?;
-        let header = |text: String| HeaderValue::try_from(text).map_err(|_| RemoteHomeError::Secret);
-        let mut bearer = header(format!("Bearer {secret}"))?;
-        bearer.set_sensitive(true);
-        let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, bearer);
-        headers.insert(FORWARDED, header(forwarded_by(region))?);
-        Ok(Self { client, base: base.trim_end_matches('/').to_owned(), headers })
+    /// Connects to the edges of the home region, wherever they are found, as an edge of `region`.
+    pub fn start(
+        home: RegionId,
+        found: Arc<Discovery>,
+        region: RegionId,
+        tls: Arc<PeerTls>,
+        known: KnownEpoch,
+    ) -> Self {
+        let name = name_of(home);
+        let requests = Arc::new(Requests::new(&name.to_str(), region, known));
+        let greet = Arc::clone(&requests);
+        let greeting = Box::new(move || greet.make(&Question::get(wire::HELLO), CONNECT_DEADLINE));
+        let edges = HomeEdges::start(Road { tls, name, greeting }, found);
+        Self { edges, requests, in_flight: Semaphore::new(FORWARDS_IN_FLIGHT_MAX) }
     }
 
-    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
-        let request = self.client.post(format!("{}{path}", self.base)).json(body).timeout(REQUEST_TIMEOUT);
-        self.send(request).await
+    /// Asks for somebody who waits.
+    async fn forward<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, CartError> {
+        let _permit = self.in_flight.try_acquire().map_err(|_| CartError::Overloaded)?;
+        read(&self.ask(&Question::post(path, body)?).await?)
     }
 
-    async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failure> {
-        let request = request.headers(self.headers.clone()).headers(telemetry::outgoing_trace_headers());
-        let response = request.send().await.map_err(Failure::from_transport)?;
-        let status = response.status();
-        let bytes = response.bytes().await.map_err(Failure::from_transport)?;
-        let misread = |error: serde_json::Error| {
-            Failure::Answered(CartError::Internal(format!("home answered {status} and {error}")))
-        };
-        match status {
-            StatusCode::OK => serde_json::from_slice(&bytes).map_err(misread),
-            // The one status of the internal listener that carries a `CartError`.
-            StatusCode::UNPROCESSABLE_ENTITY => {
-                Err(Failure::Answered(serde_json::from_slice(&bytes).map_err(misread)?))
+    /// Asks until there is an answer, or no use in asking, or no time.
+    async fn ask(&self, question: &Question) -> Result<Answer, CartError> {
+        let caller = deadline::remaining();
+        let patience = caller.map_or(question.patience, |caller| caller.min(question.patience));
+        let until = Instant::now() + patience;
+        let mut pauses = ExponentialBuilder::new()
+            .with_min_delay(RETRY_PAUSE)
+            .with_max_times(RETRIES_MAX)
+            .with_jitter()
+            .build();
+        let mut tried = Vec::new();
+        let mut failure = Failure::Unreachable;
+        loop {
+            let again = matches!(failure, Failure::Broken(_));
+            let chosen = tokio::time::timeout_at(until.into(), self.edges.choose(&tried, again)).await;
+            let Ok(Some(mut turn)) = chosen else { return Err(failure.into_error()) };
+            tried.push(turn.address());
+            let request = self.requests.make(question, until.saturating_duration_since(Instant::now()));
+            failure = match tokio::time::timeout_at(until.into(), turn.send(request)).await {
+                Ok(Ok(answer)) => match refusal(&answer) {
+                    None => {
+                        turn.succeeded();
+                        return Ok(answer);
+                    }
+                    Some(refusal) => {
+                        if refusal == CartError::HomeUnavailable {
+                            turn.failed()
+                        } else {
+                            turn.succeeded()
+                        }
+                        Failure::Refused(refusal)
+                    }
+                },
+                // Its connection is made anew by whoever keeps it.
+                Ok(Err(error)) => Failure::Broken(error),
+                Err(_) => {
+                    // A caller in a hurry says nothing about the edge.
+                    if patience == question.patience {
+                        turn.failed();
+                    }
+                    return Err(CartError::HomeUnavailable);
+                }
+            };
+            debug!(home.edge = ?tried.last(), path = question.path, failure = ?failure, "forward failed");
+            match pauses.next() {
+                Some(pause) if Instant::now() + pause < until => tokio::time::sleep(pause).await,
+                _ => return Err(failure.into_error()),
             }
-            StatusCode::LOOP_DETECTED => Err(Failure::Answered(CartError::LoopDetected)),
-            StatusCode::SERVICE_UNAVAILABLE => Err(Failure::Answered(CartError::HomeUnavailable)),
-            _ => Err(Failure::Answered(CartError::Internal(format!("home answered {status}")))),
         }
     }
-}
-
-/// RFC 7239: who forwards a request, under an obfuscated name.
-pub const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
-
-/// The value of the `Forwarded` header of a request from a region.
-pub fn forwarded_by(region: &str) -> String {
-    format!("by=_troli-{region}")
-}
-
-/// Whether a `Forwarded` header says that one of our regions has forwarded the request already.
-pub fn was_forwarded(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(FORWARDED).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split([',', ';'])).any(|pair| {
-        let pair = pair.trim().to_ascii_lowercase();
-        pair.strip_prefix("by=").is_some_and(|by| by.trim_matches('"').starts_with("_troli-"))
-    })
 }
 
 #[async_trait]
 impl HomeRegion for RemoteHome {
     async fn write(&self, request: WriteRequest) -> Result<WriteReply, CartError> {
-        let mut attempt = 1;
-        loop {
-            match self.post("/internal/writes", &request).await {
-                Err(Failure::Broken(error)) if attempt < WRITE_ATTEMPTS => {
-                    warn!(error = %chain(&error), "forward broke, sent once more under its idempotency key");
-                    attempt += 1;
-                }
-                answer => return answer.map_err(Failure::into_error),
-            }
-        }
+        self.forward(wire::WRITES, &request).await
     }
 
     async fn cart(&self, principal: &Principal) -> Result<CartRecord, CartError> {
-        self.post("/internal/cart", principal).await.map_err(Failure::into_error)
+        self.forward(wire::CART, principal).await
     }
 
     async fn orders(
@@ -134,40 +142,33 @@ impl HomeRegion for RemoteHome {
         before: Option<&str>,
         limit: u32,
     ) -> Result<Vec<OrderRecord>, CartError> {
-        self.post("/internal/orders", &(owner, before, limit)).await.map_err(Failure::into_error)
+        self.forward(wire::ORDERS, &(owner, before, limit)).await
     }
 
     async fn order(&self, owner: &Principal, order_id: &str) -> Result<OrderRecord, CartError> {
-        self.post("/internal/order", &(owner, order_id)).await.map_err(Failure::into_error)
+        self.forward(wire::ORDER, &(owner, order_id)).await
     }
 
     async fn items(&self, item_ids: &[String]) -> Result<Vec<ItemRecord>, CartError> {
-        self.post("/internal/items", &item_ids).await.map_err(Failure::into_error)
+        self.forward(wire::ITEMS, &item_ids).await
     }
 
     async fn catalogue(&self) -> Result<CatalogueSnapshot, CartError> {
-        let request = self.client.get(format!("{}/internal/catalogue", self.base));
-        self.send(request.timeout(CATALOGUE_TIMEOUT)).await.map_err(Failure::into_error)
+        read(&self.ask(&Question::get(wire::CATALOGUE).within(CATALOGUE_PATIENCE)).await?)
     }
 
     async fn feed(&self, after: Option<&FeedPosition>, wait: Duration) -> Result<FeedPage, CartError> {
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        let request = self.client.post(format!("{}/internal/feed", self.base)).json(&(after, wait_ms));
-        self.send(request.timeout(wait + REQUEST_TIMEOUT)).await.map_err(Failure::into_error)
+        let question = Question::post(wire::FEED, &(after, wait_ms))?.within(wait + PATIENCE);
+        read(&self.ask(&question).await?)
     }
 
     async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, CartError> {
-        let request = self
-            .client
-            .get(format!("{}/internal/rules/{revision}", self.base))
-            .headers(self.headers.clone())
-            .timeout(CATALOGUE_TIMEOUT);
-        let broken = |error| Failure::from_transport(error).into_error();
-        let response = request.send().await.map_err(broken)?;
-        match response.status() {
-            StatusCode::OK => Ok(Some(response.bytes().await.map_err(broken)?.to_vec())),
-            StatusCode::NOT_FOUND => Ok(None),
-            _ => Err(CartError::HomeUnavailable),
+        let question = Question::get(&format!("{}{revision}", wire::RULES)).within(CATALOGUE_PATIENCE);
+        match self.ask(&question).await? {
+            (StatusCode::OK, bytes) => Ok(Some(bytes.to_vec())),
+            (StatusCode::NOT_FOUND, _) => Ok(None),
+            answer => Err(error_of(&answer)),
         }
     }
 
@@ -176,59 +177,156 @@ impl HomeRegion for RemoteHome {
     }
 }
 
-/// Why a request to the home region was not answered as hoped.
+/// What home is asked.
+struct Question {
+    method: Method,
+    path: String,
+    body: Bytes,
+    patience: Duration,
+}
+
+impl Question {
+    fn get(path: &str) -> Self {
+        Self { method: Method::GET, path: path.to_owned(), body: Bytes::new(), patience: PATIENCE }
+    }
+
+    fn post(path: &str, body: &impl Serialize) -> Result<Self, CartError> {
+        let body = serde_json::to_vec(body).map_err(|error| CartError::Internal(error.to_string()))?;
+        Ok(Self { method: Method::POST, path: path.to_owned(), body: body.into(), patience: PATIENCE })
+    }
+
+    fn within(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+}
+
+/// What an edge of home has said.
+type Answer = (StatusCode, Bytes);
+
+/// Makes the requests to edges of home.
+struct Requests {
+    base: String,
+    headers: HeaderMap,
+    known: KnownEpoch,
+}
+
+impl Requests {
+    fn new(home: &str, region: RegionId, known: KnownEpoch) -> Self {
+        let forwarded = HeaderValue::try_from(wire::forwarded_by(region.as_str()));
+        let mut headers = HeaderMap::new();
+        headers.insert(wire::FORWARDED, forwarded.expect("a region id is visible ASCII"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Self { base: format!("https://{home}"), headers, known }
+    }
+
+    fn make(&self, question: &Question, remaining: Duration) -> Outgoing {
+        let mut request = Request::new(Full::new(question.body.clone()));
+        *request.method_mut() = question.method.clone();
+        let uri = format!("{}{}", self.base, question.path).parse();
+        *request.uri_mut() = uri.expect("a region's name, and a path of ours");
+        let headers = request.headers_mut();
+        headers.clone_from(&self.headers);
+        headers.insert(wire::DEADLINE_MS, wire::deadline_ms(remaining));
+        headers.insert(wire::EPOCH, HeaderValue::from(self.known.current()));
+        headers.extend(telemetry::outgoing_trace_headers());
+        request
+    }
+}
+
+/// Why an attempt was not answered as hoped.
+#[derive(Debug)]
 enum Failure {
+    /// No edge is connected.
+    Unreachable,
     /// It may or may not have arrived.
-    Broken(reqwest::Error),
-    /// It took too long, or could not be sent at all: another try would not help in time.
-    Unreachable(reqwest::Error),
-    /// The home region said no.
-    Answered(CartError),
+    Broken(SendError),
+    /// The edge cannot do it now; another may.
+    Refused(CartError),
 }
 
 impl Failure {
-    fn from_transport(error: reqwest::Error) -> Self {
-        if error.is_connect() || error.is_timeout() { Self::Unreachable(error) } else { Self::Broken(error) }
-    }
-
     fn into_error(self) -> CartError {
         match self {
-            Self::Answered(error) => error,
-            Self::Broken(error) | Self::Unreachable(error) => {
-                warn!(error = %chain(&error), "home region unreachable");
+            Self::Unreachable => CartError::HomeUnavailable,
+            Self::Broken(error) => {
+                warn!(error = %chain(&error), "forward broke");
                 CartError::HomeUnavailable
             }
+            Self::Refused(error) => error,
         }
     }
 }
 
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
+/// What an edge says that cannot do now what another may.
+fn refusal(answer: &Answer) -> Option<CartError> {
+    match answer.0 {
+        StatusCode::OK | StatusCode::NOT_FOUND => None,
+        _ => Some(error_of(answer))
+            .filter(|error| matches!(error, CartError::HomeUnavailable | CartError::Overloaded)),
     }
-    text
+}
+
+fn read<T: DeserializeOwned>(answer: &Answer) -> Result<T, CartError> {
+    match answer {
+        (StatusCode::OK, bytes) => serde_json::from_slice(bytes).map_err(|error| misread(answer, &error)),
+        answer => Err(error_of(answer)),
+    }
+}
+
+/// The error that an answer other than a success stands for.
+fn error_of(answer: &Answer) -> CartError {
+    let (status, bytes) = answer;
+    match *status {
+        // The one status of the peer listener that carries a `CartError`.
+        StatusCode::UNPROCESSABLE_ENTITY => {
+            serde_json::from_slice(bytes).unwrap_or_else(|error| misread(answer, &error))
+        }
+        StatusCode::LOOP_DETECTED => CartError::LoopDetected,
+        StatusCode::SERVICE_UNAVAILABLE => CartError::Overloaded,
+        status => CartError::Internal(format!("home answered {status}")),
+    }
+}
+
+fn misread((status, _): &Answer, error: &serde_json::Error) -> CartError {
+    CartError::Internal(format!("home answered {status} and {error}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn a_request_says_who_forwards_it_how_long_there_is_and_of_which_trace_it_is() {
+        let region = "jkt".parse().expect("a region");
+        let known = KnownEpoch::default();
+        known.learn(3);
+        let requests = Requests::new("sin.troli.internal", region, known);
+        let trace = HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        let incoming = HeaderMap::from_iter([("traceparent".parse().expect("a name"), trace.clone())]);
+        let made = async { requests.make(&Question::get(wire::CATALOGUE), Duration::from_millis(250)) };
+        let request = telemetry::with_trace(incoming, made).await;
+        assert_eq!(request.uri(), "https://sin.troli.internal/internal/catalogue");
+        assert_eq!(request.headers()["traceparent"], trace);
+        assert_eq!(wire::patience(request.headers()), Some(Duration::from_millis(250)));
+        assert_eq!(wire::epoch(request.headers()), Some(3));
+        assert!(wire::was_forwarded(request.headers()));
+    }
+
     #[test]
-    fn only_our_own_name_makes_a_loop() {
-        let with = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(FORWARDED, HeaderValue::from_str(value).expect("a header value"));
-            was_forwarded(&headers)
+    fn only_what_another_edge_may_do_better_is_asked_again() {
+        let told = |error: &CartError| {
+            (StatusCode::UNPROCESSABLE_ENTITY, serde_json::to_vec(error).expect("JSON").into())
         };
-        assert!(with(&forwarded_by("jkt")));
-        assert!(with("for=192.0.2.1;proto=http, For=\"_x\";BY=\"_troli-bkk\""));
-        assert!(!with("for=192.0.2.1;by=203.0.113.43"));
-        assert!(!with("for=_troli-jkt"));
-        assert!(!was_forwarded(&HeaderMap::new()));
+        for (answer, again) in [
+            (told(&CartError::HomeUnavailable), true),
+            ((StatusCode::SERVICE_UNAVAILABLE, Bytes::new()), true),
+            (told(&CartError::CartMerged), false),
+            (told(&CartError::KeyReused), false),
+            ((StatusCode::LOOP_DETECTED, Bytes::new()), false),
+            ((StatusCode::OK, Bytes::new()), false),
+            ((StatusCode::NOT_FOUND, Bytes::new()), false),
+        ] {
+            assert_eq!(refusal(&answer).is_some(), again, "{answer:?}");
+        }
     }
 }

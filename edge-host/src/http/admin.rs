@@ -97,6 +97,8 @@ pub(super) async fn put_item(
         return Err(ApiError::bad_request("catalogue_full", format!("there are at most {ITEMS_MAX} items")));
     }
     store.put_item(item.clone()).await.map_err(CartError::from)?;
+    // Known here at once: what this merchant does next goes by it. The feed brings it to all the others.
+    api.service.catalogue.put_item(item.clone());
     Ok(Json(view::item(&item)))
 }
 
@@ -118,6 +120,7 @@ pub(super) async fn put_coupon(
         ));
     }
     let coupon = store.put_coupon(coupon).await.map_err(CartError::from)?;
+    catalogue.put_coupon(coupon.clone());
     let (value, currency) = match coupon.value {
         CouponValue::Percent(basis_points) => {
             (Decimal::new(i64::from(basis_points), 2).normalize().to_string(), None)

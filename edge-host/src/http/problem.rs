@@ -235,6 +235,7 @@ fn cart_parts(error: CartError) -> Parts {
         CartError::HomeUnavailable => {
             Parts::new(S::SERVICE_UNAVAILABLE, "home_unavailable", detail).retry_after(HOME_RETRY_AFTER_S)
         }
+        CartError::Overloaded => parts(ApiError::Overloaded),
         CartError::LoopDetected => Parts::new(S::LOOP_DETECTED, "loop_detected", detail),
         CartError::Internal(what) => {
             error!(error = what, "internal error");

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{CartRecord, CartVersion, CurrencyCode, Principal};
+use crate::store::CartDocument;
 
 /// What a caller wants changed in a cart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,6 +144,10 @@ pub struct WriteReply {
     pub answer: StoredAnswer,
     /// For the cache of the region that forwarded; `None` with a replayed answer.
     pub record: Option<CartRecord>,
+    /// The answer as the next read of that cart would render it, where this edge has decided: rules may look at the
+    /// region, so it is no other region's.
+    #[serde(skip)]
+    pub document: Option<CartDocument>,
     /// The version at which a merged guest's cart ended.
     #[serde(default)]
     pub guest_version: Option<CartVersion>,

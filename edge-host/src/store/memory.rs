@@ -100,14 +100,20 @@ impl CartCache for MemoryCache {
         Ok(FillTicket { cart_id: cart_id.to_owned(), life: life.to_string() })
     }
 
-    async fn fill(&self, ticket: FillTicket, cart: &CartRecord) -> Result<(), StoreError> {
+    async fn fill(
+        &self,
+        ticket: FillTicket,
+        cart: &CartRecord,
+        document: Option<&CartDocument>,
+    ) -> Result<(), StoreError> {
+        let document = document.filter(|document| document.version == cart.version);
         self.update(&ticket.cart_id, |held| {
             let held = held.filter(|held| held.life.to_string() == ticket.life)?;
             let newer = cart.version > held.version || (cart.version == held.version && held.cart.is_none());
             newer.then(|| Held {
                 version: cart.version,
                 cart: Some(Arc::new(cart.clone())),
-                document: None,
+                document: document.cloned().map(Arc::new),
                 ..held
             })
         });

@@ -1,7 +1,7 @@
 //! The primary in MySQL, shared by the edges of the home region.
 //!
-//! A write is one transaction of eight statements at most for a cart that exists. The row of the cart is locked
-//! first, so everything that concerns one cart happens one after the other, whichever edge does it; what is read
+//! A write is one transaction, and for a cart that exists two messages: one begins it, locks and loads the cart,
+//! the other changes what is to be changed and commits. The row of the cart is locked first, so everything that concerns one cart happens one after the other, whichever edge does it; what is read
 //! after the lock is what is committed then (READ COMMITTED). A connection that breaks during COMMIT leaves it
 //! open whether that has happened: the next attempt waits for the lock, and finds the answer under its key or not.
 
@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use self::candidates::Candidates;
 use self::pulse::{Part, Word};
+use self::script::Script;
 use self::session::{Attempts, Connections, Failure, Session, retried};
 use crate::epoch::KnownEpoch;
 use crate::model::{
@@ -25,6 +26,7 @@ use crate::model::{
 };
 use crate::store::{CartWrite, Decide, PrimaryStore, Pulse, ReplicaStore, StoreError, WriteOutcome};
 
+mod answers;
 mod candidates;
 mod carts;
 mod catalogue;
@@ -33,6 +35,7 @@ mod orders;
 mod outbox;
 mod promote;
 mod pulse;
+mod script;
 mod session;
 mod sweep;
 mod write;
@@ -172,10 +175,15 @@ impl MySqlStore {
 
     /// Commits, and tells those who follow the feed.
     async fn commit(&self, session: Session, has_news: bool) -> Result<(), Failure> {
+        self.commit_after(Script::default(), session, has_news).await
+    }
+
+    /// Runs the last statements of a transaction, commits, and tells those who follow the feed.
+    async fn commit_after(&self, script: Script, session: Session, has_news: bool) -> Result<(), Failure> {
         let news = self.news.clone();
         // In a task of its own: a caller that goes away must not take the news of its commit along.
         let committed = tokio::spawn(async move {
-            let committed = session.commit().await;
+            let committed = session.commit_after(script).await;
             if has_news {
                 news.send_modify(|count| *count += 1);
             }

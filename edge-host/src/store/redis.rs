@@ -111,12 +111,22 @@ impl CartCache for RedisCache {
         Ok(FillTicket { cart_id: cart_id.to_owned(), life })
     }
 
-    async fn fill(&self, ticket: FillTicket, cart: &CartRecord) -> Result<(), StoreError> {
+    async fn fill(
+        &self,
+        ticket: FillTicket,
+        cart: &CartRecord,
+        document: Option<&CartDocument>,
+    ) -> Result<(), StoreError> {
         let Some(key) = self.key(&ticket.cart_id) else { return Ok(()) };
         let (kind, fields) = entry::fields(cart)?;
         let (ttl, version) = (ttl_ms(&ticket.cart_id), cart.version.to_string());
         let mut args = vec![ticket.life.as_bytes(), &ttl, version.as_bytes(), kind.as_bytes()];
         args.extend(fields.iter().map(Vec::as_slice));
+        let document = document.filter(|document| document.version == cart.version);
+        let head = document.map(entry::document_head).transpose()?;
+        if let (Some(head), Some(document)) = (&head, document) {
+            args.extend([b"_d".as_slice(), head, b"_q", document.body.as_bytes()]);
+        }
         self.link.run(&FILL, &key, &args).await?;
         Ok(())
     }

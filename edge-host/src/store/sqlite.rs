@@ -404,6 +404,8 @@ async fn load(tx: &mut SqliteConnection, write: &CartWrite) -> Result<Loaded, St
     let coupons = rows::coupons(tx, Some(&codes)).await?;
     let mut carts = carts.into_iter();
     let cart = carts.next().expect("the cart is loaded first");
+    let items = items.into_iter().map(Arc::new).collect();
+    let coupons = coupons.into_iter().map(Arc::new).collect();
     Ok(Loaded { cart, guest: carts.next(), items, coupons })
 }
 

@@ -12,6 +12,12 @@ pub struct FleetOptions {
     pub rtt: Duration,
     /// What the regions keep their data in.
     pub stack: Stack,
+    /// On servers: whether every region but home has a replica of the primary.
+    pub replicas: bool,
+    /// On servers: the region whose replica may become the primary.
+    pub standby: Option<&'static str>,
+    /// On servers: whether the primary is one of a group of three.
+    pub group: bool,
     /// Whether there is a front door.
     pub front_door: bool,
     /// The rules to begin with.
@@ -26,6 +32,9 @@ impl Default for FleetOptions {
             regions: vec!["sin", "jkt", "bkk"],
             rtt: Duration::ZERO,
             stack: Stack::default(),
+            replicas: false,
+            standby: None,
+            group: false,
             front_door: false,
             rules: components().standard.clone(),
             settings: Vec::new(),

@@ -17,11 +17,10 @@ use tokio::sync::Mutex;
 
 use super::topology::{Addresses, topology};
 use super::{
-    ADMIN_TOKEN, Fleet, FleetOptions, GUEST_SECRET, HOME, HS256_SECRET, REGION_SECRET, Region, Settings,
-    any_port, free,
+    ADMIN_TOKEN, Fleet, FleetOptions, GUEST_SECRET, HOME, HS256_SECRET, Region, Settings, any_port, free,
 };
 use crate::stack::{Servers, Stack, migrate};
-use crate::{eventually, rules_cache, scratch};
+use crate::{eventually, peer_ca, rules_cache, scratch};
 
 /// Starts all regions and waits until each is ready.
 pub(super) async fn start(options: FleetOptions) -> Fleet {
@@ -34,7 +33,7 @@ pub(super) async fn start(options: FleetOptions) -> Fleet {
     fs::write(&rules_file, &options.rules).expect("the fleet's directory can be written to");
     let servers = match options.stack {
         Stack::Embedded => None,
-        Stack::Servers => Some(Servers::start(&options.regions, &runtime).await),
+        Stack::Servers => Some(Servers::start(&options, &runtime).await),
     };
 
     let common = common_settings(directory.path(), &topology, &options);
@@ -43,19 +42,22 @@ pub(super) async fn start(options: FleetOptions) -> Fleet {
     for (id, own) in &addresses {
         let mut settings = common.clone();
         settings.insert("TROLI_REGION", (*id).to_owned());
+        settings.extend(peer_ca().write(id, directory.path()));
         if let Some(servers) = &servers {
             settings.insert("TROLI_CACHE_URL", servers.cache_url(id));
+            settings.extend(servers.replica_url(id).map(|url| ("TROLI_REPLICA_URL", url)));
         }
         if *id == HOME {
             let embedded = || format!("sqlite:{}", directory.path().join("primary.sqlite").display());
-            let database = servers.as_ref().map_or_else(embedded, Servers::database_url);
+            let database =
+                servers.as_ref().map_or_else(embedded, |servers| servers.database_url(options.standby));
             settings.insert("TROLI_DATABASE_URL", database);
             settings.insert("TROLI_RULES_FILE", rules_file.display().to_string());
         } else {
-            let (home, rtt) = (addresses[HOME].internal, options.rtt);
+            let (home, rtt) = (addresses[HOME].peers, options.rtt);
             let link = runtime.spawn(async move { Link::start(any_port(), home, rtt).await });
             let link = link.await.expect("starting a link does not panic").expect("a link can listen");
-            settings.insert("TROLI_HOME_URL", format!("http://{}", link.addr()));
+            settings.insert("TROLI_HOME_PEERS", link.addr().to_string());
             links.insert(*id, link);
         }
         regions.insert(*id, Region { settings, addresses: *own, app: Mutex::new(None) });
@@ -68,10 +70,11 @@ pub(super) async fn start(options: FleetOptions) -> Fleet {
         rules_file,
         runtime: Some(runtime),
         servers,
-        _directory: directory,
+        directory,
     };
-    if fleet.servers.is_some() {
+    if let Some(servers) = &fleet.servers {
         migrate(&fleet.region(HOME).settings).await;
+        servers.catch_up().await;
     }
     // Home first, so that nobody has to ask for the catalogue twice.
     fleet.start_region(HOME).await;
@@ -113,7 +116,6 @@ fn common_settings(directory: &Path, topology: &str, options: &FleetOptions) -> 
     };
     let mut settings = Settings::from([
         ("TROLI_TOPOLOGY", file("topology.toml", topology)),
-        ("TROLI_REGION_SECRET_FILE", file("region-secret", REGION_SECRET)),
         ("TROLI_GUEST_SECRET_FILE", file("guest-secret", GUEST_SECRET)),
         ("TROLI_ADMIN_TOKEN_FILE", file("admin-token", ADMIN_TOKEN)),
         ("TROLI_JWT_HS256_SECRET", HS256_SECRET.to_owned()),

@@ -19,11 +19,12 @@ const REGIONS: [(&str, &str, &str, &str); 6] = [
 pub(super) struct Addresses {
     pub(super) public: SocketAddr,
     pub(super) internal: SocketAddr,
+    pub(super) peers: SocketAddr,
 }
 
 impl Addresses {
     pub(super) fn any() -> Self {
-        Self { public: free(), internal: free() }
+        Self { public: free(), internal: free(), peers: free() }
     }
 }
 
@@ -31,11 +32,12 @@ impl Addresses {
 pub(super) fn topology(regions: &[&'static str], addresses: &BTreeMap<&'static str, Addresses>) -> String {
     let mut text = format!("home = \"{HOME}\"\ncurrency_default = \"SGD\"\n");
     for (id, name, country, currency) in REGIONS.iter().filter(|(id, ..)| regions.contains(id)) {
-        let Addresses { public, internal } = addresses[id];
+        let Addresses { public, internal, peers } = addresses[id];
         let _ = write!(
             text,
             "[[region]]\nid = \"{id}\"\nname = \"{name}\"\ncountry = \"{country}\"\n\
-             currency = \"{currency}\"\npublic = [\"{public}\"]\ninternal = [\"{internal}\"]\n"
+             currency = \"{currency}\"\npublic = [\"{public}\"]\ninternal = [\"{internal}\"]\n\
+             peers = [\"{peers}\"]\n"
         );
     }
     text.push_str("[round_trips_assumed_ms]\n");

@@ -49,7 +49,7 @@ async fn resolve_one(shop: &Shop<'_>, at: usize, event: Event) {
     let deadline = Instant::now() + RESOLVED_WITHIN;
     let home = [shop.fleet.home()];
     let settles = matches!(event.act, Act::Settle(..));
-    let regions = if settles { &home[..] } else { &shop.options.regions };
+    let regions = if settles { &home[..] } else { &shop.doors };
     let tries = Tries { shop, regions, first: chance.pick(regions), seen: event.seen };
     loop {
         let caller_at = |region| match settles {

@@ -49,6 +49,20 @@ pub enum Kind {
     CacheFlushed,
     /// A cache is full, and forgets some of what it has, or takes no more.
     CacheFilled,
+    /// All ways between a region and the others are gone; its own servers run.
+    RegionCut,
+    /// The same, without a word to anybody.
+    RegionPaused,
+    /// A replica ends as by a power cut, and starts again.
+    ReplicaKilled,
+    /// A replica says nothing for a while, and goes on where it was.
+    ReplicaPaused,
+    /// The way from a region to its replica is gone.
+    ReplicaCut,
+    /// The way from a replica to its source is gone.
+    SourceCut,
+    /// Nothing comes from its source to a replica, and it does not know.
+    SourcePaused,
 }
 
 /// Something that goes wrong at one place.
@@ -84,22 +98,29 @@ pub struct Suffered {
 
 impl Kind {
     /// All that there are.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 23] = [
         Self::LinkCut,
         Self::PrimaryKilled,
         Self::CachePaused,
+        Self::RegionCut,
+        Self::ReplicaKilled,
         Self::LinkPaused,
         Self::PrimaryFlaps,
         Self::CacheKilled,
         Self::LinkSlow,
+        Self::SourcePaused,
         Self::PrimaryPaused,
         Self::CacheFlushed,
+        Self::RegionPaused,
         Self::LinkFlaps,
         Self::PrimaryRestarts,
         Self::CacheFlaps,
+        Self::ReplicaPaused,
         Self::EdgeRestarts,
+        Self::SourceCut,
         Self::PrimaryCut,
         Self::CacheFilled,
+        Self::ReplicaCut,
         Self::CacheCut,
     ];
 
@@ -122,6 +143,13 @@ impl Kind {
             Self::CacheFlaps => "cache-flaps",
             Self::CacheFlushed => "cache-flushed",
             Self::CacheFilled => "cache-filled",
+            Self::RegionCut => "region-cut",
+            Self::RegionPaused => "region-paused",
+            Self::ReplicaKilled => "replica-killed",
+            Self::ReplicaPaused => "replica-paused",
+            Self::ReplicaCut => "replica-cut",
+            Self::SourceCut => "source-cut",
+            Self::SourcePaused => "source-paused",
         }
     }
 
@@ -129,10 +157,9 @@ impl Kind {
     fn regions(self, fleet: &Fleet) -> Vec<&'static str> {
         let home = fleet.home();
         let servers = fleet.stack() == Stack::Servers;
+        let others = || fleet.ids().into_iter().filter(|id| *id != home).collect();
         match self {
-            Self::LinkCut | Self::LinkPaused | Self::LinkSlow | Self::LinkFlaps => {
-                fleet.ids().into_iter().filter(|id| *id != home).collect()
-            }
+            Self::LinkCut | Self::LinkPaused | Self::LinkSlow | Self::LinkFlaps => others(),
             Self::EdgeRestarts => fleet.ids(),
             _ if !servers => Vec::new(),
             Self::PrimaryKilled
@@ -146,6 +173,14 @@ impl Kind {
             | Self::CacheFlaps
             | Self::CacheFlushed
             | Self::CacheFilled => fleet.ids(),
+            _ if !fleet.has_replicas() => Vec::new(),
+            Self::RegionCut
+            | Self::RegionPaused
+            | Self::ReplicaKilled
+            | Self::ReplicaPaused
+            | Self::ReplicaCut
+            | Self::SourceCut
+            | Self::SourcePaused => others(),
         }
     }
 }
@@ -154,7 +189,17 @@ impl Fault {
     /// Faults of the same part never overlap, or the first to heal would heal the other.
     fn part(self) -> String {
         let part = match self.kind {
-            Kind::LinkCut | Kind::LinkPaused | Kind::LinkSlow | Kind::LinkFlaps => "link",
+            // Those of a region are of both its ways to the others.
+            Kind::LinkCut
+            | Kind::LinkPaused
+            | Kind::LinkSlow
+            | Kind::LinkFlaps
+            | Kind::RegionCut
+            | Kind::RegionPaused
+            | Kind::SourceCut
+            | Kind::SourcePaused => "ways out",
+            Kind::ReplicaKilled | Kind::ReplicaPaused => "replica",
+            Kind::ReplicaCut => "way to the replica",
             Kind::EdgeRestarts => "edge",
             Kind::PrimaryKilled | Kind::PrimaryRestarts | Kind::PrimaryPaused => "primary",
             Kind::PrimaryCut | Kind::PrimaryFlaps => "way to the primary",
@@ -169,11 +214,7 @@ impl Fault {
         let wait = || tokio::time::sleep(lasting);
         match self.kind {
             Kind::LinkCut => cut(fleet.link(self.region), lasting).await,
-            Kind::LinkPaused => {
-                fleet.link(self.region).pause().await.expect(LISTENS);
-                wait().await;
-                fleet.link(self.region).restore().await.expect(LISTENS);
-            }
+            Kind::LinkPaused => pause(fleet.link(self.region), lasting).await,
             Kind::LinkSlow => {
                 fleet.link(self.region).set_rtt(Duration::from_millis(120));
                 wait().await;
@@ -217,6 +258,31 @@ impl Fault {
                 .await
             }
             Kind::CacheFilled => fill(fleet.redis(self.region), lasting).await,
+            Kind::RegionCut => {
+                tokio::join!(
+                    cut(fleet.link(self.region), lasting),
+                    cut(fleet.source_link(self.region), lasting)
+                );
+            }
+            Kind::RegionPaused => {
+                tokio::join!(
+                    pause(fleet.link(self.region), lasting),
+                    pause(fleet.source_link(self.region), lasting)
+                );
+            }
+            Kind::ReplicaKilled => {
+                fleet.replica(self.region).kill();
+                wait().await;
+                fleet.replica(self.region).restart().await;
+            }
+            Kind::ReplicaPaused => {
+                fleet.replica(self.region).pause();
+                wait().await;
+                fleet.replica(self.region).resume();
+            }
+            Kind::ReplicaCut => cut(fleet.replica_link(self.region), lasting).await,
+            Kind::SourceCut => cut(fleet.source_link(self.region), lasting).await,
+            Kind::SourcePaused => pause(fleet.source_link(self.region), lasting).await,
         }
     }
 }
@@ -225,6 +291,12 @@ const LISTENS: &str = "a link listens again";
 
 async fn cut(link: &Link, lasting: Duration) {
     link.cut().await;
+    tokio::time::sleep(lasting).await;
+    link.restore().await.expect(LISTENS);
+}
+
+async fn pause(link: &Link, lasting: Duration) {
+    link.pause().await.expect(LISTENS);
     tokio::time::sleep(lasting).await;
     link.restore().await.expect(LISTENS);
 }

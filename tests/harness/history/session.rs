@@ -40,7 +40,7 @@ impl<'a> Session<'a> {
             Chance::seeded(shop.options.seed ^ (no as u64 + 1).wrapping_mul(0x5851_f42d_4c95_7f2d));
         let follows = !chance.once_in(3);
         let roams = chance.once_in(2);
-        let region = chance.pick(&shop.options.regions);
+        let region = chance.pick(&shop.doors);
         Self {
             shop,
             no,
@@ -189,9 +189,9 @@ impl<'a> Session<'a> {
     /// Asks until there is an answer or patience ends, and notes what came of it.
     async fn ask(&mut self, act: Act) {
         if self.roams || self.chance.once_in(10) {
-            self.region = self.chance.pick(&self.shop.options.regions);
+            self.region = self.chance.pick(&self.shop.doors);
         }
-        let regions = &self.shop.options.regions;
+        let regions = &self.shop.doors;
         let tries = Tries { shop: self.shop, regions, first: self.region, seen: self.seen };
         let began = self.shop.now();
         let tried = tries.ask(&act, &mut self.chance, |region| self.shop.owner_at(self.cart, region)).await;
@@ -251,7 +251,7 @@ async fn stand_up(shop: &Shop<'_>, seat: usize, left: CartNo, chance: &mut Chanc
 /// A new guest's token, from any region that answers.
 pub(super) async fn guest_token(shop: &Shop<'_>, chance: &mut Chance) -> String {
     loop {
-        let region = chance.pick(&shop.options.regions);
+        let region = chance.pick(&shop.doors);
         let ask = shop.at(region).post("/v1/guests", serde_json::json!({ "currency": "SGD" }));
         if let Ok(answer) = ask.send().await
             && answer.status == 201

@@ -14,14 +14,19 @@ use crate::{Caller, Fleet, eventually, unique};
 /// Enough that it never runs out.
 const PLENTY: i64 = 1_000_000;
 
+/// The door that leads to any region.
+const FRONT_DOOR: &str = "door";
+
 /// Everything that the people of a run share.
 pub(super) struct Shop<'a> {
     pub(super) fleet: &'a Fleet,
     pub(super) options: &'a Options,
     pub(super) goods: Goods,
     pub(super) line_nos: BTreeMap<String, usize>,
-    /// Somebody at each region.
+    /// Somebody at each door.
     at: BTreeMap<&'static str, Caller>,
+    /// Where one can come in: each region, and the front door where there is one.
+    pub(super) doors: Vec<&'static str>,
     began: Instant,
     carts: Mutex<Vec<(Owner, String)>>,
     /// Which guest is in which seat: when one signs in, another sits down.
@@ -40,7 +45,12 @@ impl<'a> Shop<'a> {
         options: &'a Options,
         placed: mpsc::UnboundedSender<(CartNo, String)>,
     ) -> Self {
-        let at: BTreeMap<_, _> = fleet.ids().into_iter().map(|id| (id, fleet.at(id))).collect();
+        let mut at: BTreeMap<_, _> = fleet.ids().into_iter().map(|id| (id, fleet.at(id))).collect();
+        let mut doors = options.regions.clone();
+        if fleet.has_front_door() {
+            at.insert(FRONT_DOOR, fleet.front_door());
+            doors.push(FRONT_DOOR);
+        }
         let goods = goods(fleet, options).await;
         let line_nos = goods.lines.iter().enumerate().map(|(no, good)| (good.line_id.clone(), no)).collect();
         Self {
@@ -49,6 +59,7 @@ impl<'a> Shop<'a> {
             goods,
             line_nos,
             at,
+            doors,
             began: Instant::now(),
             carts: Mutex::default(),
             seats: Vec::new(),
@@ -62,7 +73,7 @@ impl<'a> Shop<'a> {
         u64::try_from(self.began.elapsed().as_nanos()).expect("a run ends before the year 2554")
     }
 
-    /// Somebody at a region.
+    /// Somebody at a door.
     pub(super) fn at(&self, region: &str) -> &Caller {
         &self.at[region]
     }
@@ -74,7 +85,7 @@ impl<'a> Shop<'a> {
         carts.len() - 1
     }
 
-    /// The owner of a cart, at a region.
+    /// The owner of a cart, at a door.
     pub(super) fn owner_at(&self, cart: CartNo, region: &str) -> Caller {
         let token = self.token(cart);
         self.at(region).with_token(token)

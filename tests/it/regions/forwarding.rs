@@ -1,11 +1,13 @@
 use std::time::Duration;
 
-use harness::{Fleet, FleetOptions, eventually, shared, unique};
+use harness::{Fleet, FleetOptions, eventually, peer_ca, shared, unique};
 use serde_json::json;
 
 use crate::support::assert_json;
 
 const BY_JKT: &str = "by=_troli-jkt";
+/// Long enough to cut an answer off while it is on its way, and not so long that the link is taken for dead.
+const RTT: Duration = Duration::from_millis(600);
 
 #[tokio::test]
 async fn a_forwarded_request_is_never_forwarded_again() {
@@ -33,7 +35,7 @@ async fn a_region_that_is_not_home_takes_no_writes_of_other_regions() {
         "idempotency_key": "k", "key_made": false, "if_match": null,
     });
     for (region, expected) in [("jkt", 508), ("bkk", 508), ("sin", 200)] {
-        let other = fleet.internal(region).with_token(fleet.region_secret());
+        let other = fleet.peer(region, Some(&peer_ca().region("jkt")));
         for forwarded in [Some(BY_JKT), None] {
             let ask = other.ask("POST", "/internal/writes").json(write.clone());
             let ask = match forwarded {
@@ -58,8 +60,7 @@ async fn a_forward_that_breaks_half_way_happens_once() {
     let line = guest.add(&mug, 1).await.ok()["lines"][0]["line_id"].as_str().expect("a line").to_owned();
     let version = home.get("/v1/cart").await.version();
 
-    // Long enough to cut the answer off while it is on its way.
-    link.set_rtt(Duration::from_secs(2));
+    link.set_rtt(RTT);
     // Without a key of the client's: done twice, the second would find no line.
     let asked = tokio::spawn(guest.delete(format!("/v1/cart/items/{line}")).into_future());
     eventually("home has taken the line out", async || home.get("/v1/cart").await.version() != version).await;
@@ -72,7 +73,7 @@ async fn a_forward_that_breaks_half_way_happens_once() {
     assert_eq!(answer.version(), after);
 
     // With the client's key likewise.
-    link.set_rtt(Duration::from_secs(2));
+    link.set_rtt(RTT);
     let asked = tokio::spawn(guest.add(&mug, 2).into_future());
     eventually("home has put the units in", async || home.get("/v1/cart").await.version() != after).await;
     link.set_rtt(Duration::ZERO);

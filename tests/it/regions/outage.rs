@@ -215,8 +215,8 @@ async fn writes_race_with_an_unsteady_link_and_each_happens_once() {
     let shake = async {
         while !stop.load(std::sync::atomic::Ordering::Relaxed) {
             fleet.link("jkt").close_connections();
-            // About as long as some writes take, so that some get through and some break.
-            for _ in 0..5 {
+            // About as long as it takes to connect and to write, so that some get through and some break.
+            for _ in 0..25 {
                 nobody.get("/v1/regions").await.ok();
             }
         }

@@ -14,7 +14,7 @@ const CART: &str = "c_1";
 /// Reads at home and puts in, without anything coming between.
 async fn put(cache: &Cache, cart: &CartRecord) {
     let ticket = cache.ticket(CART).await.expect("the cache answers");
-    cache.fill(ticket, cart).await.expect("the cache answers");
+    cache.fill(ticket, cart, None).await.expect("the cache answers");
 }
 
 async fn put_floor(cache: &Cache, floor: CartVersion) {
@@ -150,7 +150,7 @@ pub(crate) async fn a_floor_does_not_end_a_ticket(cache: Cache) {
     for read in [record(7, &[7]), record(9, &[9])] {
         let ticket = cache.ticket(CART).await.expect("the cache answers");
         put_floor(&cache, read.version).await;
-        cache.fill(ticket, &read).await.expect("the cache answers");
+        cache.fill(ticket, &read, None).await.expect("the cache answers");
         assert_eq!(held(&cache).await, Some((read.version.version, Some(read.version.version))));
     }
 }
@@ -212,6 +212,17 @@ pub(crate) async fn a_document_is_kept_beside_its_version(cache: Cache) {
     // Rendered again, with other rules.
     cache.keep_document(CART, &document(version(5), "anew")).await.expect("the cache answers");
     assert_eq!(shown(&cache).await.as_deref(), Some("anew"));
+}
+
+pub(crate) async fn a_document_comes_in_with_its_cart(cache: Cache) {
+    let [four, five] = [4, 5].map(|number| document(version(number), &number.to_string()));
+    // One that is late does not come in, and neither does what goes along; and none comes in with another's cart.
+    for (number, along, shows) in [(5, &five, Some("5")), (4, &four, Some("5")), (6, &five, None)] {
+        let ticket = cache.ticket(CART).await.expect("the cache answers");
+        cache.fill(ticket, &record(number, &[1]), Some(along)).await.expect("the cache answers");
+        assert_eq!(shown(&cache).await.as_deref(), shows, "after {number}");
+    }
+    assert_eq!(held(&cache).await, Some((6, Some(1))));
 }
 
 pub(crate) async fn a_document_of_another_version_is_not_kept(cache: Cache) {
@@ -295,14 +306,14 @@ pub(crate) async fn a_ticket_ends_when_its_entry_is_forgotten(cache: Cache) {
         let ticket = cache.ticket(CART).await.expect("the cache answers");
         cache.start_anew(&feed(7)).await.expect("the cache answers");
         // Read before all was forgotten, and with it the floor that would have kept it out.
-        cache.fill(ticket.clone(), &record(6, &[6])).await.expect("the cache answers");
+        cache.fill(ticket.clone(), &record(6, &[6]), None).await.expect("the cache answers");
         assert_eq!(held(&cache).await, None);
         // Nor may it come in when somebody else reads the cart anew.
         cache.ticket(CART).await.expect("the cache answers");
-        cache.fill(ticket.clone(), &record(6, &[6])).await.expect("the cache answers");
+        cache.fill(ticket.clone(), &record(6, &[6]), None).await.expect("the cache answers");
         assert_eq!(held(&cache).await, None);
         put_floor(&cache, version(2)).await;
-        cache.fill(ticket, &record(6, &[6])).await.expect("the cache answers");
+        cache.fill(ticket, &record(6, &[6]), None).await.expect("the cache answers");
         assert_eq!(held(&cache).await, Some((2, None)));
     }
 }
@@ -311,7 +322,7 @@ pub(crate) async fn a_ticket_is_good_for_its_own_cart(cache: Cache) {
     let (ticket, other) = (cache.ticket(CART).await, cache.ticket("c_2").await);
     let (mut ticket, other) = (ticket.expect("the cache answers"), other.expect("the cache answers"));
     ticket.life.clone_from(&other.life);
-    cache.fill(ticket, &record(5, &[5])).await.expect("the cache answers");
+    cache.fill(ticket, &record(5, &[5]), None).await.expect("the cache answers");
     assert_eq!(held(&cache).await, None);
 }
 

@@ -126,6 +126,7 @@ pub(crate) fn write_of(principal: &Principal) -> CartWrite {
         if_match: None,
         item_ids: Vec::new(),
         coupon_codes: Vec::new(),
+        known: None,
         takes_stock: true,
         answer_kept_until_ms: NOW_MS + IDEMPOTENCY_TTL_MS,
         now_ms: NOW_MS,

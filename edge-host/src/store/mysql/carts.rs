@@ -1,4 +1,4 @@
-//! Carts and kept answers: rows to records and back.
+//! Carts: rows to records and back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,16 +6,14 @@ use cart_core::{Cart, Currency, Line};
 use rust_decimal::Decimal;
 use sqlx::{FromRow, MySqlConnection};
 
-use super::lists::{in_list, padded};
+use super::script::{Script, Value};
 use super::session::Failure;
-use crate::model::{CART_TTL_MS, CartRecord, CartState, CartVersion, Millis, Principal, StoredAnswer};
+use crate::model::{CART_TTL_MS, CartRecord, CartState, CartVersion, Millis, Principal};
+use crate::store::StoreError;
 use crate::store::sql::{from_json, to_json};
-use crate::store::{CartWrite, StoreError};
 
 /// When a cart that has expired expires.
 const NEVER_MS: Millis = Millis::MAX;
-/// Rows that one statement writes. Of a few sizes, because each is a statement to prepare.
-const LINES_AT_ONCE: [usize; 3] = [32, 8, 1];
 
 /// A cart's header beside one of its lines, or none.
 #[derive(FromRow)]
@@ -54,24 +52,24 @@ pub(super) async fn cart(tx: &mut MySqlConnection, cart_id: &str) -> Result<Opti
 }
 
 /// Locks a cart, and finds the fingerprint of the request that was answered under a key. Locks and sees what is
-/// committed now, whatever the transaction has seen before.
+/// committed now, whatever the transaction has seen before. What is to be run before goes along.
 pub(super) async fn locked_cart(
     tx: &mut MySqlConnection,
+    mut script: Script,
     cart_id: &str,
     key: &str,
 ) -> Result<Option<LockedCart>, Failure> {
-    let rows: Vec<CartRow> = sqlx::query_as(
+    script.add(
         "SELECT e.epoch, c.state, c.currency, c.version, c.coupons, c.updated_at, c.expires_at, c.view_digest,
                 l.line_id, l.item_id, l.quantity, l.price, l.variant_data, l.created_at,
                 l.updated_at AS line_updated_at, k.fingerprint
          FROM carts c JOIN cluster e LEFT JOIN cart_items l ON l.cart_id = c.cart_id
          LEFT JOIN idempotency_keys k ON k.cart_id = c.cart_id AND k.idempotency_key = ?
          WHERE c.cart_id = ? FOR UPDATE OF c, l, k",
-    )
-    .bind(key)
-    .bind(cart_id)
-    .fetch_all(tx)
-    .await?;
+        &[key.into(), cart_id.into()],
+    );
+    let rows = script.rows(tx).await?;
+    let rows = rows.iter().map(CartRow::from_row).collect::<Result<_, _>>()?;
     Ok(record(cart_id, rows)?)
 }
 
@@ -167,122 +165,73 @@ pub(super) fn minor(price: Decimal, currency: Currency) -> Result<i64, StoreErro
 }
 
 /// Writes the header, and of the lines only those that differ. The row is there and locked.
-pub(super) async fn save_cart(
-    tx: &mut MySqlConnection,
+pub(super) fn save_cart(
+    script: &mut Script,
     before: &CartRecord,
     after: &CartRecord,
-) -> Result<(), Failure> {
-    sqlx::query(
+) -> Result<(), StoreError> {
+    script.add(
         "UPDATE carts SET state = ?, currency = ?, version = ?, item_count = ?, coupons = ?, updated_at = ?,
              expires_at = ?, view_digest = ? WHERE cart_id = ?",
-    )
-    .bind(after.state.as_str())
-    .bind(after.cart.currency.code())
-    .bind(after.version.version)
-    .bind(u32::try_from(after.cart.lines.len()).unwrap_or(u32::MAX))
-    .bind(to_json(&after.cart.coupons)?)
-    .bind(after.updated_at_ms.unwrap_or(0))
-    .bind(after.expires_at_ms.unwrap_or(NEVER_MS))
-    .bind(&after.view_digest)
-    .bind(&after.cart_id)
-    .execute(&mut *tx)
-    .await?;
+        &[
+            after.state.as_str().into(),
+            after.cart.currency.code().into(),
+            after.version.version.into(),
+            u32::try_from(after.cart.lines.len()).unwrap_or(u32::MAX).into(),
+            (&to_json(&after.cart.coupons)?).into(),
+            after.updated_at_ms.unwrap_or(0).into(),
+            after.expires_at_ms.unwrap_or(NEVER_MS).into(),
+            after.view_digest.as_deref().into(),
+            (&after.cart_id).into(),
+        ],
+    );
     let before: BTreeMap<&str, &Line> = before.cart.lines.iter().map(|l| (l.line_id.as_str(), l)).collect();
     let kept: BTreeSet<&str> = after.cart.lines.iter().map(|line| line.line_id.as_str()).collect();
     let gone: Vec<&str> = before.keys().copied().filter(|line_id| !kept.contains(line_id)).collect();
     let changed = after.cart.lines.iter().filter(|line| before.get(line.line_id.as_str()) != Some(line));
-    delete_lines(tx, &after.cart_id, &gone, kept.is_empty()).await?;
-    save_lines(tx, after, &changed.collect::<Vec<_>>()).await
-}
-
-async fn delete_lines(
-    tx: &mut MySqlConnection,
-    cart_id: &str,
-    gone: &[&str],
-    all: bool,
-) -> Result<(), Failure> {
-    if gone.is_empty() {
-        return Ok(());
-    }
-    if all {
-        sqlx::query("DELETE FROM cart_items WHERE cart_id = ?").bind(cart_id).execute(tx).await?;
-        return Ok(());
-    }
-    let line_ids = padded(gone);
-    let statement = in_list("DELETE FROM cart_items WHERE cart_id = ? AND line_id IN (", line_ids.len(), ")");
-    let mut query = sqlx::query(statement).bind(cart_id);
-    for line_id in line_ids {
-        query = query.bind(line_id);
-    }
-    query.execute(tx).await?;
+    delete_lines(script, &after.cart_id, &gone, kept.is_empty());
+    save_lines(script, after, &changed.collect::<Vec<_>>());
     Ok(())
 }
 
-async fn save_lines(
-    tx: &mut MySqlConnection,
-    record: &CartRecord,
-    mut lines: &[&Line],
-) -> Result<(), Failure> {
-    while !lines.is_empty() {
-        let at_once = LINES_AT_ONCE.into_iter().find(|size| *size <= lines.len()).unwrap_or(1);
-        let (these, rest) = lines.split_at(at_once);
-        lines = rest;
-        let row = "(?, ?, ?, ?, ?, ?, ?, ?)";
-        let statement = format!(
+fn delete_lines(script: &mut Script, cart_id: &str, gone: &[&str], all: bool) {
+    if gone.is_empty() {
+        return;
+    }
+    let mut values = vec![Value::from(cart_id)];
+    if all {
+        return script.add("DELETE FROM cart_items WHERE cart_id = ?", &values);
+    }
+    values.extend(gone.iter().map(|line_id| Value::from(*line_id)));
+    let places = vec!["?"; gone.len()].join(", ");
+    script.add(&format!("DELETE FROM cart_items WHERE cart_id = ? AND line_id IN ({places})"), &values);
+}
+
+fn save_lines(script: &mut Script, record: &CartRecord, lines: &[&Line]) {
+    if lines.is_empty() {
+        return;
+    }
+    let values = lines.iter().flat_map(|line| {
+        [
+            (&record.cart_id).into(),
+            (&line.line_id).into(),
+            (&line.item_id).into(),
+            line.quantity.into(),
+            price(line.unit_price, record.cart.currency).into(),
+            (&line.variant).into(),
+            line.added_at_ms.into(),
+            line.updated_at_ms.into(),
+        ]
+    });
+    let rows = vec!["(?, ?, ?, ?, ?, ?, ?, ?)"; lines.len()].join(", ");
+    script.add(
+        &format!(
             "INSERT INTO cart_items
                  (cart_id, line_id, item_id, quantity, price, variant_data, created_at, updated_at)
-             VALUES {} AS new
+             VALUES {rows} AS new
              ON DUPLICATE KEY UPDATE quantity = new.quantity, price = new.price,
-                 created_at = new.created_at, updated_at = new.updated_at",
-            vec![row; these.len()].join(", ")
-        );
-        let mut query = sqlx::query(sqlx::AssertSqlSafe(statement));
-        for line in these {
-            query = query
-                .bind(&record.cart_id)
-                .bind(&line.line_id)
-                .bind(&line.item_id)
-                .bind(line.quantity)
-                .bind(price(line.unit_price, record.cart.currency))
-                .bind(&line.variant)
-                .bind(line.added_at_ms)
-                .bind(line.updated_at_ms);
-        }
-        query.execute(&mut *tx).await?;
-    }
-    Ok(())
-}
-
-/// The answer kept under a key.
-pub(super) async fn answer(
-    tx: &mut MySqlConnection,
-    cart_id: &str,
-    key: &str,
-) -> Result<StoredAnswer, Failure> {
-    let answer: String =
-        sqlx::query_scalar("SELECT answer FROM idempotency_keys WHERE cart_id = ? AND idempotency_key = ?")
-            .bind(cart_id)
-            .bind(key)
-            .fetch_one(tx)
-            .await?;
-    Ok(from_json(&answer)?)
-}
-
-pub(super) async fn insert_answer(
-    tx: &mut MySqlConnection,
-    write: &CartWrite,
-    answer: &StoredAnswer,
-) -> Result<(), Failure> {
-    sqlx::query(
-        "INSERT INTO idempotency_keys (cart_id, idempotency_key, fingerprint, answer, expires_at)
-         VALUES (?, ?, ?, ?, ?)",
-    )
-    .bind(&write.unused.cart_id)
-    .bind(&write.idempotency_key)
-    .bind(write.fingerprint.as_slice())
-    .bind(to_json(answer)?)
-    .bind(write.answer_kept_until_ms)
-    .execute(tx)
-    .await?;
-    Ok(())
+                 created_at = new.created_at, updated_at = new.updated_at"
+        ),
+        &values.collect::<Vec<Value<'_>>>(),
+    );
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use sqlx::{FromRow, MySqlConnection};
 
 use super::lists::{in_list, padded};
+use super::script::Script;
 use super::session::{Failure, Session};
 use super::{MySqlStore, catalogue};
 use crate::model::{CartRecord, Change, FeedEvent, FeedGap, FeedPage, FeedPosition, Millis};
@@ -55,12 +56,15 @@ pub(super) async fn publish_facts(
     Ok(())
 }
 
-pub(super) async fn publish_cart(
-    tx: &mut MySqlConnection,
+pub(super) fn publish_cart(
+    script: &mut Script,
     record: &CartRecord,
     now_ms: Millis,
-) -> Result<(), Failure> {
-    publish(tx, &Change::Cart { cart_id: record.cart_id.clone(), version: record.version }, now_ms).await
+) -> Result<(), StoreError> {
+    let change = Change::Cart { cart_id: record.cart_id.clone(), version: record.version };
+    let payload = to_json(&change)?;
+    script.add("INSERT INTO outbox (at, payload) VALUES (?, ?)", &[now_ms.into(), (&payload).into()]);
+    Ok(())
 }
 
 pub(super) async fn publish(

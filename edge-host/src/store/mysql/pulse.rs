@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{ConnectOptions, Connection, FromRow, MySqlConnection};
 use tokio::time::timeout;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::MySqlStore;
 use super::candidates::{self, Candidates};
@@ -77,7 +77,12 @@ impl Listener {
                 self.look_for_another(&store.candidates, store, "it takes no writes, or is of the past")
                     .await;
             }
-            Err(error) => self.look_for_another(&store.candidates, store, &error.to_string()).await,
+            Err(error) => {
+                if let StoreError::Corrupt(what) = &error {
+                    error!(error = what, "the database says what cannot be read");
+                }
+                self.look_for_another(&store.candidates, store, &error.to_string()).await;
+            }
         }
     }
 
@@ -156,7 +161,7 @@ pub(super) async fn connect(options: &MySqlConnectOptions) -> Result<MySqlConnec
 pub(super) async fn word(connection: &mut MySqlConnection) -> Result<Word, StoreError> {
     let query = sqlx::query_as(
         "SELECT e.epoch, h.seq AS beat, h.at AS beat_at,
-                GREATEST(COALESCE((SELECT MAX(seq) FROM outbox), 0), e.outbox_swept) AS last,
+                CAST(GREATEST(COALESCE((SELECT MAX(seq) FROM outbox), 0), e.outbox_swept) AS UNSIGNED) AS last,
                 @@GLOBAL.read_only = 1 AS read_only
          FROM cluster e JOIN heartbeat h",
     );

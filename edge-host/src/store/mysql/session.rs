@@ -10,9 +10,10 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use sqlx::error::DatabaseError;
 use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlPool, MySqlPoolOptions};
 use sqlx::pool::PoolConnection;
-use sqlx::{Executor, MySql, MySqlConnection};
+use sqlx::{ConnectOptions, Executor, MySql, MySqlConnection};
 use tracing::{debug, info, warn};
 
+use super::script::Script;
 use crate::breaker::{Breaker, BreakerOptions, Change};
 use crate::epoch::KnownEpoch;
 use crate::store::StoreError;
@@ -129,7 +130,8 @@ impl Connections {
 
 /// A pool that connects when it is first asked.
 fn pool(options: &MySqlConnectOptions, known: KnownEpoch, epoch: Arc<AtomicU32>) -> MySqlPool {
-    let options = options.clone().statement_cache_capacity(STATEMENTS_MAX);
+    // The driver would write slow statements into the log, with shoppers' data in them.
+    let options = options.clone().statement_cache_capacity(STATEMENTS_MAX).disable_statement_logging();
     let set_up = format!(
         "SET SESSION transaction_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = {LOCK_WAIT_S}, \
          wait_timeout = {IDLE_SESSION_S}"
@@ -197,19 +199,20 @@ impl Session {
         Ok(session)
     }
 
-    /// Commits. Not a moment too late: whoever follows the feed has stopped to wait for a transaction that took
-    /// longer than any may.
-    pub(super) async fn commit(mut self) -> Result<(), Failure> {
+    /// Runs the last statements and commits, in one message; when that fails, nobody says at which of them. Not a
+    /// moment too late: whoever follows the feed has stopped to wait for a transaction that took longer than any may.
+    pub(super) async fn commit_after(mut self, mut script: Script) -> Result<(), Failure> {
         if self.began.elapsed() > ATTEMPT_DEADLINE {
             return Err(Failure::Undone(StoreError::Unavailable("the transaction took too long".into())));
         }
-        let committed = tokio::time::timeout(ATTEMPT_DEADLINE, self.run("COMMIT")).await;
+        script.add("COMMIT", &[]);
+        let committed = tokio::time::timeout(ATTEMPT_DEADLINE, script.run(&mut self)).await;
         match committed {
             Ok(Ok(())) => {
                 self.release();
                 Ok(())
             }
-            Ok(Err(failure)) => Err(Failure::Unknown(failure.into_error())),
+            Ok(Err(error)) => Err(Failure::Unknown(Failure::from(error).into_error())),
             Err(elapsed) => Err(Failure::Unknown(StoreError::Unavailable(elapsed.into()))),
         }
     }

@@ -5,6 +5,7 @@ use cart_core::Cart;
 use super::MySqlStore;
 use super::carts;
 use super::outbox::{self, publish_cart};
+use super::script::Script;
 use super::session::{Failure, Session};
 use crate::model::{CartRecord, CartState, Millis, OrderState, PAYMENT_TTL_MS};
 
@@ -68,8 +69,9 @@ impl MySqlStore {
     /// Empties a cart whose time is over, unless its owner was faster. Its header stays for the version's sake, and
     /// is not looked at again.
     async fn expire(&self, cart_id: &str, now_ms: Millis) -> Result<(), Failure> {
-        let mut tx = Session::begin(&self.connections).await?;
-        let found = carts::locked_cart(&mut tx, cart_id, "").await?.map(|(record, _)| record);
+        let mut tx = Session::acquire(&self.connections).await?;
+        let found = carts::locked_cart(&mut tx, Script::transaction(), cart_id, "").await?;
+        let found = found.map(|(record, _)| record);
         let is_over = |record: &CartRecord| {
             record.state == CartState::Active && record.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms)
         };
@@ -82,9 +84,10 @@ impl MySqlStore {
             view_digest: None,
             ..record.clone()
         };
-        carts::save_cart(&mut tx, &record, &emptied).await?;
-        publish_cart(&mut tx, &emptied, now_ms).await?;
-        self.commit(tx, true).await
+        let mut script = Script::default();
+        carts::save_cart(&mut script, &record, &emptied)?;
+        publish_cart(&mut script, &emptied, now_ms)?;
+        self.commit_after(script, tx, true).await
     }
 
     /// Answers that may be forgotten; and guests' carts that went to users, once the guests' tokens have ended.

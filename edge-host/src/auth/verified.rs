@@ -1,0 +1,97 @@
+//! Tokens that were verified lately.
+//!
+//! A shopper asks many times with one token, and to check a signature takes as long as the rest of a cached read.
+//! Each token has one slot, found by its hash, and takes the place of whoever was there: no list of who was here
+//! last, no housekeeping, and memory that never grows.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+
+use crate::model::{Millis, Principal};
+
+/// Tokens that are remembered: at some 400 bytes each, 25 MiB. Twice as many shoppers at a time share slots, and are
+/// verified more often.
+const SLOTS: usize = 1 << 16;
+/// A longer token is verified every time: it must not take the memory of many.
+const TOKEN_BYTES_MAX: usize = 1024;
+/// A token is verified anew after so long.
+const TTL_MS: Millis = 60 * 1000;
+
+/// What was found out about tokens.
+pub(super) struct VerifiedTokens {
+    slots: Box<[ArcSwapOption<Entry>]>,
+    /// Random, so that nobody can choose tokens that share a slot.
+    hasher: RandomState,
+}
+
+struct Entry {
+    token: Box<str>,
+    principal: Principal,
+    until_ms: Millis,
+}
+
+impl VerifiedTokens {
+    /// Nothing is known yet.
+    pub(super) fn new() -> Self {
+        let slots = (0..SLOTS).map(|_| ArcSwapOption::empty()).collect();
+        Self { slots, hasher: RandomState::new() }
+    }
+
+    /// The principal that this very token proves, if it was found out lately.
+    pub(super) fn get(&self, token: &str, now_ms: Millis) -> Option<Principal> {
+        let slot = self.slot(token).load();
+        let entry = slot.as_deref()?;
+        (*entry.token == *token && now_ms < entry.until_ms).then(|| entry.principal.clone())
+    }
+
+    /// Remembers what a token proves, at most until it ends.
+    pub(super) fn put(&self, token: &str, principal: &Principal, ends_ms: Millis, now_ms: Millis) {
+        if token.len() > TOKEN_BYTES_MAX {
+            return;
+        }
+        let until_ms = ends_ms.min(now_ms + TTL_MS);
+        let entry = Entry { token: token.into(), principal: principal.clone(), until_ms };
+        self.slot(token).store(Some(Arc::new(entry)));
+    }
+
+    fn slot(&self, token: &str) -> &ArcSwapOption<Entry> {
+        // The remainder keeps it below the number of slots.
+        let hash = usize::try_from(self.hasher.hash_one(token) % SLOTS as u64).unwrap_or(0);
+        &self.slots[hash]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::OwnerKind;
+
+    const NOW_MS: Millis = 1_000_000;
+
+    fn user(name: &str) -> Principal {
+        Principal { kind: OwnerKind::User, id: name.to_owned(), currency: None }
+    }
+
+    #[test]
+    fn a_token_is_known_until_it_ends_or_a_minute_is_over() {
+        let known = VerifiedTokens::new();
+        known.put("long", &user("a"), NOW_MS + 10 * TTL_MS, NOW_MS);
+        assert_eq!(known.get("long", NOW_MS + TTL_MS - 1), Some(user("a")));
+        assert_eq!(known.get("long", NOW_MS + TTL_MS), None);
+        known.put("short", &user("b"), NOW_MS + 1000, NOW_MS);
+        assert_eq!(known.get("short", NOW_MS + 999), Some(user("b")));
+        assert_eq!(known.get("short", NOW_MS + 1000), None);
+    }
+
+    #[test]
+    fn no_token_is_taken_for_another_that_has_its_slot() {
+        let known = VerifiedTokens::new();
+        let tokens: Vec<String> = (0..2 * SLOTS).map(|number| format!("token-{number}")).collect();
+        tokens.iter().for_each(|token| known.put(token, &user(token), NOW_MS + TTL_MS, NOW_MS));
+        let found = tokens.iter().filter_map(|token| Some((token, known.get(token, NOW_MS)?)));
+        let found: Vec<_> = found.inspect(|(token, of)| assert_eq!(of, &user(token))).collect();
+        assert!((SLOTS / 2..=SLOTS).contains(&found.len()), "{}", found.len());
+    }
+}

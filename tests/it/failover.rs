@@ -1,0 +1,122 @@
+//! An operator makes a replica the primary: what goes on, what is lost, and what is never shown again.
+
+use std::process::Output;
+
+use harness::{Fleet, FleetOptions, Stack, eventually, executable, unique};
+use serde_json::json;
+use sqlx::{Connection, MySqlConnection};
+use tokio::process::Command;
+
+use crate::support::assert_json;
+
+/// Two regions; the replica of the second may become the primary.
+async fn fleet() -> Fleet {
+    let wanted = FleetOptions {
+        regions: vec!["sin", "jkt"],
+        stack: Stack::Servers,
+        replicas: true,
+        standby: Some("jkt"),
+        ..FleetOptions::default()
+    };
+    Fleet::start(wanted).await
+}
+
+async fn failover(fleet: &Fleet, arguments: &[&str], old_primary: bool) -> Output {
+    let edge_host = tokio::task::spawn_blocking(|| executable("edge-host")).await;
+    let mut command = Command::new(edge_host.expect("building does not panic"));
+    command.arg("failover").args(arguments).env("TROLI_PROMOTE_URL", fleet.replica("jkt").admin_url());
+    if old_primary {
+        command.env("TROLI_OLD_PRIMARY_URL", fleet.mysql().admin_url_of("troli"));
+    }
+    command.kill_on_drop(true).output().await.expect("the executable runs")
+}
+
+/// Waits until the replica has all that the primary has had until now.
+async fn caught_up(fleet: &Fleet) {
+    let mut primary = connect(&fleet.mysql().admin_url_of("troli")).await;
+    let executed: String =
+        sqlx::query_scalar("SELECT @@GLOBAL.gtid_executed").fetch_one(&mut primary).await.expect("an answer");
+    let mut replica = connect(&fleet.replica("jkt").admin_url()).await;
+    let timed_out: Option<i64> = sqlx::query_scalar("SELECT WAIT_FOR_EXECUTED_GTID_SET(?, 30)")
+        .bind(executed)
+        .fetch_one(&mut replica)
+        .await
+        .expect("an answer");
+    assert_eq!(timed_out, Some(0), "the replica does not catch up");
+}
+
+async fn connect(url: &str) -> MySqlConnection {
+    MySqlConnection::connect(url).await.expect("root may come in from this machine")
+}
+
+#[track_caller]
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
+}
+
+#[tokio::test]
+async fn a_planned_promotion_loses_nothing_and_keeps_the_epoch() {
+    let fleet = fleet().await;
+    let mug = unique("mug");
+    fleet.admin().sell(&mug, "10.00").await;
+    let guest = fleet.at("sin").guest("SGD").await.following();
+    let before = guest.add(&mug, 1).await.ok();
+    let promoted = failover(&fleet, &["promote"], true).await;
+    assert!(promoted.status.success(), "{}", said(&promoted));
+    assert!(said(&promoted).contains("nothing was lost"), "{}", said(&promoted));
+    eventually("writes are taken again", async || guest.add(&mug, 1).await.status == 200).await;
+    let after = guest.cart().await;
+    assert_json(&after["lines"][0]["quantity"], json!(2));
+    assert_eq!((&before["version"], &after["version"]), (&json!("1.1"), &json!("1.2")));
+    let there = guest.at(fleet.url("jkt"));
+    assert_json(&there.cart().await, after);
+    there.add(&mug, 1).await.ok();
+    let status = failover(&fleet, &["status"], true).await;
+    assert!(status.status.success(), "{}", said(&status));
+    let takes = |yes: bool| said(&status).matches(&format!("\"takes_writes\":{yes}")).count();
+    assert_eq!((takes(true), takes(false)), (1, 1), "{}", said(&status));
+    let again = failover(&fleet, &["promote"], true).await;
+    assert!(!again.status.success() && said(&again).contains("takes writes already"), "{}", said(&again));
+}
+
+#[tokio::test]
+async fn what_a_promotion_has_lost_is_shown_nowhere_any_more() {
+    let fleet = fleet().await;
+    let mug = unique("mug");
+    fleet.admin().sell(&mug, "10.00").await;
+    let guest = fleet.at("sin").guest("SGD").await.following();
+    guest.add(&mug, 1).await.ok();
+    caught_up(&fleet).await;
+    fleet.source_link("jkt").cut().await;
+    let lost = guest.add(&mug, 1).await.ok();
+    assert_eq!(lost["version"], "1.2");
+    fleet.mysql().kill();
+
+    let refused = failover(&fleet, &["promote"], true).await;
+    assert!(!refused.status.success() && said(&refused).contains("--accept-loss"), "{}", said(&refused));
+    let promoted = failover(&fleet, &["promote", "--accept-loss"], true).await;
+    assert!(promoted.status.success() && said(&promoted).contains("epoch 2"), "{}", said(&promoted));
+
+    for region in ["sin", "jkt"] {
+        let here = guest.at(fleet.url(region));
+        eventually(&format!("{region} shows what there is"), async || {
+            let read = here.get("/v1/cart").await;
+            read.status == 200 && read.version() == "2.1"
+        })
+        .await;
+        assert_json(&here.cart().await["lines"][0]["quantity"], json!(1));
+    }
+    let after = guest.add(&mug, 4).await.ok();
+    assert_eq!(after["version"], "2.2");
+
+    // The old primary comes back and believes that it is one; nobody else does.
+    fleet.mysql().restart().await;
+    fleet.stop_region("sin").await;
+    fleet.start_region("sin").await;
+    for region in ["sin", "jkt"] {
+        let here = guest.at(fleet.url(region));
+        eventually(&format!("{region} takes writes"), async || here.add(&mug, 1).await.status == 200).await;
+        assert!(here.cart().await["version"].as_str().is_some_and(|version| version.starts_with("2.")));
+    }
+    assert_json(&guest.cart().await["lines"][0]["quantity"], json!(7));
+}
