@@ -273,7 +273,7 @@ async fn sweep(store: Arc<dyn PrimaryStore>) {
 fn cache(config: &Config) -> Arc<dyn CartCache> {
     match &config.cache {
         CacheAt::Memory => MemoryCache::new(),
-        CacheAt::Redis(target) => RedisCache::new(target.clone()),
+        CacheAt::Redis(target) => RedisCache::new(target.clone().with_dns(config.dns.clone())),
     }
 }
 

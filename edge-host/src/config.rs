@@ -41,7 +41,7 @@ settings! {
     INTERNAL_LISTEN = "TROLI_INTERNAL_LISTEN", None, "address of the internal listener; default: the region's in the topology";
     DATABASE_URL = "TROLI_DATABASE_URL", None, "the primary, in the home region only: mysql://USER:PASSWORD@HOST/DATABASE, with all hosts that may be the primary after commas, or sqlite:PATH for one machine";
     REPLICA_URL = "TROLI_REPLICA_URL", None, "the region's replica of the primary, if it has one: mysql://USER:PASSWORD@HOST/DATABASE";
-    CACHE_URL = "TROLI_CACHE_URL", Some("memory:"), "the regional cache: memory:, redis://[user:password@]host:port[/db], rediss:// with TLS, redis+cluster://host:port,host:port or rediss+cluster://";
+    CACHE_URL = "TROLI_CACHE_URL", Some("memory:"), "the regional cache: memory:, redis://[user:password@]host:port[/db], rediss:// with TLS, redis+cluster://host:port,host:port or rediss+cluster://; srv:NAME in place of host:port is a service of DNS";
     CACHE_CA_FILE = "TROLI_CACHE_CA_FILE", None, "certificates that the cache's is verified by; default: the system's";
     PEER_LISTEN = "TROLI_PEER_LISTEN", None, "address of the listener for other regions; default: the region's in the topology";
     PEER_CERT_FILE = "TROLI_PEER_CERT_FILE", None, "this region's certificate between regions (PEM), for REGION.troli.internal, as client and as server; required";

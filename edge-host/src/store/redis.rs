@@ -27,6 +27,7 @@ use crate::store::{
 };
 
 mod entry;
+mod hosts;
 mod link;
 mod target;
 

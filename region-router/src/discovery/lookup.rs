@@ -19,15 +19,15 @@ pub(super) struct Answer {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotFound {
     #[error("the system's resolver cannot be used: {0}")]
-    NoResolver(String),
+    ResolverUnusable(String),
     #[error(transparent)]
-    NoAnswer(#[from] NetError),
+    Unanswered(#[from] NetError),
     #[error("the answer has no address")]
-    NoAddress,
+    Empty,
 }
 
 pub(super) async fn look_up(dns: &Dns, target: &Target) -> Result<Answer, NotFound> {
-    let resolver = dns.resolver().map_err(NotFound::NoResolver)?;
+    let resolver = dns.resolver().map_err(NotFound::ResolverUnusable)?;
     let answer = match target {
         Target::Endpoint(endpoint) => {
             let (host, port) = host_and_port(endpoint);
@@ -36,7 +36,7 @@ pub(super) async fn look_up(dns: &Dns, target: &Target) -> Result<Answer, NotFou
         // Absolute, so that no search list is tried with it.
         Target::Service(name) => service_addresses(resolver, &format!("{name}.")).await?,
     };
-    if answer.addresses.is_empty() { Err(NotFound::NoAddress) } else { Ok(answer) }
+    if answer.addresses.is_empty() { Err(NotFound::Empty) } else { Ok(answer) }
 }
 
 /// Of the services that come first by priority, all; a router balances over them by itself, so weights do not

@@ -96,7 +96,8 @@ impl Edges {
     pub(super) fn probe(self: &Arc<Self>) -> JoinSet<()> {
         let client = probe_client(PROBE_DEADLINE);
         let mut probes = JoinSet::new();
-        for id in self.regions.keys().copied() {
+        let ids: Vec<RegionId> = self.regions.keys().copied().collect();
+        for id in ids {
             let (edges, client) = (self.clone(), client.clone());
             probes.spawn(async move {
                 loop {

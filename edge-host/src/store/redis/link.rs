@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use redis::aio::MultiplexedConnection;
+use redis::cluster::ClusterConfig;
 use redis::cluster_async::ClusterConnection;
 use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use tracing::{info, warn};
@@ -153,11 +154,18 @@ async fn open(target: &RedisTarget) -> Result<Connection, RedisError> {
     match &target.client {
         AnyClient::One(client) => {
             let config = AsyncConnectionConfig::new()
+                .set_dns_resolver(target.hosts.clone())
                 .set_connection_timeout(Some(CONNECT_DEADLINE))
                 .set_response_timeout(Some(COMMAND_DEADLINE));
             client.get_multiplexed_async_connection_with_config(&config).await.map(Connection::One)
         }
-        AnyClient::Cluster(client) => client.get_async_connection().await.map(Connection::Cluster),
+        AnyClient::Cluster(client) => {
+            let config = ClusterConfig::new()
+                .set_dns_resolver(target.hosts.clone())
+                .set_connection_timeout(CONNECT_DEADLINE)
+                .set_response_timeout(COMMAND_DEADLINE);
+            client.get_async_connection_with_config(config).await.map(Connection::Cluster)
+        }
     }
 }
 

@@ -6,6 +6,9 @@ use std::time::Duration;
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::io::tcp::TcpSettings;
 use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError, TlsCertificates};
+use region_router::discovery::Dns;
+
+use super::hosts::Hosts;
 
 /// A command that has not been answered by then is given up: a region's Redis answers within a millisecond, and
 /// the home region answers a read within this time too.
@@ -18,10 +21,14 @@ const CLUSTER_TRIES_MAX: u32 = 3;
 /// Between two tries, in milliseconds.
 const CLUSTER_TRY_PAUSE_MS: (u64, u64) = (5, 20);
 
+/// What the place of a host begins with when it is the name of a service (SRV), which has its own ports.
+const SERVICE_PREFIX: &str = "srv:";
+
 /// A Redis server or cluster to connect to. It does not show its password.
 #[derive(Clone)]
 pub struct RedisTarget {
     pub(super) client: AnyClient,
+    pub(super) hosts: Hosts,
     shown: String,
 }
 
@@ -84,7 +91,10 @@ impl RedisTarget {
             None => (String::new(), rest),
         };
         let shown = format!("{scheme}://{addresses}");
+        let hosts = Hosts::new(Dns::system());
         if !cluster {
+            // A service is known by its underscores from here on.
+            let addresses = addresses.strip_prefix(SERVICE_PREFIX).unwrap_or(addresses);
             let node = node(&format!("{scheme}://{user}{addresses}"))?;
             let client = match certificates {
                 Some(certificates) => {
@@ -92,13 +102,15 @@ impl RedisTarget {
                 }
                 None => Client::open(node).map_err(|error| refused(&error))?,
             };
-            return Ok(Self { client: AnyClient::One(Box::new(client)), shown });
+            return Ok(Self { client: AnyClient::One(Box::new(client)), hosts, shown });
         }
         let addresses = addresses.trim_end_matches('/');
         if addresses.contains(['/', '?', '#']) {
             return Err(RedisTargetError::ClusterDatabase);
         }
-        let nodes = addresses.split(',').map(|address| node(&format!("{scheme}://{user}{address}")));
+        let addresses =
+            addresses.split(',').map(|address| address.strip_prefix(SERVICE_PREFIX).unwrap_or(address));
+        let nodes = addresses.map(|address| node(&format!("{scheme}://{user}{address}")));
         let mut builder = ClusterClientBuilder::new(nodes.collect::<Result<Vec<_>, _>>()?)
             .tcp_settings(tcp_settings())
             .connection_timeout(CONNECT_DEADLINE)
@@ -114,7 +126,13 @@ impl RedisTarget {
             Some(_) => RedisTargetError::Certificates,
             None => refused(&error),
         })?;
-        Ok(Self { client: AnyClient::Cluster(Box::new(client)), shown })
+        Ok(Self { client: AnyClient::Cluster(Box::new(client)), hosts, shown })
+    }
+
+    /// The same, with its hosts looked up there in place of the system's name servers.
+    #[must_use]
+    pub fn with_dns(self, dns: Dns) -> Self {
+        Self { hosts: Hosts::new(dns), ..self }
     }
 }
 
@@ -162,6 +180,8 @@ mod tests {
     fn servers_and_clusters_are_told_apart_and_show_no_password() {
         for url in [
             "redis://localhost",
+            "redis://user:s3cret@srv:_redis._tcp.sin.example/2",
+            "redis+cluster://srv:_redis._tcp.a.example,b:2",
             "redis://:s3cret@localhost:6379/2",
             "rediss://user:s3cret@cache.example.com",
             "redis+cluster://user:s3cret@a:1,b:2,c:3",
