@@ -51,8 +51,6 @@ impl Import {
         let items = self.read()?;
         let token = std::fs::read_to_string(&self.token_file)
             .with_context(|| format!("{} cannot be read", self.token_file.display()))?;
-        // Which cryptography TLS goes by is for each executable to say; only the first word counts.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().no_proxy().timeout(TIMEOUT).build()?;
         let count = items.len();
         let puts = items.into_iter().map(|item| put(&client, &self.admin, token.trim(), item));

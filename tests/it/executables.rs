@@ -52,7 +52,7 @@ fn every_mistake_of_a_configuration_is_told_at_once_and_nothing_is_bound() {
         ("TROLI_INTERNAL_LISTEN", "nowhere"),
         ("TROLI_HOME_PEERS", "127.0.0.1:1"),
         ("TROLI_PEER_LISTEN", "everywhere"),
-        ("TROLI_PEER_CERT_FILE", short.as_str()),
+        ("TROLI_PEER_CERT_FILE", "no/such/certificate"),
         ("TROLI_PEER_KEY_FILE", "no/such/key"),
         ("TROLI_PEER_CA_FILE", "no/such/ca"),
         ("TROLI_DNS_SERVERS", "somebody"),
