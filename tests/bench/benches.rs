@@ -1,4 +1,4 @@
-//! The three benchmarks.
+//! The three benchmarks of one region.
 
 use std::time::Duration;
 

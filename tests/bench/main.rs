@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::benches::Benches;
 use crate::carts::Carts;
 use crate::options::{Bench, Options};
+use crate::report::Everything;
 use crate::stack::Stack;
 
 mod options;
@@ -22,6 +23,7 @@ mod bare;
 mod benches;
 mod carts;
 mod load;
+mod regions;
 mod report;
 mod stack;
 mod usage;
@@ -78,6 +80,31 @@ fn measure(options: &Options) -> Result<bool> {
 
 async fn measure_all(options: &Options) -> Result<bool> {
     let began = Instant::now();
+    let mut measured = Everything::default();
+    if options.only.iter().any(|bench| *bench != Bench::Regions) {
+        measure_one_region(options, began, &mut measured).await?;
+    }
+    if options.wants(Bench::Regions) {
+        let regions = regions::measure(began).await?;
+        measured.bars.extend_from_slice(&regions.bars);
+        if measured.machine.is_null() {
+            measured.machine = regions.machine.clone();
+        }
+        measured.regions = Some(regions);
+    }
+    say(began, "done");
+    print!("{}", report::tables(&measured));
+    report::write(options, &measured)?;
+    let Everything { done, bars, .. } = measured;
+    for failure in done.iter().flat_map(|measured| &measured.failures) {
+        println!("failed: {} × {}", failure.1, failure.0);
+    }
+    Ok(!options.strict
+        || (bars.iter().all(|bar| bar.met) && done.iter().all(|measured| measured.failed == 0)))
+}
+
+/// Under load; when it is over, so is everything that was started for it.
+async fn measure_one_region(options: &Options, began: Instant, measured: &mut Everything) -> Result<()> {
     say(began, "starting MySQL, Redis, the edge and the bare handler");
     let stack = Stack::start(options).await?;
     let processes: Vec<String> = stack.processes().iter().map(|(name, id)| format!("{name} {id}")).collect();
@@ -86,7 +113,7 @@ async fn measure_all(options: &Options) -> Result<bool> {
     let mut carts = Carts::new(options)?;
     let filled = carts.prepare(stack.edge).await?;
     say(began, &format!("{filled} had to be filled"));
-    let machine = report::machine(&stack).await?;
+    measured.machine = report::machine(&stack.mysql_url, &stack.bare_redis_url).await?;
     let mut benches = Benches { options, stack: &stack, carts: &carts, done: Vec::new(), bars: Vec::new() };
     if options.wants(Bench::Reads) {
         say(began, "cached reads, against a bare axum handler with HGETALL");
@@ -100,15 +127,8 @@ async fn measure_all(options: &Options) -> Result<bool> {
         say(began, "durable writes, against a bare transaction of two statements");
         benches.writes().await?;
     }
-    say(began, "done");
-    let Benches { done, bars, .. } = benches;
-    print!("{}", report::tables(&done, &bars));
-    report::write(options, &machine, &done, &bars)?;
-    for failure in done.iter().flat_map(|measured| &measured.failures) {
-        println!("failed: {} × {}", failure.1, failure.0);
-    }
-    Ok(!options.strict
-        || (bars.iter().all(|bar| bar.met) && done.iter().all(|measured| measured.failed == 0)))
+    (measured.done, measured.bars) = (benches.done, benches.bars);
+    Ok(())
 }
 
 /// Says what is going on, and since when.

@@ -7,8 +7,8 @@ use clap::{Parser, ValueEnum};
 
 /// The load benchmark.
 ///
-/// Starts one region on a MySQL and a Redis of its own, fills carts, and puts load on it from this machine. Prints a
-/// table, and writes the same as JSON.
+/// Starts one region on a MySQL and a Redis of its own, fills carts, and puts load on it from this machine; then several
+/// regions with the network between them, and takes things away. Prints tables, and writes the same as JSON.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "tests/bench/run",
@@ -17,7 +17,7 @@ use clap::{Parser, ValueEnum};
 )]
 pub(crate) struct Options {
     /// Only some of it
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "reads,mix,writes")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "reads,mix,writes,regions")]
     pub(crate) only: Vec<Bench>,
     /// Carts of five lines; they are kept for the next run
     #[arg(long, default_value_t = 50_000, value_parser = positive)]
@@ -75,6 +75,8 @@ pub(crate) enum Bench {
     Mix,
     /// Durable writes, against a bare transaction of two statements
     Writes,
+    /// Several regions: what distance costs, and how long it takes until all is well after a failure
+    Regions,
 }
 
 fn positive(text: &str) -> Result<usize, String> {

@@ -13,7 +13,7 @@ use sqlx::mysql::MySqlPool;
 
 use crate::benches::Measurement;
 use crate::options::Options;
-use crate::stack::Stack;
+use crate::regions::Regions;
 
 /// How long something took, milliseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -64,6 +64,12 @@ impl Bar {
         Self { what, measured, bar, aim, met: measured < bar, aim_met: measured < aim }
     }
 
+    /// What must not be more than so much, such as nothing at all.
+    pub(crate) fn at_most(what: &'static str, measured: f64, bar: f64) -> Self {
+        let met = measured <= bar;
+        Self { what, measured, bar, aim: bar, met, aim_met: met }
+    }
+
     fn verdict(&self) -> &'static str {
         match (self.met, self.aim_met) {
             (_, true) => "aim",
@@ -73,15 +79,32 @@ impl Bar {
     }
 }
 
+/// All that was found out in one run.
+#[derive(Debug, Default)]
+pub(crate) struct Everything {
+    /// On what it was measured.
+    pub(crate) machine: Value,
+    /// Under load, in one region.
+    pub(crate) done: Vec<Measurement>,
+    pub(crate) bars: Vec<Bar>,
+    /// Of several regions.
+    pub(crate) regions: Option<Regions>,
+}
+
 /// The tables.
-pub(crate) fn tables(done: &[Measurement], bars: &[Bar]) -> String {
-    let sections = [
-        ("Requests", requests(done)),
-        ("Processors kept busy, and resident MB", costs(done)),
-        ("Bars", verdicts(bars)),
-    ];
+pub(crate) fn tables(measured: &Everything) -> String {
+    let Everything { done, bars, regions, .. } = measured;
+    let mut sections = Vec::new();
+    if !done.is_empty() {
+        sections.push(("Requests", requests(done)));
+        sections.push(("Processors kept busy, and resident MB", costs(done)));
+    }
+    sections.extend(
+        regions.iter().map(|regions| ("The primary is killed, second by second", regions.timeline.clone())),
+    );
+    sections.push(("Bars", verdicts(bars)));
     let section = |(title, table): (&str, Table)| format!("\n{title}\n{table}\n");
-    sections.map(section).concat()
+    sections.into_iter().map(section).collect()
 }
 
 fn requests(done: &[Measurement]) -> Table {
@@ -158,7 +181,7 @@ fn verdicts(bars: &[Bar]) -> Table {
 }
 
 /// A table whose first columns are words, and the others numbers.
-fn table(header: &[&str], words: usize) -> Table {
+pub(crate) fn table(header: &[&str], words: usize) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_header(header.to_vec());
     for column in table.column_iter_mut().skip(words) {
@@ -168,7 +191,8 @@ fn table(header: &[&str], words: usize) -> Table {
 }
 
 /// Writes the JSON.
-pub(crate) fn write(options: &Options, machine: &Value, done: &[Measurement], bars: &[Bar]) -> Result<()> {
+pub(crate) fn write(options: &Options, measured: &Everything) -> Result<()> {
+    let Everything { machine, done, bars, regions } = measured;
     let document = json!({
         "machine": machine,
         "settings": {
@@ -182,6 +206,7 @@ pub(crate) fn write(options: &Options, machine: &Value, done: &[Measurement], ba
         },
         "bars": bars,
         "measurements": done,
+        "regions": regions.as_ref().map(|regions| &regions.document),
     });
     let text = serde_json::to_string_pretty(&document)? + "\n";
     fs::write(&options.output, text)
@@ -189,11 +214,11 @@ pub(crate) fn write(options: &Options, machine: &Value, done: &[Measurement], ba
 }
 
 /// On what it was measured.
-pub(crate) async fn machine(stack: &Stack) -> Result<Value> {
-    let pool = MySqlPool::connect(&stack.mysql_url).await?;
+pub(crate) async fn machine(mysql_url: &str, redis_url: &str) -> Result<Value> {
+    let pool = MySqlPool::connect(mysql_url).await?;
     let mysql: String = sqlx::query_scalar("SELECT VERSION()").fetch_one(&pool).await?;
     pool.close().await;
-    let client = redis::Client::open(stack.bare_redis_url.as_str())?;
+    let client = redis::Client::open(redis_url)?;
     let mut redis = client.get_multiplexed_async_connection().await?;
     let info: String = redis::cmd("INFO").arg("server").query_async(&mut redis).await?;
     let of_file = |path: &str, name: &str| {

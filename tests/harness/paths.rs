@@ -10,7 +10,7 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the repository")
 }
 
-/// Where cargo builds: this test is at `target/<profile>/deps/it-…`.
+/// Where cargo builds: this program is at `target/<profile>/deps/it-…` or `target/<profile>/…`.
 pub fn target() -> PathBuf {
     profile_dir().parent().expect("a profile's directory has a parent").to_owned()
 }
@@ -57,10 +57,12 @@ pub(crate) fn cargo() -> String {
     std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
 }
 
+/// Tests lie in `deps/` of the profile's directory, executables in the directory itself.
 fn profile_dir() -> PathBuf {
-    let executable = std::env::current_exe().expect("the test knows where it lies");
-    let deps = executable.parent().expect("an executable lies in a directory");
-    deps.parent().expect("deps/ lies in the profile's directory").to_owned()
+    let executable = std::env::current_exe().expect("a program knows where it lies");
+    let directory = executable.parent().expect("an executable lies in a directory");
+    let profile = if directory.ends_with("deps") { directory.parent() } else { Some(directory) };
+    profile.expect("deps/ lies in the profile's directory").to_owned()
 }
 
 /// A static is never dropped, so the shared fleet's directory is left to the next run.
