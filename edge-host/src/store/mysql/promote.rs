@@ -106,6 +106,8 @@ pub async fn promote(promotion: &Promotion) -> Result<Promoted, PromoteError> {
         replica.apply_what_has_come().await?;
     }
     replica.run("STOP REPLICA").await?;
+    // A replica may be lax with its disk, for it can have everything again; a primary may not.
+    replica.run("SET GLOBAL innodb_flush_log_at_trx_commit = 1, GLOBAL sync_binlog = 1").await?;
     // It refuses everybody's writes still, but for those of administrators.
     replica.run("SET GLOBAL super_read_only = OFF").await?;
     if may_have_lost {
