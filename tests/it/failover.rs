@@ -1,8 +1,9 @@
-//! An operator makes a replica the primary: what goes on, what is lost, and what is never shown again.
+//! Another server becomes the primary, by election or by an operator: what goes on, what is lost, and what is never
+//! shown again.
 
 use std::process::Output;
 
-use harness::{Fleet, FleetOptions, Stack, eventually, executable, unique};
+use harness::{Fleet, FleetOptions, Stack, eventually, executable, fresh_key, unique};
 use serde_json::json;
 use sqlx::{Connection, MySqlConnection};
 use tokio::process::Command;
@@ -119,4 +120,38 @@ async fn what_a_promotion_has_lost_is_shown_nowhere_any_more() {
         assert!(here.cart().await["version"].as_str().is_some_and(|version| version.starts_with("2.")));
     }
     assert_json(&guest.cart().await["lines"][0]["quantity"], json!(7));
+}
+
+#[tokio::test]
+async fn a_group_that_loses_its_primary_takes_writes_again_and_has_lost_none() {
+    let fleet = Fleet::start(FleetOptions {
+        regions: vec!["sin", "jkt"],
+        stack: Stack::Servers,
+        group: true,
+        replicas: true,
+        ..FleetOptions::default()
+    })
+    .await;
+    let mug = unique("mug");
+    fleet.admin().sell(&mug, "10.00").await;
+    let guest = fleet.at("jkt").guest("SGD").await.following();
+    eventually("the region knows the mug", async || guest.add(&mug, 1).await.status == 200).await;
+    guest.add(&mug, 1).await.ok();
+
+    let primary = fleet.group().primary().await.expect("a group that serves has a primary");
+    fleet.group().kill(primary);
+    let key = fresh_key();
+    eventually("writes are taken again", async || guest.add(&mug, 1).key(&key).await.status == 200).await;
+    for region in fleet.ids() {
+        assert_json(&guest.at(fleet.url(region)).cart().await["lines"][0]["quantity"], json!(3));
+    }
+    eventually("the replica follows another member", async || {
+        let fresh = fleet.at("jkt").guest("SGD").await.get("/v1/cart").await;
+        fresh.status == 200 && fresh.header("cart-source") == "replica"
+    })
+    .await;
+    assert_ne!(fleet.group().primary().await, Some(primary));
+    fleet.group().restart(primary).await;
+    eventually("the member is back", async || fleet.group().is_whole().await).await;
+    guest.add(&mug, 1).await.ok();
 }
