@@ -6,7 +6,7 @@ use super::{CartHistory, Found, Placed, Rule};
 use crate::history::record::{Act, Event, History, Nanos, Order, Outcome, Write};
 
 /// An order waits so long for its payment; then its stock goes back.
-const PAYMENT_TTL: Nanos = 15 * 60 * 1_000_000_000;
+pub(super) const PAYMENT_TTL: Nanos = 15 * 60 * 1_000_000_000;
 /// The list of newest orders holds so many at most.
 pub(in crate::history) const ORDERS_LISTED_MAX: usize = 100;
 

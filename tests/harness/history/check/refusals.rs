@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::orders::PAYMENT_TTL;
 use super::{CartHistory, Found, Merged, Placed, Rule, may_be_merged, says_merged};
 use crate::history::model::consequence;
 use crate::history::record::{Act, CartNo, Contents, History, Outcome, Wanted, Write};
@@ -105,7 +106,9 @@ impl Case<'_> {
             }
             Act::Settle(order, paid) => self.of.events.iter().any(|(_, other)| {
                 let contrary = matches!(&other.act, Act::Settle(of, word) if of == order && word != paid);
-                contrary && other.began < by
+                // Or nobody paid in time: then it was cancelled without a word.
+                let placed = matches!(&other.outcome, Outcome::Placed { order: of, .. } if of.id == *order);
+                contrary && other.began < by || placed && *paid && other.began + PAYMENT_TTL < by
             }),
             _ => true,
         }

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use harness::history::{Act, Command, Order, Outcome, Rule, Write, check};
 
-use super::{Made, ONCE, USER, VASE, VASES, version, wanted};
+use super::{Made, ONCE, USER, VASE, VASES, refused, version, wanted};
 
 impl Made {
     /// A cart of vases is ordered at version 2.
@@ -104,6 +104,20 @@ fn an_order_that_breaks_its_word_is_found() {
     let mut made = Made::order(1);
     made.listed(in_state("paid"));
     made.left(VASES - 1).breaks(Rule::OrdersAddUp, 1);
+}
+
+#[test]
+fn a_payment_is_refused_when_it_is_too_late_and_not_before() {
+    let paid_after = |minutes: u64| {
+        let mut made = Made::order(1);
+        made.now += minutes * 60 * 1_000_000_000;
+        let word = made.add(USER, Act::Settle("o_1".to_owned(), true), refused(409, "order_settled"));
+        made.listed(vec![Order { state: "cancelled".to_owned(), ..order("o_1", 1) }]);
+        (made.left(VASES), word)
+    };
+    paid_after(16).0.is_fine();
+    let (made, word) = paid_after(14);
+    made.breaks(Rule::RefusalsHaveReasons, word);
 }
 
 #[test]
