@@ -134,6 +134,9 @@ greets() {
 
 # What every server is told, whatever it is to the others; it may say something else afterwards.
 leave_options() {
+    # Of one that was killed: its number may be that of another process by now, and then this one would not start. Two
+    # servers on one directory are kept apart by the lock on the data itself.
+    rm -f "$directory/data/mysqld.sock.lock"
     options=(
         --datadir="$directory/data" --bind-address=127.0.0.1 --port="$1" --skip-name-resolve --max-connections=200
         --character-set-server=utf8mb4 --innodb-buffer-pool-size="${TROLI_MYSQL_BUFFER_POOL:-128M}"

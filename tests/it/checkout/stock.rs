@@ -86,6 +86,10 @@ async fn a_cancelled_order_gives_stock_and_coupon_back_once() {
     let guest = fleet.at("jkt").guest("SGD").await;
     guest.add(&vase, 3).await.ok();
     guest.put(format!("/v1/cart/coupons/{code}")).await.ok();
+    eventually("the region has heard of the coupon", async || {
+        guest.cart().await["totals"]["total"] == sgd("15.00")
+    })
+    .await;
     let order = guest.checkout().await.is(201);
     assert_json(&order["totals"]["total"], sgd("15.00"));
     stock_is(&vase, 1).await;
