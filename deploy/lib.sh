@@ -12,6 +12,8 @@ logs=$state/log
 # The whole story of installing and building.
 step_log=$logs/${program//\//-}.log
 
+# Of a cargo that has started this, by way of a test: build scripts that look at these would be run anew.
+unset CARGO_MANIFEST_DIR CARGO_MANIFEST_PATH "${!CARGO_PKG_@}"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
 wasm_target=wasm32-unknown-unknown
 # What builds for the WASM target; another one where rustup cannot install that target.

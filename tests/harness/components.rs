@@ -1,5 +1,4 @@
 use std::path::Path;
-use std::process::Command;
 use std::sync::LazyLock;
 
 use crate::paths;
@@ -24,7 +23,7 @@ pub fn components() -> &'static Components {
 fn build() -> Components {
     // A directory of its own: the build of the tests may hold the lock of the usual one.
     let directory = paths::target().join("rules");
-    let status = Command::new(paths::cargo())
+    let status = paths::cargo()
         .args(["build", "--quiet", "--profile", "guest", "--target", "wasm32-unknown-unknown"])
         .args(["-p", "standard", "-p", "mega-sale", "-p", "misbehaving", "--target-dir"])
         .arg(&directory)

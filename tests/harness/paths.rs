@@ -24,7 +24,7 @@ pub fn executable(name: &str) -> PathBuf {
             Some("debug") | None => "dev",
             Some(profile) => profile,
         };
-        let status = Command::new(cargo())
+        let status = cargo()
             // The whole workspace, or cargo would build what it depends on anew with fewer features.
             .args(["build", "--quiet", "--profile", profile, "--workspace", "--bins"])
             .arg("--target-dir")
@@ -53,8 +53,17 @@ pub fn scratch(name: &str) -> TempDir {
 }
 
 /// The cargo that runs the tests.
-pub(crate) fn cargo() -> String {
-    std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
+    // What it has told the tests about themselves: a build script that looks at it would be run anew, and all that
+    // depends on its crate built anew.
+    for (name, _) in std::env::vars_os() {
+        let of_a_package = ["CARGO_MANIFEST_", "CARGO_PKG_"];
+        if name.to_str().is_some_and(|name| of_a_package.iter().any(|begin| name.starts_with(begin))) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
 }
 
 /// Tests lie in `deps/` of the profile's directory, executables in the directory itself.
