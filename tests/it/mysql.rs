@@ -242,6 +242,22 @@ async fn a_connection_that_breaks_anywhere_loses_and_doubles_nothing() {
     assert_eq!((cart.cart.quantity(), cart.version.version), (acknowledged, acknowledged));
 }
 
+#[tokio::test]
+async fn an_answer_given_again_is_a_replay_even_where_the_connection_broke_on_the_way_to_it() {
+    let server = MySqlServer::shared().await;
+    let url = migrated().await;
+    let any = "127.0.0.1:0".parse().expect("an address");
+    let link = Link::start(any, server.address(), Duration::ZERO).await.expect("a link can listen");
+    let direct = format!("{}", server.address());
+    let store = open(&url.replace(&direct, &link.addr().to_string()));
+    let write = write_of(&guest("again"));
+    let first = done(store.write(&write, &mut one_more).await.expect("an answer"));
+    // The first attempt meets a dead connection, long before its commit: what the second finds is not its own.
+    link.close_connections();
+    let again = store.write(&write, &mut one_more).await.expect("an answer");
+    assert!(matches!(&again, WriteOutcome::Replayed(answer) if answer.version == first.version), "{again:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_dies_comes_back_with_all_that_was_acknowledged() {
     let server = MySqlServer::start().await;

@@ -246,17 +246,16 @@ impl PrimaryStore for MySqlStore {
             return Ok(WriteOutcome::InProgress);
         };
         let mut attempts = Attempts::new();
-        let mut repeated = false;
+        let mut commit_tried = false;
         loop {
             let attempt = async {
                 // Who writes the same cart waits here, and not with a connection that others could use.
                 let _turn = self.turn_of(&write.unused.cart_id).lock().await;
-                self.attempt(write, decide, repeated).await
+                self.attempt(write, decide, &mut commit_tried).await
             };
             if let Some(ended) = attempts.make(attempt).await {
                 return ended;
             }
-            repeated = true;
         }
     }
 

@@ -21,18 +21,19 @@ impl MySqlStore {
         in_flight.insert(key.clone()).then(|| Claim { in_flight: Arc::clone(&self.in_flight), key })
     }
 
-    /// One attempt at a write; `repeated` when one before it has left open whether it has happened.
+    /// One attempt at a write. `commit_tried` says whether one of them, this one or one before it, has got as far as
+    /// its commit: then, and only then, an answer that is found may be its own.
     pub(super) async fn attempt(
         &self,
         write: &CartWrite,
         decide: &mut Decide<'_>,
-        repeated: bool,
+        commit_tried: &mut bool,
     ) -> Result<WriteOutcome, Failure> {
         let mut tx = Session::acquire(&self.connections).await?;
         let outcome = match load(&mut tx, write).await? {
             Found::Answered(answer) => {
                 let record = carts::cart(&mut tx, &write.unused.cart_id).await?;
-                match record.filter(|record| repeated && record.version == answer.version) {
+                match record.filter(|record| *commit_tried && record.version == answer.version) {
                     // It was this request that had come through, when the connection broke.
                     Some(record) => WriteOutcome::Done { answer, record, guest_version: None },
                     None => WriteOutcome::Replayed(answer),
@@ -46,6 +47,7 @@ impl MySqlStore {
                 } else if let Some(commit) = decide(*loaded) {
                     let has_news = !matches!(commit.effect, Effect::Unchanged);
                     let (changes, done) = save(&mut tx, write, &before, guest, commit).await?;
+                    *commit_tried = true;
                     self.commit_after(changes, tx, has_news).await?;
                     return Ok(done);
                 } else {
