@@ -42,5 +42,6 @@ pub use peers::{PeerCa, PeerIdentity, peer_ca};
 pub use ports::free_port;
 pub use process::{GroupedChild, marked_processes};
 pub use redis::RedisServer;
+pub use server::Server;
 pub use stack::Stack;
 pub use wait::{PATIENCE, eventually};

@@ -1,9 +1,12 @@
 use std::fs;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
@@ -46,8 +49,9 @@ impl MySqlServer {
         let options = options.iter().map(ToString::to_string).collect();
         let directory = scratch("mysql");
         copy(template().await, directory.path());
-        let mysql = Self { server: Server::new(SCRIPT, directory.path(), free_port(), options), directory };
-        mysql.start_server().await;
+        let server = Server::new(SCRIPT, directory.path(), free_port(), options, greets);
+        let mysql = Self { server, directory };
+        mysql.server.start().await;
         mysql
     }
 
@@ -102,44 +106,6 @@ impl MySqlServer {
         self.url_of("troli", "password", self.address(), &name)
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.server.address()
-    }
-
-    /// Ends it as a power cut would.
-    pub fn kill(&self) {
-        self.server.kill();
-    }
-
-    /// From now on it does nothing, with all its connections open.
-    pub fn pause(&self) {
-        self.server.pause();
-    }
-
-    /// Lets it go on after a pause.
-    pub fn resume(&self) {
-        self.server.resume();
-    }
-
-    /// Ends it as an administrator would, and waits until it has.
-    pub async fn stop(&self) {
-        self.server.stop().await;
-    }
-
-    /// Starts it at its old address on what it has stored, after ending it when it runs, and waits until it is
-    /// ready.
-    pub async fn restart(&self) {
-        if self.server.is_running() {
-            self.stop().await;
-        }
-        self.start_server().await;
-    }
-
-    async fn start_server(&self) {
-        self.server.start(greets).await;
-    }
-
     async fn admin(&self) -> MySqlConnection {
         MySqlConnection::connect(&self.admin_url()).await.expect("root may come in from this machine")
     }
@@ -175,19 +141,30 @@ async fn ask(admin_url: &str, question: &'static str) -> Option<String> {
     timeout(ANSWER_PATIENCE, asking).await.ok()?.ok()
 }
 
+impl Deref for MySqlServer {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
 async fn execute(connection: &mut MySqlConnection, statement: String) {
     let done = sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(connection).await;
     done.unwrap_or_else(|error| panic!("{statement}: {error}"));
 }
 
 /// It takes connections before it serves them; then it speaks first.
-pub(crate) async fn greets(address: SocketAddr) -> bool {
-    let Ok(mut stream) = TcpStream::connect(address).await else { return false };
-    stream.read_u8().await.is_ok()
+fn greets(address: SocketAddr) -> BoxFuture<'static, bool> {
+    let greeted = async move {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.read_u8().await
+    };
+    greeted.map(|greeted| greeted.is_ok()).boxed()
 }
 
 /// What every server begins with. Making it takes seconds, so a run of the tests makes it once.
-pub(crate) async fn template() -> &'static Path {
+async fn template() -> &'static Path {
     static TEMPLATE: OnceCell<TempDir> = OnceCell::const_new();
     let made = TEMPLATE.get_or_init(async || {
         let directory = scratch("mysql-template");
@@ -200,7 +177,7 @@ pub(crate) async fn template() -> &'static Path {
     made.await.path()
 }
 
-pub(crate) fn copy(from: &Path, to: &Path) {
+fn copy(from: &Path, to: &Path) {
     let status =
         Command::new("cp").args(["--archive", "--reflink=auto", "--"]).arg(from.join(".")).arg(to).status();
     assert!(status.is_ok_and(|status| status.success()), "{} cannot be copied", from.display());

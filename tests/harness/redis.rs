@@ -1,7 +1,10 @@
 use std::fs;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::Path;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
@@ -26,8 +29,9 @@ impl RedisServer {
     pub async fn start_with(options: impl FnOnce(&Path, u16) -> Vec<String>) -> Self {
         let (directory, port) = (scratch("redis"), free_port());
         let options = options(directory.path(), port);
-        let redis = Self { server: Server::new("redis", directory.path(), port, options), directory };
-        redis.start_server().await;
+        let server = Server::new("redis", directory.path(), port, options, listens);
+        let redis = Self { server, directory };
+        redis.server.start().await;
         redis
     }
 
@@ -41,42 +45,17 @@ impl RedisServer {
         let password = fs::read_to_string(self.directory.path().join("password"));
         format!("redis://:{}@{address}", password.expect("a server that was started has a password"))
     }
+}
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.server.address()
-    }
+impl Deref for RedisServer {
+    type Target = Server;
 
-    /// Ends it as a power cut would.
-    pub fn kill(&self) {
-        self.server.kill();
+    fn deref(&self) -> &Server {
+        &self.server
     }
+}
 
-    /// From now on it does nothing, with all its connections open.
-    pub fn pause(&self) {
-        self.server.pause();
-    }
-
-    /// Lets it go on after a pause.
-    pub fn resume(&self) {
-        self.server.resume();
-    }
-
-    /// Ends it as an administrator would, and waits until it has.
-    pub async fn stop(&self) {
-        self.server.stop().await;
-    }
-
-    /// Starts it at its old address, after ending it when it runs, and waits until it is ready.
-    pub async fn restart(&self) {
-        if self.server.is_running() {
-            self.stop().await;
-        }
-        self.start_server().await;
-    }
-
-    async fn start_server(&self) {
-        // It listens only when it serves, because there is nothing to load.
-        self.server.start(async |address| TcpStream::connect(address).await.is_ok()).await;
-    }
+/// It listens only when it serves, because there is nothing to load.
+fn listens(address: SocketAddr) -> BoxFuture<'static, bool> {
+    async move { TcpStream::connect(address).await.is_ok() }.boxed()
 }

@@ -8,8 +8,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use rustix::process::{Pid, Signal, kill_process_group};
-
 use tokio::time::timeout;
 
 use crate::{eventually, repository};
@@ -17,37 +17,42 @@ use crate::{eventually, repository};
 /// How long one look at a server that starts may take.
 const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Whether a server at an address can be asked.
+pub(crate) type Ready = fn(SocketAddr) -> BoxFuture<'static, bool>;
+
 /// A server of its own, started by its script in `deploy/servers/`, at one address for as long as this is there.
 /// Killed when this is dropped, and when this process is.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub struct Server {
     script: PathBuf,
     directory: PathBuf,
     address: SocketAddr,
     options: Vec<String>,
+    ready: Ready,
     child: Mutex<Option<Child>>,
 }
 
 impl Server {
     /// A server that does not run yet, with everything it keeps in a directory, and options of its own.
-    pub(crate) fn new(script: &str, directory: &Path, port: u16, options: Vec<String>) -> Self {
+    pub(crate) fn new(script: &str, directory: &Path, port: u16, options: Vec<String>, ready: Ready) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         Self {
             script: script_path(script),
             directory: directory.to_owned(),
             address,
             options,
+            ready,
             child: Mutex::new(None),
         }
     }
 
     /// Where it listens.
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Starts it, and waits until it is ready.
-    pub(crate) async fn start(&self, ready: impl AsyncFn(SocketAddr) -> bool) {
+    pub(crate) async fn start(&self) {
         let mut command = kept_command(&self.script);
         command.arg(&self.directory).arg(self.address.port().to_string()).args(&self.options);
         let log = File::create(self.log()).expect("the server's directory can be written to");
@@ -60,37 +65,41 @@ impl Server {
                 self.complain(status);
             }
             // One that took the connection before it was ready may never say a word on it.
-            timeout(LOOK_PATIENCE, ready(self.address)).await.unwrap_or(false)
+            timeout(LOOK_PATIENCE, (self.ready)(self.address)).await.unwrap_or(false)
         })
         .await;
     }
 
+    /// Starts it at its old address on what it has stored, after ending it when it runs, and waits until it is
+    /// ready.
+    pub async fn restart(&self) {
+        if self.child().is_some() {
+            self.stop().await;
+        }
+        self.start().await;
+    }
+
     /// Ends it as an administrator would, and waits until it has.
-    pub(crate) async fn stop(&self) {
+    pub async fn stop(&self) {
         self.signal(Signal::TERM);
         eventually(&format!("{} has ended", self.script.display()), async || self.ended().is_some()).await;
         self.reap();
     }
 
     /// Ends it as a power cut would.
-    pub(crate) fn kill(&self) {
+    pub fn kill(&self) {
         self.signal(Signal::KILL);
         self.reap();
     }
 
-    /// From now on it does nothing, with all its connections open: the peer is silent.
-    pub(crate) fn pause(&self) {
+    /// From now on it does nothing, with all its connections open.
+    pub fn pause(&self) {
         self.signal(Signal::STOP);
     }
 
     /// Lets it go on after a pause.
-    pub(crate) fn resume(&self) {
+    pub fn resume(&self) {
         self.signal(Signal::CONT);
-    }
-
-    /// Whether it was started and nobody ended it.
-    pub(crate) fn is_running(&self) -> bool {
-        self.child().is_some()
     }
 
     fn signal(&self, signal: Signal) {

@@ -139,7 +139,7 @@ async fn a_group_that_loses_its_primary_takes_writes_again_and_has_lost_none() {
     guest.add(&mug, 1).await.ok();
 
     let primary = fleet.group().primary().await.expect("a group that serves has a primary");
-    fleet.group().kill(primary);
+    fleet.group().member(primary).kill();
     let key = fresh_key();
     eventually("writes are taken again", async || guest.add(&mug, 1).key(&key).await.status == 200).await;
     for region in fleet.ids() {
@@ -151,7 +151,7 @@ async fn a_group_that_loses_its_primary_takes_writes_again_and_has_lost_none() {
     })
     .await;
     assert_ne!(fleet.group().primary().await, Some(primary));
-    fleet.group().restart(primary).await;
+    fleet.group().member(primary).restart().await;
     eventually("the member is back", async || fleet.group().is_whole().await).await;
     guest.add(&mug, 1).await.ok();
 }

@@ -135,19 +135,19 @@ async fn a_group_elects_another_primary_and_its_replica_and_its_members_follow()
     write_somewhere(&group, "CREATE TABLE troli.kept (number BIGINT PRIMARY KEY)").await;
     write_somewhere(&group, "INSERT INTO troli.kept VALUES (1)").await;
     let first = group.primary().await.expect("the group is whole");
-    group.kill(first);
+    group.member(first).kill();
     write_somewhere(&group, "INSERT INTO troli.kept VALUES (2)").await;
     let second = group.primary().await.expect("it has taken a write");
     assert_ne!(first, second);
     replica.catch_up(&group.admin_url(second)).await;
     assert_eq!(numbers(&mut connect(&replica.url()).await).await, [1, 2]);
 
-    group.restart(first).await;
+    group.member(first).restart().await;
     group.becomes_whole().await;
     // As after a power cut of the whole region: nobody is left to join.
-    (0..3).for_each(|member| group.kill(member));
+    (0..3).for_each(|member| group.member(member).kill());
     for member in 0..3 {
-        group.restart(member).await;
+        group.member(member).restart().await;
     }
     group.becomes_whole().await;
     write_somewhere(&group, "INSERT INTO troli.kept VALUES (3)").await;

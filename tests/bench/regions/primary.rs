@@ -88,7 +88,7 @@ pub(super) async fn measure(began: Instant) -> Result<Killed> {
     let disturb = async {
         sleep(BEFORE).await;
         let primary = fleet.group().primary().await.context("the group has no primary")?;
-        fleet.group().kill(primary);
+        fleet.group().member(primary).kill();
         load.killed.set(Some(Instant::now()));
         let back = async {
             while !load.writes_are_back.get() {

@@ -36,10 +36,10 @@ impl MySqlGroup {
         let member = |port: &u16| {
             let others = ports.iter().filter(|other| *other != port).map(ToString::to_string);
             let options = others.chain([SMALL.to_owned()]).collect();
-            Server::new(SCRIPT, directory.path(), *port, options)
+            Server::new(SCRIPT, directory.path(), *port, options, greets)
         };
         let group = Self { members: ports.iter().map(member).collect(), directory };
-        join_all(group.members.iter().map(|member| member.start(greets))).await;
+        join_all(group.members.iter().map(Server::start)).await;
         group.becomes_whole().await;
         group
     }
@@ -86,29 +86,9 @@ impl MySqlGroup {
         self.members.iter().map(Server::address).collect()
     }
 
-    /// Ends a member as a power cut would.
-    pub fn kill(&self, member: usize) {
-        self.members[member].kill();
-    }
-
-    /// From now on a member does nothing, with all its connections open.
-    pub fn pause(&self, member: usize) {
-        self.members[member].pause();
-    }
-
-    /// Lets a member go on after a pause.
-    pub fn resume(&self, member: usize) {
-        self.members[member].resume();
-    }
-
-    /// Starts a member at its old address on what it has stored, after ending it when it runs. It joins the
-    /// group by itself.
-    pub async fn restart(&self, member: usize) {
-        let server = &self.members[member];
-        if server.is_running() {
-            server.stop().await;
-        }
-        server.start(greets).await;
+    /// A member, to be killed, paused and started again. It joins the group by itself.
+    pub fn member(&self, member: usize) -> &Server {
+        &self.members[member]
     }
 
     pub(super) fn directory(&self) -> &Path {

@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::Path;
 
 use tempfile::TempDir;
@@ -45,8 +46,9 @@ impl MySqlReplica {
         let mut options = vec![source.display().to_string()];
         options.extend(addresses.iter().map(|address| address.port().to_string()));
         options.push(SMALL.to_owned());
-        let replica = Self { server: Server::new(SCRIPT, directory.path(), free_port(), options), directory };
-        replica.server.start(greets).await;
+        let server = Server::new(SCRIPT, directory.path(), free_port(), options, greets);
+        let replica = Self { server, directory };
+        replica.server.start().await;
         replica
     }
 
@@ -74,33 +76,12 @@ impl MySqlReplica {
     pub fn admin_url(&self) -> String {
         url_of(self.directory.path(), "root", "root-password", &[self.address()], DATABASE)
     }
+}
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.server.address()
-    }
+impl Deref for MySqlReplica {
+    type Target = Server;
 
-    /// Ends it as a power cut would.
-    pub fn kill(&self) {
-        self.server.kill();
-    }
-
-    /// From now on it does nothing, with all its connections open.
-    pub fn pause(&self) {
-        self.server.pause();
-    }
-
-    /// Lets it go on after a pause.
-    pub fn resume(&self) {
-        self.server.resume();
-    }
-
-    /// Starts it at its old address on what it has stored, after ending it when it runs, and waits until it is
-    /// ready.
-    pub async fn restart(&self) {
-        if self.server.is_running() {
-            self.server.stop().await;
-        }
-        self.server.start(greets).await;
+    fn deref(&self) -> &Server {
+        &self.server
     }
 }

@@ -1,6 +1,7 @@
 use harness::{Answer, Caller, Fleet, FleetOptions, eventually, unique};
 use serde_json::{Value, json};
 
+use super::sell_mug;
 use crate::support::{assert_json, line_of, sgd, warnings_of};
 
 #[track_caller]
@@ -30,18 +31,6 @@ async fn hears_of_news(fleet: &Fleet, region: &str) {
         nobody.get(format!("/v1/items/{news}")).await.status == 200
     })
     .await;
-}
-
-/// Sells a mug, and waits until a region has heard of it.
-async fn sell_mug(fleet: &Fleet, region: &str) -> String {
-    let mug = unique("mug");
-    fleet.admin().sell(&mug, "10.00").await;
-    let nobody = fleet.at(region);
-    eventually("the region knows the mug", async || {
-        nobody.get(format!("/v1/items/{mug}")).await.status == 200
-    })
-    .await;
-    mug
 }
 
 #[tokio::test]

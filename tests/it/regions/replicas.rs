@@ -4,6 +4,7 @@ use harness::{Answer, Fleet, FleetOptions, Stack, eventually, unique};
 use serde_json::{Value, json};
 use sqlx::{Connection, MySqlConnection};
 
+use super::sell_mug;
 use crate::support::{assert_json, warnings_of};
 
 async fn fleet(regions: &[&'static str]) -> Fleet {
@@ -27,18 +28,6 @@ async fn reads_from(fleet: &Fleet, region: &str, source: &str) {
         fresh.status == 200 && fresh.header("cart-source") == source
     })
     .await;
-}
-
-/// Sells a mug, and waits until a region has heard of it.
-async fn sell_mug(fleet: &Fleet, region: &str) -> String {
-    let mug = unique("mug");
-    fleet.admin().sell(&mug, "10.00").await;
-    let nobody = fleet.at(region);
-    eventually("the region knows the mug", async || {
-        nobody.get(format!("/v1/items/{mug}")).await.status == 200
-    })
-    .await;
-    mug
 }
 
 fn lag_s(metrics: &Answer) -> Option<f64> {

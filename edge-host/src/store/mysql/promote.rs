@@ -44,7 +44,8 @@ pub struct Promoted {
     pub may_have_lost: bool,
 }
 
-/// Why nothing was promoted. Everything is as it was before.
+/// Why nothing was promoted. No server takes writes that did not before, and to ask again is safe: it goes on from
+/// wherever it was.
 #[derive(Debug, thiserror::Error)]
 pub enum PromoteError {
     /// The server does not answer, or not as it should.
@@ -66,6 +67,9 @@ pub enum PromoteError {
         "the replica has not caught up with the old primary within {CATCH_UP_S} s; --accept-loss goes on"
     )]
     Behind,
+    /// The replica does not get on with what has come to it.
+    #[error("the replica has not applied what has come to it within {CATCH_UP_S} s; ask again when it has")]
+    Applying,
 }
 
 /// What a server is, for people.
@@ -215,7 +219,7 @@ impl Server {
         self.run("STOP REPLICA IO_THREAD").await?;
         let Some(row) = self.row("SHOW REPLICA STATUS", STATEMENT_DEADLINE).await? else { return Ok(()) };
         let received: String = row.get("Retrieved_Gtid_Set");
-        if self.has_applied(&received).await? { Ok(()) } else { Err(PromoteError::Behind) }
+        if self.has_applied(&received).await? { Ok(()) } else { Err(PromoteError::Applying) }
     }
 
     async fn status(&mut self) -> Result<ServerStatus, PromoteError> {
