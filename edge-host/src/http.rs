@@ -4,6 +4,7 @@
 //! Nothing else in this crate knows of axum or of a status code. A request goes through its name
 //! ([`request_id`]), the limits, the caller ([`extract`]), a handler, and, where it fails, [`problem`].
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,11 +14,11 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
+use futures_util::FutureExt;
 use region_router::proximity::Countries;
 use region_router::regions::Regions;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tower_http::catch_panic::CatchPanicLayer;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, debug, debug_span, info, info_span};
 use utoipa::OpenApi;
@@ -171,45 +172,28 @@ async fn learn_epoch(State(api): State<Shared>, request: Request, next: Next) ->
     next.run(request).await
 }
 
-/// What all listeners have in common, the outermost last.
+/// What all listeners have in common. It is one layer: each would cost every request an allocation or two more.
 fn finish(router: Router<Shared>, api: &Shared) -> Router {
-    let limited = (Arc::clone(api), Arc::new(Semaphore::new(REQUESTS_IN_PROGRESS_MAX)));
+    let listener =
+        Listener { api: Arc::clone(api), in_progress: Arc::new(Semaphore::new(REQUESTS_IN_PROGRESS_MAX)) };
     router
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .fallback(async || ApiError::RouteUnknown)
-        .layer(CatchPanicLayer::custom(|panic: Box<dyn std::any::Any + Send>| {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            ApiError::from(CartError::Internal(format!("panic: {}", text.unwrap_or_default())))
-                .into_response()
-        }))
-        .layer(middleware::from_fn_with_state(limited, within_limits))
-        .layer(middleware::from_fn_with_state(Arc::clone(api), observe))
+        .layer(middleware::from_fn_with_state(listener, observe))
         .with_state(Arc::clone(api))
 }
 
-/// Sheds load, and ends what takes too long.
-async fn within_limits(
-    State((api, in_progress)): State<(Shared, Arc<Semaphore>)>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let Ok(_permit) = in_progress.try_acquire() else { return ApiError::Overloaded.into_response() };
-    // A request that one of our regions has forwarded must be answered here, or not at all.
-    if api.service.home.forwards() && was_forwarded(request.headers()) {
-        return ApiError::from(CartError::LoopDetected).into_response();
-    }
-    let patience =
-        wire::patience(request.headers()).map_or(REQUEST_DEADLINE, |said| said.min(REQUEST_DEADLINE));
-    match deadline::within(patience, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => ApiError::Overloaded.into_response(),
-    }
+/// One of the listeners.
+#[derive(Clone)]
+struct Listener {
+    api: Shared,
+    in_progress: Arc<Semaphore>,
 }
 
 /// Gives a request its name, its span, its log line and its metric.
-async fn observe(State(api): State<Shared>, request: Request, next: Next) -> Response {
+async fn observe(State(listener): State<Listener>, request: Request, next: Next) -> Response {
     let started = Instant::now();
+    let api = &listener.api;
     let id = request_id::take(request.headers());
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let method = method_word(request.method());
@@ -224,13 +208,40 @@ async fn observe(State(api): State<Shared>, request: Request, next: Next) -> Res
         metric::peer_request(&api.service.region, other.as_str());
     }
     let trace = telemetry::incoming_trace_headers(request.headers());
-    let answered = request_id::scope(id.clone(), next.run(request).instrument(span.clone()));
+    let answered = within_limits(&listener, request, next).instrument(span.clone());
+    let answered = request_id::scope(id.clone(), answered);
     let mut response = telemetry::with_trace(trace, answered).await;
     let (status, elapsed) = (response.status(), started.elapsed());
     span.in_scope(|| log(reads, &id, method, &route, status, elapsed));
     response.headers_mut().insert(request_id::X_REQUEST_ID, id);
     metric::http_request(&api.service.region, route, method, status.as_u16(), elapsed);
     response
+}
+
+/// Sheds load, ends what takes too long, and keeps a panic to the request that it happened in.
+async fn within_limits(listener: &Listener, request: Request, next: Next) -> Response {
+    let Ok(_permit) = listener.in_progress.try_acquire() else {
+        return ApiError::Overloaded.into_response();
+    };
+    // A request that one of our regions has forwarded must be answered here, or not at all.
+    if listener.api.service.home.forwards() && was_forwarded(request.headers()) {
+        return ApiError::from(CartError::LoopDetected).into_response();
+    }
+    let patience =
+        wire::patience(request.headers()).map_or(REQUEST_DEADLINE, |said| said.min(REQUEST_DEADLINE));
+    match deadline::within(patience, or_its_panic(next.run(request))).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(panic)) => ApiError::from(panic).into_response(),
+        Err(deadline::Passed) => ApiError::Overloaded.into_response(),
+    }
+}
+
+async fn or_its_panic<F: Future>(work: F) -> Result<F::Output, CartError> {
+    AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+        CartError::Internal(format!("panic: {text}"))
+    })
 }
 
 /// What the log says of a request in every line. A read has that only where lines about reads are written at all:
@@ -326,4 +337,16 @@ async fn metrics(State(api): State<Shared>) -> Response {
     }
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(axum::http::header::CONTENT_TYPE, text)], telemetry::prometheus().render()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_mistake_of_ours_and_says_where() {
+        let told = or_its_panic(async { panic!("line {}", 7) }).await.map(|()| "done");
+        assert_eq!(told, Err(CartError::Internal("panic: line 7".to_owned())));
+        assert_eq!(or_its_panic(async { "done" }).await, Ok("done"));
+    }
 }
