@@ -4,16 +4,20 @@ use cart_core::Quote;
 use serde::Serialize;
 
 use crate::catalogue::CartFacts;
+use crate::clock::share_of;
 use crate::error::CartError;
 use crate::model::{CartRecord, Millis};
 use crate::rules::Rules;
 use crate::store::{CartDocument, FactPrints};
 use crate::view::{Priced, RulesView};
 
-/// A rendered cart is shown again for so long while nothing it was made from has changed but the time, which
-/// rules may look at: a sale that begins at midnight is seen by then, and in a minute nobody waits for the rules
-/// twice. An order is always priced anew.
-const DOCUMENT_TTL_MS: Millis = 60 * 1000;
+/// Rules may look at the time, and nothing tells when they change their mind by it. So a rendered cart is shown
+/// again, while nothing else that it was made from has changed, until the next full quarter of an hour: whatever
+/// begins or ends for a whole shop does so by the clock. An order is always priced anew.
+const TURN_MS: Millis = 15 * 60 * 1000;
+/// Carts come after their turn by up to so much, each by its own time, so that rules are not run for all of them at
+/// once.
+const SPREAD_MS: Millis = 60 * 1000;
 
 /// The public document of a cart as JSON.
 pub fn body(
@@ -42,10 +46,16 @@ pub fn document(
         version: record.version,
         rules: rules.revision().full(),
         facts: prints,
-        good_until_ms: next_bound.min(now_ms + DOCUMENT_TTL_MS),
+        good_until_ms: next_bound.min(next_turn(&record.cart_id, now_ms)),
         view_digest: record.view_digest.clone(),
         body,
     }
+}
+
+/// When the rules may see a cart otherwise that has not changed.
+fn next_turn(cart_id: &str, now_ms: Millis) -> Millis {
+    let own_ms = share_of(cart_id, SPREAD_MS);
+    (now_ms - own_ms).div_euclid(TURN_MS) * TURN_MS + TURN_MS + own_ms
 }
 
 /// The rules as the public documents name them.
@@ -56,4 +66,27 @@ pub fn rules_view(rules: &Rules) -> RulesView {
 /// A document as JSON.
 pub fn to_json(document: &impl Serialize) -> Result<String, CartError> {
     serde_json::to_string(document).map_err(|error| CartError::Internal(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_cart_is_priced_anew_soon_after_each_quarter_of_an_hour() {
+        let midnight_ms = 1_800_000_000_000 - 1_800_000_000_000 % TURN_MS;
+        let turns_ms: BTreeSet<_> = (0..100)
+            .map(|number| {
+                let cart_id = format!("c_{number}");
+                let turn_ms = next_turn(&cart_id, midnight_ms - 1);
+                assert!((midnight_ms..midnight_ms + SPREAD_MS).contains(&turn_ms), "{turn_ms}");
+                assert_eq!(next_turn(&cart_id, turn_ms - 1), turn_ms);
+                assert_eq!(next_turn(&cart_id, turn_ms), turn_ms + TURN_MS);
+                turn_ms
+            })
+            .collect();
+        assert!(turns_ms.len() > 90, "each has its own: {turns_ms:?}");
+    }
 }
