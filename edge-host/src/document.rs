@@ -1,5 +1,6 @@
 //! The rendered cart: what a region shows again and again, as long as nothing it was made from has changed.
 
+use bytes::Bytes;
 use cart_core::Quote;
 use serde::Serialize;
 
@@ -33,7 +34,7 @@ pub fn body(
 /// That document with what it was made from: facts with these fingerprints, by these rules, now.
 pub fn document(
     record: &CartRecord,
-    body: String,
+    body: Bytes,
     facts: &CartFacts,
     prints: FactPrints,
     rules: &Rules,

@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use cart_core::{Cart, Currency, Line, PrincipalKind};
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -64,13 +65,7 @@ impl Principal {
             .chain_update([0])
             .chain_update(&self.id)
             .finalize();
-        let mut id = String::with_capacity(26);
-        id.push_str("c_");
-        for byte in digest.iter().take(12) {
-            use fmt::Write;
-            let _ = write!(id, "{byte:02x}");
-        }
-        id
+        format!("c_{}", HEXLOWER.encode(&digest[..12]))
     }
 
     /// What the rules may know of the principal.

@@ -1,5 +1,6 @@
 //! The cart as one edge serves it: reads from the nearest place that is new enough, writes at home.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -26,6 +27,7 @@ use crate::view::CountView;
 const FLIGHTS_MAX: u64 = 10_000;
 /// A finished flight is forgotten at once; this bounds what an unlucky late-comer can share.
 const FLIGHT_TTL: Duration = Duration::from_millis(20);
+
 /// Carts, as one edge serves them.
 pub struct CartService {
     /// This region's id.
@@ -56,6 +58,30 @@ pub struct Timing {
     pub rules: Option<Duration>,
     /// The way to the home region and back, all that happened there included.
     pub forward: Option<Duration>,
+}
+
+impl Timing {
+    /// Whether anything is known of it.
+    pub fn is_known(&self) -> bool {
+        self.parts().next().is_some()
+    }
+
+    fn parts(&self) -> impl Iterator<Item = (&'static str, Duration)> {
+        let parts =
+            [("cache", self.cache), ("db", self.db), ("rules", self.rules), ("forward", self.forward)];
+        parts.into_iter().filter_map(|(name, time)| Some((name, time?)))
+    }
+}
+
+/// As `Server-Timing` has it (W3C Server Timing, §3).
+impl fmt::Display for Timing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (name, time)) in self.parts().enumerate() {
+            let comma = if at > 0 { ", " } else { "" };
+            write!(f, "{comma}{name};dur={:.3}", time.as_secs_f64() * 1000.0)?;
+        }
+        Ok(())
+    }
 }
 
 /// A cart that was read and priced.
@@ -124,7 +150,7 @@ impl CartService {
         timing.rules = Some(outcome.duration);
         let body = document::body(&record, &outcome.value, &facts, &rules)?;
         let prints = facts.prints.clone();
-        let document = Arc::new(document::document(&record, body, &facts, prints, &rules, now_ms));
+        let document = Arc::new(document::document(&record, body.into(), &facts, prints, &rules, now_ms));
         // What is not known here today may be known tomorrow, without a change that would tell.
         if facts.items_missing.is_empty()
             && let Err(error) = self.cache.keep_document(&cart_id, &document).await

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use cart_core::Cart;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -133,7 +134,7 @@ pub struct CartDocument {
     pub view_digest: Option<String>,
     /// The JSON.
     #[serde(skip)]
-    pub body: String,
+    pub body: Bytes,
 }
 
 /// What a document was rendered from: items by name and coupons by code, each with a fingerprint of its facts.

@@ -2,7 +2,9 @@
 //!
 //! Made by the region that reads, and by the home region for the answers it keeps.
 
+use bytes::Bytes;
 use cart_core::{Cart, Currency, Money, Quote};
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -279,7 +281,7 @@ impl CountView {
 }
 
 /// One line of a public cart, as it stands in it.
-pub fn line(cart: &str, line_id: &str) -> serde_json::Result<Option<String>> {
+pub fn line(cart: &[u8], line_id: &str) -> serde_json::Result<Option<String>> {
     #[derive(Deserialize)]
     struct Lines<'a> {
         #[serde(borrow)]
@@ -289,7 +291,7 @@ pub fn line(cart: &str, line_id: &str) -> serde_json::Result<Option<String>> {
     struct Line<'a> {
         line_id: &'a str,
     }
-    for line in serde_json::from_str::<Lines<'_>>(cart)?.lines {
+    for line in serde_json::from_slice::<Lines<'_>>(cart)?.lines {
         if serde_json::from_str::<Line<'_>>(line.get())?.line_id == line_id {
             return Ok(Some(line.get().to_owned()));
         }
@@ -298,8 +300,8 @@ pub fn line(cart: &str, line_id: &str) -> serde_json::Result<Option<String>> {
 }
 
 /// Tells one public document from another: half of its SHA-256, in hex.
-pub fn digest(document: &str) -> String {
-    Sha256::digest(document).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+pub fn digest(document: &[u8]) -> String {
+    HEXLOWER.encode(&Sha256::digest(document)[..16])
 }
 
 /// The public order as it stands now.
@@ -357,14 +359,15 @@ fn totals(quote: &Quote, currency: Currency) -> TotalsView {
 
 /// A cart's document with the warning that home was not asked. Only text is changed: what merchants and shoppers have
 /// put into it stays to the byte.
-pub fn with_home_unreachable(document: &str) -> String {
-    const BEGIN: &str = "\"warnings\":[";
-    const WARNING: &str = r#"{"code":"home_unreachable","detail":"The home region cannot be reached: the cart is shown as this region last knew it, and cannot be changed for now."}"#;
+pub fn with_home_unreachable(document: &Bytes) -> Bytes {
+    const BEGIN: &[u8] = b"\"warnings\":[";
+    const WARNING: &[u8] = br#"{"code":"home_unreachable","detail":"The home region cannot be reached: the cart is shown as this region last knew it, and cannot be changed for now."}"#;
     // The last one: a variant may have a field of this name, and comes before. In a string it would be escaped.
-    let Some(at) = document.rfind(BEGIN).map(|at| at + BEGIN.len()) else { return document.to_owned() };
+    let begin = document.windows(BEGIN.len()).rposition(|part| part == BEGIN);
+    let Some(at) = begin.map(|at| at + BEGIN.len()) else { return document.clone() };
     let (before, after) = document.split_at(at);
-    let comma = if after.starts_with(']') { "" } else { "," };
-    format!("{before}{WARNING}{comma}{after}")
+    let comma: &[u8] = if after.starts_with(b"]") { b"" } else { b"," };
+    [before, WARNING, comma, after].concat().into()
 }
 
 fn warnings(quote: &Quote) -> Vec<WarningView> {

@@ -51,7 +51,7 @@ async fn put_floor(cache: &Cache, number: u64) -> Result<(), StoreError> {
 
 fn document(version: CartVersion) -> CartDocument {
     let facts = FactPrints::default();
-    let body = "{}".to_owned();
+    let body = "{}".into();
     CartDocument { version, rules: "r".to_owned(), facts, good_until_ms: 1, view_digest: None, body }
 }
 

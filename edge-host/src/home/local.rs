@@ -241,13 +241,13 @@ impl Decision<'_> {
         let outcome = self.rules.quote(&record.cart, &context);
         let quote = self.took(outcome)?;
         let body = document::body(&record, &quote, facts, self.rules)?;
-        let view_digest = Some(view::digest(&body));
+        let view_digest = Some(view::digest(body.as_bytes()));
         // A version that stays is known by the document that it was first answered with.
         if !matches!(effect, Effect::Unchanged) {
             record.view_digest.clone_from(&view_digest);
             let prints = self.catalogue.prints(&record.cart, facts);
             *self.document = prints.map(|prints| {
-                document::document(&record, body.clone(), facts, prints, self.rules, self.now_ms)
+                document::document(&record, body.clone().into(), facts, prints, self.rules, self.now_ms)
             });
         }
         let answer = StoredAnswer { status: 200, body, version: record.version, location: None };

@@ -1,11 +1,10 @@
 //! The cart's endpoints.
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
+use bytes::Bytes;
 use serde::Serialize;
 
 use super::Shared;
@@ -16,7 +15,6 @@ use super::respond::{CartAnswer, mark_replayed, set_location};
 use crate::error::CartError;
 use crate::model::{CartCommand, CartVersion, Operation, OwnerKind, Principal};
 use crate::service::{CartRead, Timing};
-use crate::store::CartDocument;
 use crate::upstream::Source;
 use crate::view::{self, CartView, CountView, LineView, OrderView};
 
@@ -41,14 +39,10 @@ pub(super) async fn get_cart(
     let unchanged = conditions.if_none_match.contains(&document.version)
         && document.view_digest.as_ref().is_some_and(|first| *first == view::digest(&document.body));
     let version = document.version;
-    // One that came from elsewhere is nobody else's, and need not be copied.
-    let taken = |document: Arc<CartDocument>| {
-        Arc::try_unwrap(document).map_or_else(|shared| shared.body.clone(), |own| own.body)
-    };
     let body = match unchanged {
-        true => String::new(),
+        true => Bytes::new(),
         false if unconfirmed => view::with_home_unreachable(&document.body),
-        false => taken(document),
+        false => document.body.clone(),
     };
     let mut response = answer(&api, version, source, timing, body);
     if unchanged {
@@ -92,7 +86,7 @@ pub(super) async fn get_line(
     let line =
         view::line(&read.document.body, &line_id).map_err(|error| CartError::Internal(error.to_string()))?;
     let body = line.ok_or(CartError::LineUnknown(line_id))?;
-    Ok(answer(&api, read.document.version, read.source, read.timing, body))
+    Ok(answer(&api, read.document.version, read.source, read.timing, body.into()))
 }
 
 /// Puts so many of an item in; they join the line of the same item and variant.
@@ -274,7 +268,7 @@ async fn write(
     let cookie = if reply.replayed { seen.map_or(version, |seen| seen.max(version)) } else { version };
     let mut response = CartAnswer {
         status,
-        body: reply.answer.body,
+        body: reply.answer.body.into(),
         version,
         cookie,
         region: &api.service.region,
@@ -291,12 +285,13 @@ async fn write(
     Ok(response)
 }
 
-fn answer(api: &Shared, version: CartVersion, source: Source, timing: Timing, body: String) -> Response {
+fn answer(api: &Shared, version: CartVersion, source: Source, timing: Timing, body: Bytes) -> Response {
     let region = api.service.region.as_str();
     CartAnswer { status: StatusCode::OK, body, version, cookie: version, region, source, timing }
         .into_response()
 }
 
-fn json(document: &impl Serialize) -> Result<String, ApiError> {
-    serde_json::to_string(document).map_err(|error| CartError::Internal(error.to_string()).into())
+fn json(document: &impl Serialize) -> Result<Bytes, ApiError> {
+    let json = serde_json::to_vec(document).map_err(|error| CartError::Internal(error.to_string()))?;
+    Ok(json.into())
 }

@@ -1,9 +1,12 @@
 //! The headers that go with a cart.
 
+use std::fmt::Write;
+
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION, SET_COOKIE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
+use bytes::{Bytes, BytesMut};
 
 use super::extract::CART_VERSION;
 use crate::model::CartVersion;
@@ -17,11 +20,13 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Headers of an answer about a cart, with those that are put in on its way out.
 const HEADERS: usize = 12;
+/// Bytes of the values that are written anew for each answer.
+const HEADER_BYTES: usize = 256;
 
 /// An answer about a cart.
 pub(super) struct CartAnswer<'a> {
     pub(super) status: StatusCode,
-    pub(super) body: String,
+    pub(super) body: Bytes,
     pub(super) version: CartVersion,
     pub(super) region: &'a str,
     pub(super) source: Source,
@@ -32,7 +37,7 @@ pub(super) struct CartAnswer<'a> {
 
 impl CartAnswer<'_> {
     pub(super) fn into_response(self) -> Response {
-        let version = self.version.to_string();
+        let version = self.version;
         let mut response = Response::new(Body::from(self.body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -41,16 +46,19 @@ impl CartAnswer<'_> {
         // Whoever keeps it must ask before showing it again: prices move without the cart.
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
         headers.insert(CART_SOURCE, HeaderValue::from_static(self.source.as_str()));
-        let mut put = |name: HeaderName, text: String| {
-            headers.insert(name, HeaderValue::try_from(text).expect("our own words are visible ASCII"));
+        // One piece of memory for all of them.
+        let mut written = BytesMut::with_capacity(HEADER_BYTES);
+        let mut put = |name: HeaderName, value: std::fmt::Arguments<'_>| {
+            written.write_fmt(value).expect("it grows as it must");
+            let value = HeaderValue::from_maybe_shared(written.split().freeze());
+            headers.insert(name, value.expect("our own words are visible ASCII"));
         };
-        put(ETAG, format!("\"{version}\""));
-        put(SET_COOKIE, format!("{CART_VERSION}={}; Path=/v1; HttpOnly; SameSite=Lax", self.cookie));
-        put(CART_VERSION, version);
-        put(CART_REGION, self.region.to_owned());
-        let timing = server_timing(&self.timing);
-        if !timing.is_empty() {
-            put(SERVER_TIMING, timing);
+        put(ETAG, format_args!("\"{version}\""));
+        put(SET_COOKIE, format_args!("{CART_VERSION}={}; Path=/v1; HttpOnly; SameSite=Lax", self.cookie));
+        put(CART_VERSION, format_args!("{version}"));
+        put(CART_REGION, format_args!("{}", self.region));
+        if self.timing.is_known() {
+            put(SERVER_TIMING, format_args!("{}", self.timing));
         }
         response
     }
@@ -66,13 +74,4 @@ pub(super) fn set_location(response: &mut Response, location: &str) {
     if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(LOCATION, location);
     }
-}
-
-fn server_timing(timing: &Timing) -> String {
-    let parts =
-        [("cache", timing.cache), ("db", timing.db), ("rules", timing.rules), ("forward", timing.forward)];
-    let parts = parts
-        .into_iter()
-        .filter_map(|(name, time)| time.map(|time| format!("{name};dur={:.3}", time.as_secs_f64() * 1000.0)));
-    parts.collect::<Vec<_>>().join(", ")
 }

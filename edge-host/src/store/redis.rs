@@ -125,7 +125,7 @@ impl CartCache for RedisCache {
         let document = document.filter(|document| document.version == cart.version);
         let head = document.map(entry::document_head).transpose()?;
         if let (Some(head), Some(document)) = (&head, document) {
-            args.extend([b"_d".as_slice(), head, b"_q", document.body.as_bytes()]);
+            args.extend([b"_d".as_slice(), head, b"_q", &document.body]);
         }
         self.link.run(&FILL, &key, &args).await?;
         Ok(())
@@ -143,7 +143,7 @@ impl CartCache for RedisCache {
     async fn keep_document(&self, cart_id: &str, document: &CartDocument) -> Result<(), StoreError> {
         let Some(key) = self.key(cart_id) else { return Ok(()) };
         let (version, head) = (document.version.to_string(), entry::document_head(document)?);
-        self.link.run(&DOCUMENT, &key, &[version.as_bytes(), &head, document.body.as_bytes()]).await?;
+        self.link.run(&DOCUMENT, &key, &[version.as_bytes(), &head, &document.body]).await?;
         Ok(())
     }
 

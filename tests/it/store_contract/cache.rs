@@ -43,7 +43,7 @@ async fn held_of(cache: &Cache, cart_id: &str) -> Option<(u64, Option<u64>)> {
 /// The body of the document that is held.
 async fn shown(cache: &Cache) -> Option<String> {
     let glance = cache.glance(CART).await.expect("the cache answers")?;
-    Some(glance.document?.body.clone())
+    String::from_utf8(glance.document?.body.to_vec()).ok()
 }
 
 fn document(version: CartVersion, body: &str) -> CartDocument {
@@ -56,7 +56,7 @@ fn document(version: CartVersion, body: &str) -> CartDocument {
         },
         good_until_ms: 1_800_000_000_000,
         view_digest: Some("digest".to_owned()),
-        body: body.to_owned(),
+        body: body.to_owned().into(),
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::fmt::Write;
 
+use data_encoding::HEXLOWER;
 use rust_decimal::Decimal;
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, Executor, MySqlConnection};
@@ -83,14 +84,8 @@ impl Value<'_> {
 }
 
 fn write_hex(bytes: &[u8], text: &mut String) {
-    const DIGITS: [char; 16] =
-        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    text.reserve(2 * bytes.len() + 3);
     text.push_str("X'");
-    for byte in bytes {
-        text.push(DIGITS[usize::from(byte >> 4)]);
-        text.push(DIGITS[usize::from(byte & 15)]);
-    }
+    HEXLOWER.encode_append(bytes, text);
     text.push('\'');
 }
 

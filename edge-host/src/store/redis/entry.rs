@@ -95,7 +95,7 @@ pub(super) fn glance(answer: Value) -> Result<Option<Glance>, StoreError> {
     // A document that cannot be read is one that is not there: it is made again, and takes the place of this one.
     let document = head.zip(body).and_then(|(head, body)| {
         let document: CartDocument = serde_json::from_slice(&head).ok()?;
-        Some(CartDocument { body: String::from_utf8(body).ok()?, ..document })
+        Some(CartDocument { body: body.into(), ..document })
     });
     let document = document.filter(|document| full && document.version == version);
     Ok(Some(Glance { version, full, document: document.map(Into::into) }))

@@ -1,7 +1,6 @@
 //! The connection to Redis: made when it is needed, given up when it does no good, and left alone for a moment
 //! when Redis does not answer.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,9 +15,6 @@ use super::target::{AnyClient, COMMAND_DEADLINE, CONNECT_DEADLINE, RedisTarget};
 use crate::breaker::{Breaker, BreakerOptions, Change};
 use crate::store::StoreError;
 
-/// Requests of the whole edge share this many connections; each carries any number at once, but its answers are
-/// taken apart by one thread.
-const CONNECTIONS: usize = 2;
 /// Five deadlines in a row are no accident. After that, Redis is asked four times a second whether it is back. A
 /// probe may have to connect first.
 const BREAKER: BreakerOptions = BreakerOptions {
@@ -31,12 +27,7 @@ const BREAKER: BreakerOptions = BreakerOptions {
 pub(super) struct Link {
     target: RedisTarget,
     breaker: Mutex<Breaker>,
-    slots: [Slot; CONNECTIONS],
-    next: AtomicUsize,
-}
-
-#[derive(Default)]
-struct Slot {
+    /// One for all requests of the edge: the more of them it carries at once, the less each costs.
     current: ArcSwapOption<Connection>,
     connecting: tokio::sync::Mutex<()>,
 }
@@ -63,7 +54,7 @@ impl Link {
     /// A link that is not connected yet.
     pub(super) fn new(target: RedisTarget) -> Self {
         let breaker = Mutex::new(Breaker::new(BREAKER));
-        Self { target, breaker, slots: Default::default(), next: AtomicUsize::new(0) }
+        Self { target, breaker, current: ArcSwapOption::empty(), connecting: tokio::sync::Mutex::default() }
     }
 
     /// Sends a command.
@@ -90,8 +81,7 @@ impl Link {
 
     async fn exchange(&self, command: &Cmd) -> Result<Value, Failure> {
         let permit = self.breaker().enter(Instant::now()).ok_or(Failure::Rejected)?;
-        let slot = &self.slots[self.next.fetch_add(1, Ordering::Relaxed) % CONNECTIONS];
-        let outcome = self.attempt(slot, command).await;
+        let outcome = self.attempt(command).await;
         let change = match &outcome {
             Err(Failure::Silent(_) | Failure::Unfit(_)) => self.breaker().failed(permit, Instant::now()),
             _ => self.breaker().succeeded(permit),
@@ -100,7 +90,7 @@ impl Link {
             (Some(Change::Opened), Err(error)) => {
                 // Whatever is connected is of no use: the way may be dead without saying so, or lead to an old
                 // primary.
-                self.slots.iter().for_each(|slot| slot.current.store(None));
+                self.current.store(None);
                 warn!(redis = %self.target, error = %error, "cache lost: it is left alone until it answers");
             }
             (Some(_), _) => info!(redis = %self.target, "cache back"),
@@ -109,10 +99,10 @@ impl Link {
         outcome
     }
 
-    async fn attempt(&self, slot: &Slot, command: &Cmd) -> Result<Value, Failure> {
-        let connection = match slot.current.load_full() {
+    async fn attempt(&self, command: &Cmd) -> Result<Value, Failure> {
+        let connection = match self.current.load_full() {
             Some(connection) => connection,
-            None => self.connect(slot).await?,
+            None => self.connect().await?,
         };
         let answer = match &*connection {
             Connection::One(one) => command.query_async::<Value>(&mut one.clone()).await,
@@ -122,21 +112,21 @@ impl Link {
             let failure = Failure::of(error);
             if failure.ends_connection() {
                 // Unless somebody has connected anew already.
-                slot.current.compare_and_swap(&Some(connection), None);
+                self.current.compare_and_swap(&Some(connection), None);
             }
             failure
         })
     }
 
     /// Connects, or waits for who is at it.
-    async fn connect(&self, slot: &Slot) -> Result<Arc<Connection>, Failure> {
+    async fn connect(&self) -> Result<Arc<Connection>, Failure> {
         let connect = async {
-            let _connecting = slot.connecting.lock().await;
-            if let Some(connection) = slot.current.load_full() {
+            let _connecting = self.connecting.lock().await;
+            if let Some(connection) = self.current.load_full() {
                 return Ok(connection);
             }
             let connection = Arc::new(open(&self.target).await?);
-            slot.current.store(Some(Arc::clone(&connection)));
+            self.current.store(Some(Arc::clone(&connection)));
             Ok(connection)
         };
         match tokio::time::timeout(CONNECT_DEADLINE, connect).await {
