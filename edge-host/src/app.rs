@@ -142,7 +142,8 @@ impl App {
         let replica = config
             .replica
             .as_ref()
-            .map(|target| Replica::new(MySqlStore::open_replica(target, known.clone()), known.clone()));
+            .map(|target| target.clone().with_dns(config.dns.clone()))
+            .map(|target| Replica::new(MySqlStore::open_replica(&target, known.clone()), known.clone()));
         let upstream = Arc::new(Upstream::new(Arc::clone(&home), replica, known, config.currency_default));
         let service = Arc::new(CartService::new(
             region.clone(),
@@ -290,7 +291,9 @@ async fn prime(known: &KnownEpoch, cache: &dyn CartCache) {
 async fn primary(config: &Config, known: &KnownEpoch) -> Result<Option<Arc<dyn PrimaryStore>>, StartError> {
     Ok(match &config.role {
         Role::Home { database: Database::Sqlite(path), .. } => Some(SqliteStore::open(path).await?),
-        Role::Home { database: Database::MySql(target), .. } => Some(MySqlStore::open(target, known.clone())),
+        Role::Home { database: Database::MySql(target), .. } => {
+            Some(MySqlStore::open(&target.clone().with_dns(config.dns.clone()), known.clone()))
+        }
         Role::Edge { .. } => None,
     })
 }

@@ -39,7 +39,7 @@ settings! {
     REGIONS = "TROLI_REGIONS", None, "only these regions of the file, such as sin,jkt,bkk";
     LISTEN = "TROLI_LISTEN", None, "address of the public API; default: the region's in the topology";
     INTERNAL_LISTEN = "TROLI_INTERNAL_LISTEN", None, "address of the internal listener; default: the region's in the topology";
-    DATABASE_URL = "TROLI_DATABASE_URL", None, "the primary, in the home region only: mysql://USER:PASSWORD@HOST/DATABASE, with all hosts that may be the primary after commas, or sqlite:PATH for one machine";
+    DATABASE_URL = "TROLI_DATABASE_URL", None, "the primary, in the home region only: mysql://USER:PASSWORD@HOST/DATABASE, with all hosts that may be the primary after commas, or names that lead to them (_mysql._tcp.NAME for a service), or sqlite:PATH for one machine";
     REPLICA_URL = "TROLI_REPLICA_URL", None, "the region's replica of the primary, if it has one: mysql://USER:PASSWORD@HOST/DATABASE";
     CACHE_URL = "TROLI_CACHE_URL", Some("memory:"), "the regional cache: memory:, redis://[user:password@]host:port[/db], rediss:// with TLS, redis+cluster://host:port,host:port or rediss+cluster://; srv:NAME in place of host:port is a service of DNS";
     CACHE_CA_FILE = "TROLI_CACHE_CA_FILE", None, "certificates that the cache's is verified by; default: the system's";
@@ -139,7 +139,12 @@ impl Database {
     /// The primary of the environment, for commands that need nothing else.
     pub fn load(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
         let mut reader = Reader { lookup: &lookup, errors: Vec::new() };
-        reader.database().ok_or(ConfigErrors(reader.errors))
+        let (database, dns) = (reader.database(), reader.dns());
+        match database.zip(dns) {
+            Some((Self::MySql(target), dns)) => Ok(Self::MySql(target.with_dns(dns))),
+            Some((sqlite, _)) => Ok(sqlite),
+            None => Err(ConfigErrors(reader.errors)),
+        }
     }
 }
 
@@ -260,10 +265,7 @@ impl Reader<'_> {
         let trusted_proxies = self.list(TRUSTED_PROXIES);
         let rate_per_s = self.number(RATE_PER_S);
         let guests_per_s = self.number(GUESTS_PER_S);
-        let dns = self.text(DNS_SERVERS).unwrap_or_default();
-        let dns = dns
-            .parse()
-            .map_or_else(|error: DnsServersMalformed| self.wrong(DNS_SERVERS, &error.to_string()), Some);
+        let dns = self.dns();
         Some(Config {
             region: region?.id,
             topology: topology?,
@@ -366,6 +368,13 @@ impl Reader<'_> {
             Ok(target) => Some(Database::MySql(target)),
             Err(error) => self.wrong(DATABASE_URL, &format!("{error}, or sqlite:PATH")),
         }
+    }
+
+    fn dns(&mut self) -> Option<Dns> {
+        let servers = self.text(DNS_SERVERS).unwrap_or_default();
+        servers
+            .parse()
+            .map_or_else(|error: DnsServersMalformed| self.wrong(DNS_SERVERS, &error.to_string()), Some)
     }
 
     fn replica(&mut self) -> Option<MySqlTarget> {

@@ -4,15 +4,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use harness::{Fleet, FleetOptions, eventually, free_port};
+use edge_host::epoch::KnownEpoch;
+use edge_host::store::PrimaryStore;
+use edge_host::store::mysql::{self, MySqlStore, MySqlTarget};
+use harness::{Fleet, FleetOptions, MySqlServer, eventually, free_port};
 use region_router::discovery::{Discovery, Dns};
 use region_router::front_door;
 use region_router::geodns::{self, Sockets};
+use region_router::link::Link;
 use region_router::proximity::Countries;
 use region_router::regions::Regions;
 use region_router::topology::Topology;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+
+use crate::store_contract::support::{guest, one_more, write_of};
 
 /// A topology of one region, whose edges are at these addresses.
 fn topology(public: &[&str]) -> Topology {
@@ -117,4 +123,49 @@ async fn a_front_door_finds_the_edges_of_its_regions_by_name() {
         })
         .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_is_found_by_name_and_again_when_it_has_moved() {
+    let server = MySqlServer::shared().await;
+    let url = server.fresh_database().await;
+    let direct = server.address().to_string();
+    let any = "127.0.0.1:0".parse().expect("an address");
+    let link = async || Link::start(any, server.address(), Duration::ZERO).await.expect("a link can listen");
+    let (old, new) = (link().await, link().await);
+    let (old_at, new_at) = (old.addr().to_string(), new.addr().to_string());
+
+    let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let names = name_server(at, topology(&[&old_at, "127.0.0.1:2"])).await;
+    let by_name = |name: &str| {
+        let target: MySqlTarget = url.replace(&direct, name).parse().expect("a good URL");
+        target.with_dns(Dns::servers([at]))
+    };
+    let service = by_name("_http._tcp.sin.cart.troli.test");
+    let host = by_name(&format!("sin.cart.troli.test:{}", old.addr().port()));
+    mysql::migrate(&service).await.expect("one of the two takes writes");
+    let primary = MySqlStore::open(&service, KnownEpoch::default());
+    let by_host = MySqlStore::open(&host, KnownEpoch::default());
+    let replica = MySqlStore::open_replica(&service, KnownEpoch::default());
+    let owner = guest("named");
+    for store in [&primary, &by_host] {
+        eventually("the primary is found", async || {
+            store.write(&write_of(&owner), &mut one_more).await.is_ok()
+        })
+        .await;
+    }
+    eventually("the replica is found", async || {
+        replica.cart(&owner.cart_id()).await.is_ok_and(|cart| cart.is_some())
+    })
+    .await;
+
+    names.abort();
+    assert!(names.await.expect_err("it was taken away").is_cancelled());
+    old.cut().await;
+    let _names = name_server(at, topology(&[&new_at])).await;
+    eventually("the primary is found again", async || {
+        primary.write(&write_of(&owner), &mut one_more).await.is_ok()
+    })
+    .await;
+    eventually("the replica is found again", async || replica.cart(&owner.cart_id()).await.is_ok()).await;
 }

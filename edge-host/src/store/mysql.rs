@@ -6,13 +6,11 @@
 //! open whether that has happened: the next attempt waits for the lock, and finds the answer under its key or not.
 
 use std::collections::HashSet;
-use std::fmt;
-use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
+use sqlx::mysql::MySqlPoolOptions;
 use tokio::sync::watch;
 
 use self::candidates::Candidates;
@@ -38,14 +36,17 @@ mod pulse;
 mod script;
 mod session;
 mod sweep;
+mod target;
 mod write;
 
 pub use self::promote::{PromoteError, Promoted, Promotion, ServerStatus, promote, status};
+pub use self::target::{MalformedUrl, MySqlTarget};
 
 /// So many that two carts seldom share one.
 const TURNS: usize = 1024;
 /// Reading the whole catalogue: as long as a region waits for it.
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(30);
+
 /// Carts in MySQL.
 pub struct MySqlStore {
     connections: Connections,
@@ -59,50 +60,10 @@ pub struct MySqlStore {
     pulse: watch::Sender<Option<Pulse>>,
 }
 
-/// The URL of a database cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("not a URL such as mysql://user:password@host:3306/troli, with more hosts after commas")]
-pub struct MalformedUrl;
-
-/// A database: each server that may be the one, all with the same user, password and schema.
-#[derive(Clone)]
-pub struct MySqlTarget(Vec<MySqlConnectOptions>);
-
-impl MySqlTarget {
-    /// Whether there is one server only.
-    pub fn is_one(&self) -> bool {
-        self.0.len() == 1
-    }
-}
-
-/// Without the password.
-impl fmt::Debug for MySqlTarget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hosts = self.0.iter().map(|options| format!("{}:{}", options.get_host(), options.get_port()));
-        f.debug_tuple("MySqlTarget").field(&hosts.collect::<Vec<_>>()).finish()
-    }
-}
-
-impl FromStr for MySqlTarget {
-    type Err = MalformedUrl;
-
-    /// Reads a URL with one host or several. It may have a password, so it stands in no message.
-    fn from_str(url: &str) -> Result<Self, MalformedUrl> {
-        let (start, rest) = url.rsplit_once('@').ok_or(MalformedUrl)?;
-        let (hosts, database) = rest.split_once('/').ok_or(MalformedUrl)?;
-        let options = hosts.split(',').map(|host| {
-            let options: MySqlConnectOptions =
-                format!("{start}@{host}/{database}").parse().map_err(|_| MalformedUrl)?;
-            let complete = !host.is_empty() && options.get_database().is_some_and(|name| !name.is_empty());
-            if complete { Ok(options) } else { Err(MalformedUrl) }
-        });
-        options.collect::<Result<_, _>>().map(Self)
-    }
-}
-
 /// Brings the schema of the primary up to date. Safe to do twice, and from two hosts at once: one waits for the other.
 pub async fn migrate(target: &MySqlTarget) -> anyhow::Result<()> {
-    let options = match target.0.as_slice() {
+    let servers = target.servers().found().await;
+    let options = match servers.as_slice() {
         [one] => one,
         several => candidates::writable(several).await?,
     };
@@ -125,10 +86,10 @@ impl MySqlStore {
     }
 
     fn listened_to(target: &MySqlTarget, known: KnownEpoch, part: Part) -> Arc<Self> {
-        let candidates = Candidates::new(target.0.clone());
+        let candidates = Candidates::new(target.servers());
         let connections = Connections::new(known.clone());
         if let Some(options) = candidates.chosen() {
-            connections.point_at(options, None);
+            connections.point_at(&options, None);
         }
         let store = Arc::new(Self {
             connections,

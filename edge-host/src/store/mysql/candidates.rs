@@ -4,29 +4,29 @@
 //! candidate: the primary is writable, of the newest epoch, and takes a beat of the heart. The last is what counts,
 //! for an old primary that is cut off from its group does not know yet that it is old.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use futures_util::future::join_all;
 use sqlx::MySqlConnection;
 use sqlx::mysql::MySqlConnectOptions;
 use tracing::debug;
 
 use super::pulse::{self, Word, hang_up};
+use super::target::{Servers, name_of};
 use crate::epoch::KnownEpoch;
 use crate::store::StoreError;
 
-/// Nobody was chosen yet, or the choice is in doubt.
-const NOBODY: usize = usize::MAX;
-
 /// The servers that may be the primary, and the one that was last found to be.
 pub(super) struct Candidates {
-    options: Vec<MySqlConnectOptions>,
-    chosen: AtomicUsize,
+    servers: Servers,
+    /// Nobody before the first choice, and while it is in doubt.
+    chosen: ArcSwapOption<MySqlConnectOptions>,
 }
 
 /// The primary, found.
 pub(super) struct Found {
-    pub(super) index: usize,
+    pub(super) options: MySqlConnectOptions,
     pub(super) epoch: u32,
     pub(super) connection: MySqlConnection,
 }
@@ -41,49 +41,53 @@ pub(super) enum NoPrimary {
 
 impl Candidates {
     /// One alone is taken as the primary without asking.
-    pub(super) fn new(options: Vec<MySqlConnectOptions>) -> Self {
-        let chosen = AtomicUsize::new(if options.len() == 1 { 0 } else { NOBODY });
-        Self { options, chosen }
+    pub(super) fn new(servers: Servers) -> Self {
+        let chosen = ArcSwapOption::from_pointee(servers.only().cloned());
+        Self { servers, chosen }
     }
 
     pub(super) fn are_one(&self) -> bool {
-        self.options.len() == 1
+        self.servers.only().is_some()
     }
 
-    pub(super) fn options(&self, index: usize) -> &MySqlConnectOptions {
-        &self.options[index]
-    }
-
-    pub(super) fn name(&self, index: usize) -> String {
-        let options = &self.options[index];
-        format!("{}:{}", options.get_host(), options.get_port())
-    }
-
-    pub(super) fn chosen(&self) -> Option<&MySqlConnectOptions> {
-        self.options.get(self.chosen.load(Ordering::Acquire))
+    pub(super) fn chosen(&self) -> Option<Arc<MySqlConnectOptions>> {
+        self.chosen.load_full()
     }
 
     /// Returns whether that is another one than before.
-    pub(super) fn choose(&self, index: usize) -> bool {
-        self.chosen.swap(index, Ordering::AcqRel) != index
+    pub(super) fn choose(&self, options: &MySqlConnectOptions) -> bool {
+        let before = self.chosen.swap(Some(Arc::new(options.clone())));
+        before.is_none_or(|before| name_of(&before) != name_of(options))
     }
 
     /// From now on another look is needed before any is believed.
     pub(super) fn doubt(&self) {
         if !self.are_one() {
-            self.chosen.store(NOBODY, Ordering::Release);
+            self.chosen.store(None);
         }
     }
 }
 
+/// The first that answers: of several behind the name of a replica, one is as good as the other.
+pub(super) async fn any(candidates: &Candidates) -> Result<Found, NoPrimary> {
+    for options in candidates.servers.now() {
+        match ask(&options).await {
+            Ok((word, connection)) => return Ok(Found { options, epoch: word.epoch, connection }),
+            Err(error) => debug!(db.candidate = name_of(&options), error = %error, "no answer"),
+        }
+    }
+    Err(NoPrimary::None)
+}
+
 /// Asks every candidate at once.
 pub(super) async fn survey(candidates: &Candidates, known: &KnownEpoch) -> Result<Found, NoPrimary> {
-    let asked = join_all(candidates.options.iter().map(ask)).await;
+    let servers = candidates.servers.now();
+    let asked = join_all(servers.iter().map(ask)).await;
     let mut answered = Vec::new();
-    for (index, answer) in asked.into_iter().enumerate() {
+    for (options, answer) in servers.into_iter().zip(asked) {
         match answer {
-            Ok((word, connection)) => answered.push((index, word, connection)),
-            Err(error) => debug!(db.candidate = candidates.name(index), error = %error, "no answer"),
+            Ok((word, connection)) => answered.push((options, word, connection)),
+            Err(error) => debug!(db.candidate = name_of(&options), error = %error, "no answer"),
         }
     }
     // A replica, too, tells of an epoch that has begun.
@@ -91,9 +95,9 @@ pub(super) async fn survey(candidates: &Candidates, known: &KnownEpoch) -> Resul
     let (able, others): (Vec<_>, Vec<_>) =
         answered.into_iter().partition(|(_, word, _)| !word.read_only && !known.is_past(word.epoch));
     others.into_iter().for_each(|(.., connection)| hang_up(connection));
-    let beaten = join_all(able.into_iter().map(async |(index, word, mut connection)| {
+    let beaten = join_all(able.into_iter().map(async |(options, word, mut connection)| {
         let taken = pulse::beat(&mut connection).await.is_ok();
-        (taken, Found { index, epoch: word.epoch, connection })
+        (taken, Found { options, epoch: word.epoch, connection })
     }));
     let (mut found, others): (Vec<_>, Vec<_>) = beaten.await.into_iter().partition(|(taken, _)| *taken);
     others.into_iter().for_each(|(_, found)| hang_up(found.connection));
@@ -101,8 +105,8 @@ pub(super) async fn survey(candidates: &Candidates, known: &KnownEpoch) -> Resul
         None => Err(NoPrimary::None),
         Some((_, found_one)) if found.is_empty() => Ok(found_one),
         Some((_, last)) => {
-            let all = found.iter().map(|(_, found)| found.index).chain([last.index]);
-            Err(NoPrimary::Several(all.map(|index| candidates.name(index)).collect::<Vec<_>>().join(", ")))
+            let all = found.iter().map(|(_, found)| found).chain([&last]);
+            Err(NoPrimary::Several(all.map(|found| name_of(&found.options)).collect::<Vec<_>>().join(", ")))
         }
     }
 }

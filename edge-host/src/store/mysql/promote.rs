@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tracing::info;
 
 use super::MySqlTarget;
+use super::target::name_of;
 use crate::clock::now_ms;
 use crate::model::Millis;
 
@@ -126,8 +127,8 @@ pub async fn promote(promotion: &Promotion) -> Result<Promoted, PromoteError> {
 /// What the servers of a target are.
 pub async fn status(target: &MySqlTarget) -> Vec<Result<ServerStatus, PromoteError>> {
     let mut all = Vec::new();
-    for options in &target.0 {
-        all.push(async { Server::connect_to(options).await?.status().await }.await);
+    for options in target.servers().found().await {
+        all.push(async { Server::connect_to(&options).await?.status().await }.await);
     }
     all
 }
@@ -158,11 +159,14 @@ struct Server {
 
 impl Server {
     async fn connect(target: &MySqlTarget) -> Result<Self, PromoteError> {
-        Self::connect_to(&target.0[0]).await
+        match target.servers().found().await.first() {
+            Some(options) => Self::connect_to(options).await,
+            None => Err(PromoteError::Silent(format!("{target:?}"))),
+        }
     }
 
     async fn connect_to(options: &MySqlConnectOptions) -> Result<Self, PromoteError> {
-        let name = format!("{}:{}", options.get_host(), options.get_port());
+        let name = name_of(options);
         match timeout(CONNECT_DEADLINE, options.connect()).await {
             Ok(Ok(connection)) => Ok(Self { name, connection }),
             Ok(Err(error)) => Err(PromoteError::Server(name, error)),

@@ -14,6 +14,7 @@ use tracing::{debug, error, info, warn};
 
 use super::MySqlStore;
 use super::candidates::{self, Candidates};
+use super::target::name_of;
 use crate::clock::now_ms;
 use crate::model::Millis;
 use crate::store::{Pulse, StoreError};
@@ -95,7 +96,7 @@ impl Listener {
                     .candidates
                     .chosen()
                     .ok_or_else(|| StoreError::unavailable("no candidate was found to be the primary yet"))?;
-                connect(options).await?
+                connect(&options).await?
             }
         };
         let word = word(&mut connection).await?;
@@ -131,15 +132,20 @@ impl Listener {
             debug!(error = why, "the database does not answer");
             return;
         }
-        match candidates::survey(candidates, &store.known).await {
+        let found = match self.part {
+            Part::Primary => candidates::survey(candidates, &store.known).await,
+            Part::Replica => candidates::any(candidates).await,
+        };
+        match found {
             Ok(found) => {
-                if candidates.choose(found.index) {
-                    info!(db.primary = candidates.name(found.index), epoch = found.epoch, "primary found");
-                    store.connections.point_at(candidates.options(found.index), Some(found.epoch));
+                if candidates.choose(&found.options) {
+                    let (server, epoch) = (name_of(&found.options), found.epoch);
+                    info!(db.server = server, db.part = ?self.part, epoch, "database found");
+                    store.connections.point_at(&found.options, Some(epoch));
                 }
                 self.connection = Some(found.connection);
             }
-            Err(candidates::NoPrimary::None) => debug!(error = why, "no candidate is the primary"),
+            Err(candidates::NoPrimary::None) => debug!(error = why, "no candidate will do"),
             Err(candidates::NoPrimary::Several(names)) => {
                 store.connections.leave();
                 candidates.doubt();
