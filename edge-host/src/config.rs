@@ -39,8 +39,8 @@ settings! {
     REGIONS = "TROLI_REGIONS", None, "only these regions of the file, such as sin,jkt,bkk";
     LISTEN = "TROLI_LISTEN", None, "address of the public API; default: the region's in the topology";
     INTERNAL_LISTEN = "TROLI_INTERNAL_LISTEN", None, "address of the internal listener; default: the region's in the topology";
-    DATABASE_URL = "TROLI_DATABASE_URL", None, "the primary, in the home region only: mysql://USER:PASSWORD@HOST/DATABASE, with all hosts that may be the primary after commas, or names that lead to them (_mysql._tcp.NAME for a service), or sqlite:PATH for one machine";
-    REPLICA_URL = "TROLI_REPLICA_URL", None, "the region's replica of the primary, if it has one: mysql://USER:PASSWORD@HOST/DATABASE";
+    DATABASE_URL = "TROLI_DATABASE_URL", None, "the primary, in the home region only: mysql://USER:PASSWORD@HOST/DATABASE, with all hosts that may be the primary after commas, or names that lead to them (srv:NAME for a service of DNS), or sqlite:PATH for one machine";
+    REPLICA_URL = "TROLI_REPLICA_URL", None, "the region's replica of the primary, if it has one: mysql://USER:PASSWORD@HOST/DATABASE, where HOST may be srv:NAME, too";
     CACHE_URL = "TROLI_CACHE_URL", Some("memory:"), "the regional cache: memory:, redis://[user:password@]host:port[/db], rediss:// with TLS, redis+cluster://host:port,host:port or rediss+cluster://; srv:NAME in place of host:port is a service of DNS";
     CACHE_CA_FILE = "TROLI_CACHE_CA_FILE", None, "certificates that the cache's is verified by; default: the system's";
     PEER_LISTEN = "TROLI_PEER_LISTEN", None, "address of the listener for other regions; default: the region's in the topology";

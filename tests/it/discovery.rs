@@ -141,7 +141,7 @@ async fn a_database_is_found_by_name_and_again_when_it_has_moved() {
         let target: MySqlTarget = url.replace(&direct, name).parse().expect("a good URL");
         target.with_dns(Dns::servers([at]))
     };
-    let service = by_name("_http._tcp.sin.cart.troli.test");
+    let service = by_name("srv:_http._tcp.sin.cart.troli.test");
     let host = by_name(&format!("sin.cart.troli.test:{}", old.addr().port()));
     mysql::migrate(&service).await.expect("one of the two takes writes");
     let primary = MySqlStore::open(&service, KnownEpoch::default());

@@ -248,7 +248,7 @@ async fn an_answer_given_again_is_a_replay_even_where_the_connection_broke_on_th
     let url = migrated().await;
     let any = "127.0.0.1:0".parse().expect("an address");
     let link = Link::start(any, server.address(), Duration::ZERO).await.expect("a link can listen");
-    let direct = format!("{}", server.address());
+    let direct = server.address().to_string();
     let store = open(&url.replace(&direct, &link.addr().to_string()));
     let write = write_of(&guest("again"));
     let first = done(store.write(&write, &mut one_more).await.expect("an answer"));

@@ -1,9 +1,10 @@
 //! The primary in MySQL, shared by the edges of the home region.
 //!
 //! A write is one transaction, and for a cart that exists two messages: one begins it, locks and loads the cart,
-//! the other changes what is to be changed and commits. The row of the cart is locked first, so everything that concerns one cart happens one after the other, whichever edge does it; what is read
-//! after the lock is what is committed then (READ COMMITTED). A connection that breaks during COMMIT leaves it
-//! open whether that has happened: the next attempt waits for the lock, and finds the answer under its key or not.
+//! the other changes what is to be changed and commits. The row of the cart is locked first, so everything that
+//! concerns one cart happens one after the other, whichever edge does it; what is read after the lock is what is
+//! committed then (READ COMMITTED). A connection that breaks during COMMIT leaves it open whether that has happened:
+//! the next attempt waits for the lock, and finds the answer under its key or not.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -40,7 +41,7 @@ mod target;
 mod write;
 
 pub use self::promote::{PromoteError, Promoted, Promotion, ServerStatus, promote, status};
-pub use self::target::{MalformedUrl, MySqlTarget};
+pub use self::target::{MySqlTarget, MySqlTargetError};
 
 /// So many that two carts seldom share one.
 const TURNS: usize = 1024;

@@ -1,7 +1,7 @@
 //! Where the servers of a database are: a list of them, names in DNS, or both.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +14,21 @@ use tokio::time::timeout;
 /// For whoever asks once and then goes on or gives up: a few attempts of a resolver.
 const LOOK_UP_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The URL of a database cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("not a URL such as mysql://user:password@host:3306/troli, with more hosts after commas")]
-pub struct MalformedUrl;
+/// The URL of a database cannot be used. It may have a password, so it stands in no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MySqlTargetError {
+    /// Not a URL of this kind.
+    #[error("not a URL such as mysql://user:password@host:3306/troli, with more hosts after commas")]
+    Malformed,
+    /// Nobody could prove to be who is meant.
+    #[error("the servers of a service are known by address, and VERIFY_IDENTITY needs their names")]
+    Nameless,
+}
 
 /// A database: each server that may be the one, all with the same user, password and schema.
 ///
-/// A host that is a name is looked up in DNS, and all that is found behind it are servers of the database; one that
-/// begins with `_` is the name of a service (RFC 2782), which has its own ports.
+/// A host that is a name is looked up in DNS, and all that is found behind it are servers of the database; so it is
+/// with `srv:NAME`, a service, which has its own ports.
 #[derive(Clone)]
 pub struct MySqlTarget {
     hosts: Vec<Host>,
@@ -65,32 +71,42 @@ impl fmt::Debug for MySqlTarget {
 }
 
 impl FromStr for MySqlTarget {
-    type Err = MalformedUrl;
+    type Err = MySqlTargetError;
 
-    /// Reads a URL with one host or several. It may have a password, so it stands in no message.
-    fn from_str(url: &str) -> Result<Self, MalformedUrl> {
-        let (start, rest) = url.rsplit_once('@').ok_or(MalformedUrl)?;
-        let (hosts, database) = rest.split_once('/').ok_or(MalformedUrl)?;
-        let hosts = hosts.split(',').map(|host| {
-            let options: MySqlConnectOptions =
-                format!("{start}@{host}/{database}").parse().map_err(|_| MalformedUrl)?;
-            let complete = !host.is_empty() && options.get_database().is_some_and(|name| !name.is_empty());
-            if complete { Ok(Host { name: looked_up(&options)?, options }) } else { Err(MalformedUrl) }
-        });
+    /// Reads a URL with one host or several.
+    fn from_str(url: &str) -> Result<Self, MySqlTargetError> {
+        let (start, rest) = url.rsplit_once('@').ok_or(MySqlTargetError::Malformed)?;
+        let (hosts, database) = rest.split_once('/').ok_or(MySqlTargetError::Malformed)?;
+        let hosts = hosts.split(',').map(|host| Host::read(start, host, database));
         Ok(Self { hosts: hosts.collect::<Result<_, _>>()?, dns: Dns::system() })
     }
 }
 
-fn looked_up(options: &MySqlConnectOptions) -> Result<Option<Target>, MalformedUrl> {
-    let host = options.get_host();
-    if host.starts_with('_') {
-        return host.parse().map(|service| Some(Target::Service(service))).map_err(|_| MalformedUrl);
+impl Host {
+    fn read(start: &str, host: &str, database: &str) -> Result<Self, MySqlTargetError> {
+        let (host, service) = match host.parse() {
+            Ok(Target::Service(name)) => (name.to_string(), Some(Target::Service(name))),
+            _ => (host.to_owned(), None),
+        };
+        let options = format!("{start}@{host}/{database}").parse::<MySqlConnectOptions>();
+        let options = options.map_err(|_| MySqlTargetError::Malformed)?;
+        if host.is_empty() || options.get_database().is_none_or(str::is_empty) {
+            return Err(MySqlTargetError::Malformed);
+        }
+        let verified = matches!(options.get_ssl_mode(), MySqlSslMode::VerifyIdentity);
+        if verified && service.is_some() {
+            return Err(MySqlTargetError::Nameless);
+        }
+        let host = options.get_host();
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+        let name = if service.is_some() || address || host == "localhost" || verified {
+            service
+        } else {
+            let endpoint = name_of(&options).parse().map_err(|_| MySqlTargetError::Malformed)?;
+            Some(Target::Endpoint(endpoint))
+        };
+        Ok(Self { options, name })
     }
-    let address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-    if address || host == "localhost" || matches!(options.get_ssl_mode(), MySqlSslMode::VerifyIdentity) {
-        return Ok(None);
-    }
-    name_of(options).parse().map(|endpoint| Some(Target::Endpoint(endpoint))).map_err(|_| MalformedUrl)
 }
 
 /// The servers of a target, as they are found.
@@ -112,9 +128,8 @@ impl Servers {
         let at = |(options, found): &(MySqlConnectOptions, Option<Arc<Discovery>>)| match found {
             None => vec![options.clone()],
             Some(found) => {
-                let addresses = found.addresses();
-                let at = addresses.iter().map(|address| (address.ip().to_string(), address.port()));
-                at.map(|(ip, port)| options.clone().host(&ip).port(port)).collect()
+                let here = |at: &SocketAddr| options.clone().host(&at.ip().to_string()).port(at.port());
+                found.addresses().iter().map(here).collect()
             }
         };
         self.hosts.iter().flat_map(at).collect()
@@ -141,20 +156,29 @@ mod tests {
 
     #[test]
     fn names_are_looked_up_but_those_that_a_certificate_bears_out() {
+        let read = |host: &str, options: &str| {
+            format!("mysql://troli:p@{host}/troli{options}").parse::<MySqlTarget>().map(|target| target.hosts)
+        };
         for (host, looked_up) in [
-            ("127.0.0.1:3306", false),
-            ("[::1]:3306", false),
-            ("localhost", false),
-            ("db.sin.cart.example", true),
-            ("_mysql._tcp.sin.cart.example", true),
+            ("127.0.0.1:3306", None),
+            ("[::1]:3306", None),
+            ("localhost", None),
+            ("db.sin.example", Some("db.sin.example:3306")),
+            ("srv:_mysql._tcp.sin.example", Some("srv:_mysql._tcp.sin.example")),
         ] {
-            let read = |url: String| url.parse::<MySqlTarget>().expect("a good URL");
-            let target = read(format!("mysql://troli:p@{host}/troli"));
-            assert_eq!(target.hosts[0].name.is_some(), looked_up, "{host}");
-            assert!(target.is_one());
-            let verified = read(format!("mysql://troli:p@{host}/troli?ssl-mode=VERIFY_IDENTITY"));
-            assert_eq!(verified.hosts[0].name.is_some(), host.starts_with('_'), "{host}");
+            let name = |hosts: &[Host]| hosts[0].name.as_ref().map(ToString::to_string);
+            let hosts = read(host, "").expect(host);
+            assert_eq!(name(&hosts).as_deref(), looked_up, "{host}");
+            match read(host, "?ssl-mode=VERIFY_IDENTITY") {
+                Ok(hosts) => assert_eq!(name(&hosts), None, "{host}"),
+                Err(error) => {
+                    assert!(host.starts_with("srv:"), "{host}");
+                    assert_eq!(error, MySqlTargetError::Nameless);
+                }
+            }
         }
-        assert!("mysql://troli:p@_mysql/troli".parse::<MySqlTarget>().is_err());
+        for host in ["", "a,", "srv:_mysql", "a:b"] {
+            assert!(matches!(read(host, ""), Err(MySqlTargetError::Malformed)), "{host}");
+        }
     }
 }
