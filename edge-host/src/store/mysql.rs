@@ -1,10 +1,11 @@
 //! The primary in MySQL, shared by the edges of the home region.
 //!
-//! A write is one transaction, and for a cart that exists two messages: one begins it, locks and loads the cart,
-//! the other changes what is to be changed and commits. The row of the cart is locked first, so everything that
-//! concerns one cart happens one after the other, whichever edge does it; what is read after the lock is what is
-//! committed then (READ COMMITTED). A connection that breaks during COMMIT leaves it open whether that has happened:
-//! the next attempt waits for the lock, and finds the answer under its key or not.
+//! A write is in one transaction, and for carts that exist that is two messages: one begins it, locks and loads the
+//! carts, the other changes what is to be changed and commits. Writes that come at the same time share one
+//! ([`together`]). The row of a cart is locked first, so everything that concerns one cart happens one after the
+//! other, whichever edge does it; what is read after the lock is what is committed then (READ COMMITTED). A connection
+//! that breaks during COMMIT leaves it open whether that has happened: the next attempt waits for the lock, and finds
+//! the answer under its key or not.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::mysql::MySqlPoolOptions;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use self::candidates::Candidates;
 use self::pulse::{Part, Word};
@@ -29,7 +30,9 @@ mod answers;
 mod candidates;
 mod carts;
 mod catalogue;
+mod changes;
 mod lists;
+mod nodelay;
 mod orders;
 mod outbox;
 mod promote;
@@ -38,6 +41,7 @@ mod script;
 mod session;
 mod sweep;
 mod target;
+mod together;
 mod write;
 
 pub use self::promote::{PromoteError, Promoted, Promotion, ServerStatus, promote, status};
@@ -55,8 +59,10 @@ pub struct MySqlStore {
     known: KnownEpoch,
     /// Keys whose first request is under way in this process. In another one it waits for the cart's lock.
     in_flight: Arc<Mutex<HashSet<(String, String)>>>,
-    /// One for many carts each; whoever writes one of them from here has it.
+    /// One for many carts each; whoever writes one of them alone has it.
     turns: Vec<tokio::sync::Mutex<()>>,
+    /// Those who write together.
+    queue: mpsc::Sender<together::Asked>,
     news: watch::Sender<u64>,
     pulse: watch::Sender<Option<Pulse>>,
 }
@@ -92,16 +98,21 @@ impl MySqlStore {
         if let Some(options) = candidates.chosen() {
             connections.point_at(&options, None);
         }
+        let (queue, asked) = together::queue();
         let store = Arc::new(Self {
             connections,
             candidates,
             known,
             in_flight: Arc::default(),
             turns: (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect(),
+            queue,
             news: watch::Sender::new(0),
             pulse: watch::Sender::new(None),
         });
         tokio::spawn(pulse::listen(Arc::downgrade(&store), part));
+        if part == Part::Primary {
+            tokio::spawn(together::see_to(Arc::downgrade(&store), asked));
+        }
         store
     }
 
@@ -209,8 +220,13 @@ impl PrimaryStore for MySqlStore {
         };
         let mut attempts = Attempts::new();
         let mut commit_tried = false;
+        // What locks more than a cart keeps nobody else waiting; and what has failed fails alone.
+        let mut together = write.guest.is_none() && !write.takes_stock;
         loop {
             let attempt = async {
+                if together {
+                    return self.attempt_together(write, decide, &mut commit_tried).await;
+                }
                 // Who writes the same cart waits here, and not with a connection that others could use.
                 let _turn = self.turn_of(&write.unused.cart_id).lock().await;
                 self.attempt(write, decide, &mut commit_tried).await
@@ -218,6 +234,7 @@ impl PrimaryStore for MySqlStore {
             if let Some(ended) = attempts.make(attempt).await {
                 return ended;
             }
+            together = false;
         }
     }
 

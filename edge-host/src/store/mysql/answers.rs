@@ -8,7 +8,7 @@ use std::io::Read;
 
 use sqlx::MySqlConnection;
 
-use super::script::Script;
+use super::script::{Rows, Script};
 use super::session::Failure;
 use crate::model::StoredAnswer;
 use crate::store::sql::{from_json, to_json};
@@ -36,24 +36,41 @@ pub(super) async fn answer(
     Ok(from_json(&json)?)
 }
 
-pub(super) fn insert_answer(
-    script: &mut Script,
+/// Looks for what was answered under these keys of carts: cart, key, and the fingerprint of the request.
+pub(super) fn look_for(script: &mut Script, keys: &[(&str, &str)]) {
+    let mut rows = Rows::default();
+    keys.iter().for_each(|(cart_id, key)| rows.add(&[(*cart_id).into(), (*key).into()]));
+    let begin = "SELECT cart_id, idempotency_key, fingerprint FROM idempotency_keys
+                 WHERE (cart_id, idempotency_key) IN (";
+    script.add_rows(begin, &rows, ")");
+}
+
+/// One more answer to be kept.
+pub(super) fn add_answer(
+    answers: &mut Rows,
     write: &CartWrite,
     answer: &StoredAnswer,
 ) -> Result<(), StoreError> {
     let packed = pack(&to_json(answer)?)?;
-    script.add(
-        "INSERT INTO idempotency_keys
-             (cart_id, idempotency_key, fingerprint, answer, packed_answer, expires_at) VALUES (?, ?, ?, '', ?, ?)",
-        &[
-            (&write.unused.cart_id).into(),
-            (&write.idempotency_key).into(),
-            write.fingerprint.as_slice().into(),
-            packed.as_slice().into(),
-            write.answer_kept_until_ms.into(),
-        ],
-    );
+    answers.add(&[
+        (&write.unused.cart_id).into(),
+        (&write.idempotency_key).into(),
+        write.fingerprint.as_slice().into(),
+        "".into(),
+        packed.as_slice().into(),
+        write.answer_kept_until_ms.into(),
+    ]);
     Ok(())
+}
+
+/// Keeps them.
+pub(super) fn insert_answers(script: &mut Script, answers: &Rows) {
+    script.add_rows(
+        "INSERT INTO idempotency_keys
+             (cart_id, idempotency_key, fingerprint, answer, packed_answer, expires_at) VALUES ",
+        answers,
+        "",
+    );
 }
 
 fn pack(json: &str) -> Result<Vec<u8>, StoreError> {

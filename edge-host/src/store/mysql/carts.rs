@@ -1,12 +1,13 @@
 //! Carts: rows to records and back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap};
 
 use cart_core::{Cart, Currency, Line};
 use rust_decimal::Decimal;
-use sqlx::{FromRow, MySqlConnection};
+use sqlx::{AssertSqlSafe, FromRow, MySqlConnection, Row};
 
-use super::script::{Script, Value};
+use super::answers;
+use super::script::{Rows, Script, Value};
 use super::session::Failure;
 use crate::model::{CART_TTL_MS, CartRecord, CartState, CartVersion, Millis, Principal};
 use crate::store::StoreError;
@@ -15,9 +16,11 @@ use crate::store::sql::{from_json, to_json};
 /// When a cart that has expired expires.
 const NEVER_MS: Millis = Millis::MAX;
 
-/// A cart's header beside one of its lines, or none.
+const HEADER: &str = "c.cart_id, e.epoch, c.state, c.currency, c.version, c.coupons, c.updated_at, c.expires_at, c.view_digest";
+
 #[derive(FromRow)]
-struct CartRow {
+struct HeaderRow {
+    cart_id: String,
     epoch: u32,
     state: String,
     currency: String,
@@ -26,99 +29,130 @@ struct CartRow {
     updated_at: Millis,
     expires_at: Millis,
     view_digest: Option<String>,
-    line_id: Option<String>,
-    item_id: Option<String>,
-    quantity: Option<u16>,
-    price: Option<Decimal>,
-    variant_data: Option<String>,
-    created_at: Option<Millis>,
-    line_updated_at: Option<Millis>,
-    fingerprint: Option<Vec<u8>>,
+}
+
+const LINE: &str =
+    "l.cart_id AS line_cart_id, l.line_id, l.item_id, l.quantity, l.price, l.variant_data, l.created_at,
+    l.updated_at AS line_updated_at";
+
+#[derive(FromRow)]
+struct LineRow {
+    line_cart_id: String,
+    line_id: String,
+    item_id: String,
+    quantity: u16,
+    price: Decimal,
+    variant_data: String,
+    created_at: Millis,
+    line_updated_at: Millis,
 }
 
 /// A cart in one statement, so that header and lines are of one version.
 pub(super) async fn cart(tx: &mut MySqlConnection, cart_id: &str) -> Result<Option<CartRecord>, Failure> {
-    let rows: Vec<CartRow> = sqlx::query_as(
-        "SELECT e.epoch, c.state, c.currency, c.version, c.coupons, c.updated_at, c.expires_at, c.view_digest,
-                l.line_id, l.item_id, l.quantity, l.price, l.variant_data, l.created_at,
-                l.updated_at AS line_updated_at, NULL AS fingerprint
-         FROM carts c JOIN cluster e LEFT JOIN cart_items l ON l.cart_id = c.cart_id
-         WHERE c.cart_id = ? AND c.version > 0",
-    )
-    .bind(cart_id)
-    .fetch_all(tx)
-    .await?;
-    Ok(record(cart_id, rows)?.map(|(record, _)| record))
+    let statement = format!(
+        "SELECT {HEADER}, {LINE} FROM carts c JOIN cluster e LEFT JOIN cart_items l ON l.cart_id = c.cart_id
+         WHERE c.cart_id = ? AND c.version > 0"
+    );
+    let rows = sqlx::query(AssertSqlSafe(statement)).bind(cart_id).fetch_all(tx).await?;
+    let Some(first) = rows.first() else { return Ok(None) };
+    let mut record = header(HeaderRow::from_row(first)?)?;
+    for row in &rows {
+        if row.try_get::<Option<&str>, _>("line_id")?.is_some() {
+            record.cart.lines.push(line(LineRow::from_row(row)?, record.cart.currency)?);
+        }
+    }
+    in_order(&mut record.cart.lines);
+    Ok(Some(record))
 }
 
-/// Locks a cart, and finds the fingerprint of the request that was answered under a key. Locks and sees what is
-/// committed now, whatever the transaction has seen before. What is to be run before goes along.
-pub(super) async fn locked_cart(
+/// A cart under lock.
+pub(super) struct LockedCart {
+    pub(super) record: CartRecord,
+    /// Of the requests that were answered, by the keys that were looked for.
+    pub(super) fingerprints: HashMap<String, Vec<u8>>,
+}
+
+/// Locks carts, those that are there, and looks for answers under keys of theirs. What is to be run before goes along.
+///
+/// Everybody locks in the order of names, as the primary key is read, so that two who lock several wait for each other
+/// and do not block. What is read of a cart after its lock was taken is what was committed then (READ COMMITTED).
+pub(super) async fn lock(
     tx: &mut MySqlConnection,
     mut script: Script,
-    cart_id: &str,
-    key: &str,
-) -> Result<Option<LockedCart>, Failure> {
+    cart_ids: &[&str],
+    keys: &[(&str, &str)],
+) -> Result<HashMap<String, LockedCart>, Failure> {
+    let before = script.statements();
+    let places = vec!["?"; cart_ids.len()].join(", ");
+    let values: Vec<Value<'_>> = cart_ids.iter().copied().map(Value::from).collect();
     script.add(
-        "SELECT e.epoch, c.state, c.currency, c.version, c.coupons, c.updated_at, c.expires_at, c.view_digest,
-                l.line_id, l.item_id, l.quantity, l.price, l.variant_data, l.created_at,
-                l.updated_at AS line_updated_at, k.fingerprint
-         FROM carts c JOIN cluster e LEFT JOIN cart_items l ON l.cart_id = c.cart_id
-         LEFT JOIN idempotency_keys k ON k.cart_id = c.cart_id AND k.idempotency_key = ?
-         WHERE c.cart_id = ? FOR UPDATE OF c, l, k",
-        &[key.into(), cart_id.into()],
+        &format!(
+            "SELECT {HEADER} FROM carts c FORCE INDEX (PRIMARY) JOIN cluster e WHERE c.cart_id IN ({places})
+             FOR UPDATE OF c"
+        ),
+        &values,
     );
-    let rows = script.rows(tx).await?;
-    let rows = rows.iter().map(CartRow::from_row).collect::<Result<_, _>>()?;
-    Ok(record(cart_id, rows)?)
+    script.add(&format!("SELECT {LINE} FROM cart_items l WHERE l.cart_id IN ({places})"), &values);
+    answers::look_for(&mut script, keys);
+    let mut results = script.results(tx).await?.into_iter().skip(before);
+    let (headers, lines, answered) = (results.next(), results.next(), results.next());
+    let mut carts = HashMap::with_capacity(cart_ids.len());
+    for row in headers.iter().flatten() {
+        let record = header(HeaderRow::from_row(row)?)?;
+        carts.insert(record.cart_id.clone(), LockedCart { record, fingerprints: HashMap::new() });
+    }
+    for row in lines.iter().flatten() {
+        let row = LineRow::from_row(row)?;
+        if let Some(LockedCart { record, .. }) = carts.get_mut(&row.line_cart_id) {
+            record.cart.lines.push(line(row, record.cart.currency)?);
+        }
+    }
+    for row in answered.iter().flatten() {
+        let (cart_id, key, fingerprint) = FromRow::from_row(row)?;
+        if let Some(cart) = carts.get_mut::<String>(&cart_id) {
+            cart.fingerprints.insert(key, fingerprint);
+        }
+    }
+    carts.values_mut().for_each(|cart| in_order(&mut cart.record.cart.lines));
+    Ok(carts)
 }
 
-/// Puts a row there to be locked, for a cart that was never written. Who comes second waits for the first.
+/// Puts rows there to be locked, for carts that were never written. Who comes second waits for the first.
 pub(super) async fn insert_unwritten(
     tx: &mut MySqlConnection,
-    owner: &Principal,
-    unused: &CartRecord,
+    carts: &[(&Principal, &CartRecord)],
     now_ms: Millis,
 ) -> Result<(), Failure> {
-    sqlx::query(
+    let mut rows = Rows::default();
+    for (owner, unused) in carts {
+        rows.add(&[
+            (&unused.cart_id).into(),
+            owner.kind.as_str().into(),
+            (&owner.id).into(),
+            unused.state.as_str().into(),
+            unused.cart.currency.code().into(),
+            0_u64.into(),
+            0_u64.into(),
+            "[]".into(),
+            now_ms.into(),
+            (now_ms + CART_TTL_MS).into(),
+        ]);
+    }
+    let mut script = Script::default();
+    script.add_rows(
         "INSERT INTO carts
              (cart_id, owner_kind, owner_id, state, currency, version, item_count, coupons, updated_at, expires_at)
-         VALUES (?, ?, ?, ?, ?, 0, 0, '[]', ?, ?) ON DUPLICATE KEY UPDATE cart_id = carts.cart_id",
-    )
-    .bind(&unused.cart_id)
-    .bind(owner.kind.as_str())
-    .bind(&owner.id)
-    .bind(unused.state.as_str())
-    .bind(unused.cart.currency.code())
-    .bind(now_ms)
-    .bind(now_ms + CART_TTL_MS)
-    .execute(tx)
-    .await?;
-    Ok(())
+         VALUES ",
+        &rows,
+        " ON DUPLICATE KEY UPDATE cart_id = carts.cart_id",
+    );
+    Ok(script.run(tx).await?)
 }
 
-/// A cart, and the fingerprint of the request that was answered under a key.
-pub(super) type LockedCart = (CartRecord, Option<Vec<u8>>);
-
-fn record(cart_id: &str, rows: Vec<CartRow>) -> Result<Option<LockedCart>, StoreError> {
-    let mut record: Option<LockedCart> = None;
-    for row in rows {
-        let (record, _) = match &mut record {
-            Some(record) => record,
-            None => record.insert((header(cart_id, &row)?, row.fingerprint.clone())),
-        };
-        record.cart.lines.extend(line(row, record.cart.currency)?);
-    }
-    if let Some((record, _)) = &mut record {
-        record.cart.lines.sort_by(|a, b| (a.added_at_ms, &a.line_id).cmp(&(b.added_at_ms, &b.line_id)));
-    }
-    Ok(record)
-}
-
-fn header(cart_id: &str, row: &CartRow) -> Result<CartRecord, StoreError> {
+fn header(row: HeaderRow) -> Result<CartRecord, StoreError> {
     let merged = row.state == CartState::Merged.as_str();
     Ok(CartRecord {
-        cart_id: cart_id.to_owned(),
+        cart_id: row.cart_id,
         state: if merged { CartState::Merged } else { CartState::Active },
         version: CartVersion { epoch: row.epoch, version: row.version },
         cart: Cart {
@@ -128,22 +162,24 @@ fn header(cart_id: &str, row: &CartRow) -> Result<CartRecord, StoreError> {
         },
         updated_at_ms: Some(row.updated_at),
         expires_at_ms: Some(row.expires_at).filter(|at_ms| *at_ms != NEVER_MS),
-        view_digest: row.view_digest.clone(),
+        view_digest: row.view_digest,
     })
 }
 
-fn line(row: CartRow, currency: Currency) -> Result<Option<Line>, StoreError> {
-    let Some(line_id) = row.line_id else { return Ok(None) };
-    let missing = || StoreError::Corrupt(format!("the line {line_id} is not whole"));
-    Ok(Some(Line {
-        item_id: row.item_id.ok_or_else(missing)?,
-        quantity: row.quantity.ok_or_else(missing)?.into(),
-        unit_price: minor(row.price.ok_or_else(missing)?, currency)?,
-        variant: row.variant_data.ok_or_else(missing)?,
-        added_at_ms: row.created_at.ok_or_else(missing)?,
-        updated_at_ms: row.line_updated_at.ok_or_else(missing)?,
-        line_id,
-    }))
+fn line(row: LineRow, currency: Currency) -> Result<Line, StoreError> {
+    Ok(Line {
+        line_id: row.line_id,
+        item_id: row.item_id,
+        quantity: row.quantity.into(),
+        unit_price: minor(row.price, currency)?,
+        variant: row.variant_data,
+        added_at_ms: row.created_at,
+        updated_at_ms: row.line_updated_at,
+    })
+}
+
+fn in_order(lines: &mut [Line]) {
+    lines.sort_by(|a, b| (a.added_at_ms, &a.line_id).cmp(&(b.added_at_ms, &b.line_id)));
 }
 
 pub(super) fn currency(code: &str) -> Result<Currency, StoreError> {
@@ -164,13 +200,9 @@ pub(super) fn minor(price: Decimal, currency: Currency) -> Result<i64, StoreErro
     i64::try_from(exact.mantissa()).map_err(|_| StoreError::Corrupt(format!("{price} is out of range")))
 }
 
-/// Writes the header, and of the lines only those that differ. The row is there and locked.
-pub(super) fn save_cart(
-    script: &mut Script,
-    before: &CartRecord,
-    after: &CartRecord,
-) -> Result<(), StoreError> {
-    script.add(
+/// One more header to be written. The row is there and locked.
+pub(super) fn add_header(headers: &mut Script, after: &CartRecord) -> Result<(), StoreError> {
+    headers.add(
         "UPDATE carts SET state = ?, currency = ?, version = ?, item_count = ?, coupons = ?, updated_at = ?,
              expires_at = ?, view_digest = ? WHERE cart_id = ?",
         &[
@@ -185,53 +217,44 @@ pub(super) fn save_cart(
             (&after.cart_id).into(),
         ],
     );
-    let before: BTreeMap<&str, &Line> = before.cart.lines.iter().map(|l| (l.line_id.as_str(), l)).collect();
-    let kept: BTreeSet<&str> = after.cart.lines.iter().map(|line| line.line_id.as_str()).collect();
-    let gone: Vec<&str> = before.keys().copied().filter(|line_id| !kept.contains(line_id)).collect();
-    let changed = after.cart.lines.iter().filter(|line| before.get(line.line_id.as_str()) != Some(line));
-    delete_lines(script, &after.cart_id, &gone, kept.is_empty());
-    save_lines(script, after, &changed.collect::<Vec<_>>());
     Ok(())
 }
 
-fn delete_lines(script: &mut Script, cart_id: &str, gone: &[&str], all: bool) {
-    if gone.is_empty() {
-        return;
+/// The lines of a cart that are to be deleted, and those that are to be written.
+pub(super) fn add_lines(gone: &mut Rows, changed: &mut Rows, before: &CartRecord, after: &CartRecord) {
+    let (had, has) = (by_name(&before.cart), by_name(&after.cart));
+    for line_id in had.keys().filter(|line_id| !has.contains_key(*line_id)) {
+        gone.add(&[(&after.cart_id).into(), (*line_id).into()]);
     }
-    let mut values = vec![Value::from(cart_id)];
-    if all {
-        return script.add("DELETE FROM cart_items WHERE cart_id = ?", &values);
-    }
-    values.extend(gone.iter().map(|line_id| Value::from(*line_id)));
-    let places = vec!["?"; gone.len()].join(", ");
-    script.add(&format!("DELETE FROM cart_items WHERE cart_id = ? AND line_id IN ({places})"), &values);
-}
-
-fn save_lines(script: &mut Script, record: &CartRecord, lines: &[&Line]) {
-    if lines.is_empty() {
-        return;
-    }
-    let values = lines.iter().flat_map(|line| {
-        [
-            (&record.cart_id).into(),
+    for line in has.values().filter(|line| had.get(line.line_id.as_str()) != Some(line)) {
+        changed.add(&[
+            (&after.cart_id).into(),
             (&line.line_id).into(),
             (&line.item_id).into(),
             line.quantity.into(),
-            price(line.unit_price, record.cart.currency).into(),
+            price(line.unit_price, after.cart.currency).into(),
             (&line.variant).into(),
             line.added_at_ms.into(),
             line.updated_at_ms.into(),
-        ]
-    });
-    let rows = vec!["(?, ?, ?, ?, ?, ?, ?, ?)"; lines.len()].join(", ");
-    script.add(
-        &format!(
-            "INSERT INTO cart_items
-                 (cart_id, line_id, item_id, quantity, price, variant_data, created_at, updated_at)
-             VALUES {rows} AS new
-             ON DUPLICATE KEY UPDATE quantity = new.quantity, price = new.price,
-                 created_at = new.created_at, updated_at = new.updated_at"
-        ),
-        &values.collect::<Vec<Value<'_>>>(),
+        ]);
+    }
+}
+
+fn by_name(cart: &Cart) -> BTreeMap<&str, &Line> {
+    cart.lines.iter().map(|line| (line.line_id.as_str(), line)).collect()
+}
+
+pub(super) fn delete_lines(script: &mut Script, gone: &Rows) {
+    script.add_rows("DELETE FROM cart_items WHERE (cart_id, line_id) IN (", gone, ")");
+}
+
+pub(super) fn save_lines(script: &mut Script, lines: &Rows) {
+    script.add_rows(
+        "INSERT INTO cart_items
+             (cart_id, line_id, item_id, quantity, price, variant_data, created_at, updated_at)
+         VALUES ",
+        lines,
+        " AS new ON DUPLICATE KEY UPDATE quantity = new.quantity, price = new.price,
+             created_at = new.created_at, updated_at = new.updated_at",
     );
 }

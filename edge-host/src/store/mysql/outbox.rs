@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use sqlx::{FromRow, MySqlConnection};
 
 use super::lists::{in_list, padded};
-use super::script::Script;
+use super::script::{Rows, Script};
 use super::session::{Failure, Session};
 use super::{MySqlStore, catalogue};
 use crate::model::{CartRecord, Change, FeedEvent, FeedGap, FeedPage, FeedPosition, Millis};
@@ -56,15 +56,16 @@ pub(super) async fn publish_facts(
     Ok(())
 }
 
-pub(super) fn publish_cart(
-    script: &mut Script,
-    record: &CartRecord,
-    now_ms: Millis,
-) -> Result<(), StoreError> {
+/// One more change of a cart to be told.
+pub(super) fn add_cart(events: &mut Rows, record: &CartRecord, now_ms: Millis) -> Result<(), StoreError> {
     let change = Change::Cart { cart_id: record.cart_id.clone(), version: record.version };
-    let payload = to_json(&change)?;
-    script.add("INSERT INTO outbox (at, payload) VALUES (?, ?)", &[now_ms.into(), (&payload).into()]);
+    events.add(&[now_ms.into(), (&to_json(&change)?).into()]);
     Ok(())
+}
+
+/// Tells of them.
+pub(super) fn publish_all(script: &mut Script, events: &Rows) {
+    script.add_rows("INSERT INTO outbox (at, payload) VALUES ", events, "");
 }
 
 pub(super) async fn publish(

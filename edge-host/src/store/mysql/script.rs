@@ -8,13 +8,21 @@
 use std::fmt::Write;
 
 use data_encoding::HEXLOWER;
+use futures_util::TryStreamExt;
 use rust_decimal::Decimal;
 use sqlx::mysql::MySqlRow;
-use sqlx::{AssertSqlSafe, Executor, MySqlConnection};
+use sqlx::{AssertSqlSafe, Either, Executor, MySqlConnection};
 
 /// Statements that are run one after the other, up to the first that fails.
 #[derive(Default)]
 pub(super) struct Script {
+    text: String,
+    statements: usize,
+}
+
+/// Rows of one table, as they stand in a statement.
+#[derive(Default)]
+pub(super) struct Rows {
     text: String,
 }
 
@@ -32,14 +40,17 @@ pub(super) enum Value<'a> {
 impl Script {
     /// Statements of a new transaction.
     pub(super) fn transaction() -> Self {
-        Self { text: "START TRANSACTION".to_owned() }
+        Self { text: "START TRANSACTION".to_owned(), statements: 1 }
+    }
+
+    /// How many there are.
+    pub(super) fn statements(&self) -> usize {
+        self.statements
     }
 
     /// One more statement, with a value for every `?` in it.
     pub(super) fn add(&mut self, statement: &str, values: &[Value<'_>]) {
-        if !self.text.is_empty() {
-            self.text.push_str(";\n");
-        }
+        self.begin_statement();
         let mut parts = statement.split('?');
         self.text.push_str(parts.next().unwrap_or_default());
         let mut values = values.iter();
@@ -50,15 +61,77 @@ impl Script {
         assert!(values.next().is_none(), "there is a `?` for every value");
     }
 
-    /// Runs the statements; all of them together return these rows.
-    pub(super) async fn rows(self, connection: &mut MySqlConnection) -> Result<Vec<MySqlRow>, sqlx::Error> {
-        connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(self.text))).await
+    /// One more statement, with these rows between `begin` and `end`; none, if there are no rows.
+    pub(super) fn add_rows(&mut self, begin: &str, rows: &Rows, end: &str) {
+        if !rows.is_empty() {
+            self.begin_statement();
+            self.text.extend([begin, &rows.text, end]);
+        }
+    }
+
+    /// Runs the statements; returns the rows of each.
+    pub(super) async fn results(
+        self,
+        connection: &mut MySqlConnection,
+    ) -> Result<Vec<Vec<MySqlRow>>, sqlx::Error> {
+        let mut results = Vec::new();
+        let mut rows = Vec::new();
+        let mut answers = connection.fetch_many(sqlx::raw_sql(AssertSqlSafe(self.text)));
+        while let Some(answer) = answers.try_next().await? {
+            match answer {
+                Either::Right(row) => rows.push(row),
+                // The end of a statement.
+                Either::Left(_) => results.push(std::mem::take(&mut rows)),
+            }
+        }
+        Ok(results)
     }
 
     /// Runs the statements.
     pub(super) async fn run(self, connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
         connection.execute(sqlx::raw_sql(AssertSqlSafe(self.text))).await?;
         Ok(())
+    }
+
+    fn begin_statement(&mut self) {
+        if self.statements > 0 {
+            self.text.push_str(";\n");
+        }
+        self.statements += 1;
+    }
+}
+
+impl Rows {
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    /// One more row.
+    pub(super) fn add(&mut self, values: &[Value<'_>]) {
+        self.separate();
+        self.text.push('(');
+        for (at, value) in values.iter().enumerate() {
+            if at > 0 {
+                self.text.push_str(", ");
+            }
+            value.write(&mut self.text);
+        }
+        self.text.push(')');
+    }
+
+    /// Goes on with the rows of another.
+    pub(super) fn append(&mut self, other: &Self) {
+        if !other.text.is_empty() {
+            self.separate();
+            self.text.push_str(&other.text);
+        }
+    }
+
+    fn separate(&mut self) {
+        if !self.text.is_empty() {
+            self.text.push_str(", ");
+        }
     }
 }
 
@@ -151,6 +224,18 @@ mod tests {
             "START TRANSACTION;\nUPDATE t SET a = 7, b = NULL WHERE c = _utf8mb4 X'c3a9';\n\
              DELETE FROM t WHERE d = -19.90"
         );
+    }
+
+    #[test]
+    fn rows_go_into_one_statement() {
+        let (mut rows, mut more) = (Rows::default(), Rows::default());
+        rows.add(&["a".into(), 1_u64.into()]);
+        more.add(&["b".into(), 2_u64.into()]);
+        rows.append(&more);
+        let mut script = Script::default();
+        script.add_rows("DELETE FROM t WHERE (a, b) IN (", &rows, ")");
+        script.add_rows("DELETE FROM u WHERE c IN (", &Rows::default(), ")");
+        assert_eq!(script.text, "DELETE FROM t WHERE (a, b) IN ((_utf8mb4 X'61', 1), (_utf8mb4 X'62', 2))");
     }
 
     #[test]

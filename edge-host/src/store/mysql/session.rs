@@ -13,6 +13,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{ConnectOptions, Executor, MySql, MySqlConnection};
 use tracing::{debug, info, warn};
 
+use super::nodelay;
 use super::script::Script;
 use crate::breaker::{Breaker, BreakerOptions, Change};
 use crate::epoch::KnownEpoch;
@@ -32,7 +33,7 @@ const LOCK_WAIT_S: u32 = 1;
 const STATEMENTS_MAX: usize = 256;
 /// One attempt at a transaction. Whoever waits for the lock of a busy cart waits behind others that take a few
 /// milliseconds each, so this is hundreds of them.
-const ATTEMPT_DEADLINE: Duration = Duration::from_millis(1500);
+pub(super) const ATTEMPT_DEADLINE: Duration = Duration::from_millis(1500);
 /// All attempts together: a region that forwarded waits 3 s.
 const WRITE_DEADLINE: Duration = Duration::from_millis(2500);
 /// Attempts after the first. Two writers that stood in each other's way once seldom do so again.
@@ -136,6 +137,7 @@ fn pool(options: &MySqlConnectOptions, known: KnownEpoch, epoch: Arc<AtomicU32>)
         "SET SESSION transaction_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = {LOCK_WAIT_S}, \
          wait_timeout = {IDLE_SESSION_S}"
     );
+    let port = options.get_port();
     MySqlPoolOptions::new()
         .max_connections(CONNECTIONS_MAX)
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -145,6 +147,9 @@ fn pool(options: &MySqlConnectOptions, known: KnownEpoch, epoch: Arc<AtomicU32>)
         .after_connect(move |connection, _| {
             let (set_up, known, epoch) = (set_up.clone(), known.clone(), Arc::clone(&epoch));
             Box::pin(async move {
+                if let Err(error) = nodelay::send_at_once(port) {
+                    warn!(error = %error, "messages to the database may wait for each other");
+                }
                 connection.execute(sqlx::AssertSqlSafe(set_up)).await?;
                 // Who answers at an address may be another one than yesterday: the old primary, come back.
                 if let Ok(here) = sqlx::query_scalar("SELECT epoch FROM cluster").fetch_one(connection).await
@@ -269,6 +274,19 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// The same for one of several whom it has met.
+    pub(super) fn shared(&self) -> Self {
+        let (again, error): (fn(StoreError) -> Self, _) = match self {
+            Self::Final(error) => (Self::Final, error),
+            Self::Undone(error) => (Self::Undone, error),
+            Self::Unknown(error) => (Self::Unknown, error),
+        };
+        again(match error {
+            StoreError::Unavailable(why) => StoreError::unavailable(why.to_string()),
+            StoreError::Corrupt(what) => StoreError::Corrupt(what.clone()),
+        })
+    }
+
     pub(super) fn into_error(self) -> StoreError {
         match self {
             Self::Final(error) | Self::Undone(error) | Self::Unknown(error) => error,

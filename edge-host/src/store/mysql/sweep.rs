@@ -4,7 +4,8 @@ use cart_core::Cart;
 
 use super::MySqlStore;
 use super::carts;
-use super::outbox::{self, publish_cart};
+use super::changes::Changes;
+use super::outbox;
 use super::script::Script;
 use super::session::{Failure, Session};
 use crate::model::{CartRecord, CartState, Millis, OrderState, PAYMENT_TTL_MS};
@@ -70,8 +71,8 @@ impl MySqlStore {
     /// is not looked at again.
     async fn expire(&self, cart_id: &str, now_ms: Millis) -> Result<(), Failure> {
         let mut tx = Session::acquire(&self.connections).await?;
-        let found = carts::locked_cart(&mut tx, Script::transaction(), cart_id, "").await?;
-        let found = found.map(|(record, _)| record);
+        let mut found = carts::lock(&mut tx, Script::transaction(), &[cart_id], &[]).await?;
+        let found = found.remove(cart_id).map(|cart| cart.record);
         let is_over = |record: &CartRecord| {
             record.state == CartState::Active && record.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms)
         };
@@ -84,10 +85,9 @@ impl MySqlStore {
             view_digest: None,
             ..record.clone()
         };
-        let mut script = Script::default();
-        carts::save_cart(&mut script, &record, &emptied)?;
-        publish_cart(&mut script, &emptied, now_ms)?;
-        self.commit_after(script, tx, true).await
+        let mut changes = Changes::default();
+        changes.cart(&record, &emptied, now_ms)?;
+        self.commit_after(changes.into_script(), tx, true).await
     }
 
     /// Answers that may be forgotten; and guests' carts that went to users, once the guests' tokens have ended.

@@ -1,17 +1,18 @@
-//! A write of a cart: one transaction, begun by locking the cart.
+//! A write of a cart: locked, loaded, decided, written.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use cart_core::Cart;
 use sqlx::MySqlConnection;
 
-use super::outbox::publish_cart;
-use super::script::Script;
+use super::carts::LockedCart;
+use super::changes::Changes;
+use super::script::{Rows, Script};
 use super::session::{Failure, Session};
 use super::{MySqlStore, answers, carts, catalogue, orders};
 use crate::model::{CART_TTL_MS, CartRecord, CartState, Millis, Principal, StoredAnswer};
-use crate::store::{CartWrite, Commit, Decide, Effect, Loaded, StoreError, WriteOutcome};
+use crate::store::{CartWrite, Commit, Decide, Effect, Loaded, NewOrder, StoreError, WriteOutcome};
 
 impl MySqlStore {
     /// Claims a key for the time of one request.
@@ -21,8 +22,8 @@ impl MySqlStore {
         in_flight.insert(key.clone()).then(|| Claim { in_flight: Arc::clone(&self.in_flight), key })
     }
 
-    /// One attempt at a write. `commit_tried` says whether one of them, this one or one before it, has got as far as
-    /// its commit: then, and only then, an answer that is found may be its own.
+    /// One attempt at a write in a transaction of its own. `commit_tried` says whether one of them, this one or one
+    /// before it, has got as far as its commit: then, and only then, an answer that is found may be its own.
     pub(super) async fn attempt(
         &self,
         write: &CartWrite,
@@ -30,33 +31,30 @@ impl MySqlStore {
         commit_tried: &mut bool,
     ) -> Result<WriteOutcome, Failure> {
         let mut tx = Session::acquire(&self.connections).await?;
-        let outcome = match load(&mut tx, write).await? {
-            Found::Answered(answer) => {
-                let record = carts::cart(&mut tx, &write.unused.cart_id).await?;
-                match record.filter(|record| *commit_tried && record.version == answer.version) {
-                    // It was this request that had come through, when the connection broke.
-                    Some(record) => WriteOutcome::Done { answer, record, guest_version: None },
-                    None => WriteOutcome::Replayed(answer),
-                }
+        let found = load(&mut tx, &[write]).await?.pop().ok_or_else(not_loaded)?;
+        match settle(write, found, decide, *commit_tried)? {
+            Settled::Over(outcome) => {
+                tx.roll_back().await?;
+                Ok(outcome)
             }
-            Found::KeyReused => WriteOutcome::KeyReused,
-            Found::Loaded(loaded) => {
-                let (before, guest) = (loaded.cart.clone(), loaded.guest.clone());
-                if write.is_for_another(&before) {
-                    WriteOutcome::VersionMismatch(before.version)
-                } else if let Some(commit) = decide(*loaded) {
-                    let has_news = !matches!(commit.effect, Effect::Unchanged);
-                    let (changes, done) = save(&mut tx, write, &before, guest, commit).await?;
-                    *commit_tried = true;
-                    self.commit_after(changes, tx, has_news).await?;
-                    return Ok(done);
-                } else {
-                    WriteOutcome::Refused
+            Settled::Commit(to_write, outcome) => {
+                let mut changes = Changes::default();
+                changes.answers(&to_write.answers);
+                for (before, after) in &to_write.carts {
+                    changes.cart(before, after, write.now_ms)?;
                 }
+                let has_news = changes.has_news();
+                let mut script = changes.into_script();
+                if let Some(order) = to_write.order {
+                    // The feed tells of the cart first, and then of what its order has taken.
+                    std::mem::take(&mut script).run(&mut tx).await?;
+                    orders::place(&mut tx, &write.unused.cart_id, &order, write.now_ms).await?;
+                }
+                *commit_tried = true;
+                self.commit_after(script, tx, has_news).await?;
+                Ok(outcome)
             }
-        };
-        tx.roll_back().await?;
-        Ok(outcome)
+        }
     }
 }
 
@@ -73,49 +71,104 @@ impl Drop for Claim {
 }
 
 /// What was found under the lock.
-enum Found {
-    /// The request was answered before.
-    Answered(StoredAnswer),
+pub(super) enum Found {
+    /// The request was answered before; and the cart as it is.
+    Answered(StoredAnswer, CartRecord),
     /// Another request was answered under its key.
     KeyReused,
     /// There is something to decide.
     Loaded(Box<Loaded>),
 }
 
-async fn load(tx: &mut MySqlConnection, write: &CartWrite) -> Result<Found, Failure> {
-    let mut carts = vec![(&write.principal, &write.unused)];
-    carts.extend(write.guest.iter().map(|(guest, unused)| (guest, unused)));
-    // Everybody locks in the order of names, so that two merges wait for each other and do not block.
-    carts.sort_by_key(|(_, unused)| &unused.cart_id);
-    let mut records = Vec::with_capacity(carts.len());
-    let mut script = Script::transaction();
-    for (owner, unused) in carts {
-        let (record, fingerprint) = lock(tx, std::mem::take(&mut script), write, owner, unused).await?;
-        if unused.cart_id == write.unused.cart_id
-            && let Some(fingerprint) = fingerprint
-        {
-            if fingerprint != write.fingerprint {
-                return Ok(Found::KeyReused);
-            }
-            let answer = answers::answer(tx, &unused.cart_id, &write.idempotency_key).await?;
-            return Ok(Found::Answered(answer));
-        }
-        records.push(record);
+/// Begins a transaction: locks the carts of these writes, and loads what each needs. Writes of one cart are all given
+/// what any of them needs: each decides about what those before have made of it.
+pub(super) async fn load(tx: &mut MySqlConnection, writes: &[&CartWrite]) -> Result<Vec<Found>, Failure> {
+    let carts = lock(tx, writes).await?;
+    let mut found = Vec::with_capacity(writes.len());
+    for write in writes {
+        let is_of_the_same = |other: &&&CartWrite| other.unused.cart_id == write.unused.cart_id;
+        let same: Vec<&CartWrite> = writes.iter().filter(is_of_the_same).copied().collect();
+        found.push(load_one(tx, write, &same, &carts).await?);
     }
-    let lines = records.iter().flat_map(|record| &record.cart.lines).map(|line| line.item_id.as_str());
-    let item_ids: BTreeSet<&str> = lines.chain(write.item_ids.iter().map(String::as_str)).collect();
-    let applied = records.iter().flat_map(|record| &record.cart.coupons);
-    let codes: BTreeSet<&str> = applied.chain(&write.coupon_codes).map(String::as_str).collect();
+    Ok(found)
+}
+
+/// Locks every cart of these writes, those that were never written too.
+async fn lock(
+    tx: &mut MySqlConnection,
+    writes: &[&CartWrite],
+) -> Result<HashMap<String, LockedCart>, Failure> {
+    let unused: BTreeMap<&str, (&Principal, &CartRecord)> = writes
+        .iter()
+        .flat_map(|write| {
+            let guest = write.guest.iter().map(|(guest, unused)| (guest, unused));
+            guest.chain([(&write.principal, &write.unused)])
+        })
+        .map(|(owner, unused)| (unused.cart_id.as_str(), (owner, unused)))
+        .collect();
+    let keys = |names: &[&str]| -> Vec<(&str, &str)> {
+        let keys = writes.iter().map(|write| (&*write.unused.cart_id, &*write.idempotency_key));
+        keys.filter(|(cart_id, _)| names.contains(cart_id)).collect()
+    };
+    let names: Vec<&str> = unused.keys().copied().collect();
+    let mut locked = carts::lock(tx, Script::transaction(), &names, &keys(&names)).await?;
+    let missing: Vec<&str> = names.into_iter().filter(|name| !locked.contains_key(*name)).collect();
+    if let Some(first) = writes.first().filter(|_| !missing.is_empty()) {
+        let rows: Vec<(&Principal, &CartRecord)> = missing.iter().map(|name| unused[name]).collect();
+        carts::insert_unwritten(tx, &rows, first.now_ms).await?;
+        locked.extend(carts::lock(tx, Script::default(), &missing, &keys(&missing)).await?);
+    }
+    Ok(locked)
+}
+
+async fn load_one(
+    tx: &mut MySqlConnection,
+    write: &CartWrite,
+    same: &[&CartWrite],
+    carts: &HashMap<String, LockedCart>,
+) -> Result<Found, Failure> {
+    let LockedCart { record, fingerprints } = carts.get(&write.unused.cart_id).ok_or_else(not_loaded)?;
+    if let Some(fingerprint) = fingerprints.get(&write.idempotency_key) {
+        if *fingerprint != write.fingerprint {
+            return Ok(Found::KeyReused);
+        }
+        let answer = answers::answer(tx, &write.unused.cart_id, &write.idempotency_key).await?;
+        return Ok(Found::Answered(answer, record.clone()));
+    }
+    let cart = written_or(record, &write.unused);
+    let guest = match &write.guest {
+        Some((_, unused)) => {
+            let guest = carts.get(&unused.cart_id).ok_or_else(not_loaded)?;
+            Some(written_or(&guest.record, unused))
+        }
+        None => None,
+    };
+    let records = || [&cart].into_iter().chain(&guest);
+    let lines = records().flat_map(|record| &record.cart.lines).map(|line| line.item_id.as_str());
+    let item_ids: BTreeSet<&str> =
+        lines.chain(same.iter().flat_map(|write| &write.item_ids).map(String::as_str)).collect();
+    let applied = records().flat_map(|record| &record.cart.coupons);
+    let codes: BTreeSet<&str> =
+        applied.chain(same.iter().flat_map(|write| &write.coupon_codes)).map(String::as_str).collect();
     let known = write.known.as_deref().filter(|_| !write.takes_stock);
     let (mut items, mut coupons) = (Vec::new(), Vec::new());
     let unknown = without(item_ids, &mut items, |item_id| known.and_then(|known| known.item(item_id)));
     items.extend(catalogue::items(tx, &unknown, write.takes_stock).await?.into_iter().map(Arc::new));
     let unknown = without(codes, &mut coupons, |code| known.and_then(|known| known.coupon(code)));
     coupons.extend(catalogue::coupons(tx, &unknown, write.takes_stock).await?.into_iter().map(Arc::new));
-    let is_theirs = |record: &CartRecord| record.cart_id == write.unused.cart_id;
-    let (mut theirs, mut guests): (Vec<_>, Vec<_>) = records.into_iter().partition(is_theirs);
-    let cart = theirs.pop().ok_or_else(|| StoreError::Corrupt("a cart was not loaded".to_owned()))?;
-    Ok(Found::Loaded(Box::new(Loaded { cart, guest: guests.pop(), items, coupons })))
+    Ok(Found::Loaded(Box::new(Loaded { cart, guest, items, coupons })))
+}
+
+/// A row that is only there to be locked says nothing but the epoch.
+fn written_or(locked: &CartRecord, unused: &CartRecord) -> CartRecord {
+    if locked.version.version > 0 {
+        return locked.clone();
+    }
+    CartRecord { version: locked.version, ..unused.clone() }
+}
+
+fn not_loaded() -> StoreError {
+    StoreError::Corrupt("a cart is not there to be locked".to_owned())
 }
 
 /// Looks these names up, and returns those that were not found.
@@ -134,66 +187,86 @@ fn without<'a, T>(
     unknown
 }
 
-/// Locks a cart, one that was never written too.
-async fn lock(
-    tx: &mut MySqlConnection,
-    script: Script,
-    write: &CartWrite,
-    owner: &Principal,
-    unused: &CartRecord,
-) -> Result<carts::LockedCart, Failure> {
-    let (cart_id, key) = (&unused.cart_id, &write.idempotency_key);
-    let mut found = carts::locked_cart(tx, script, cart_id, key).await?;
-    if found.is_none() {
-        carts::insert_unwritten(tx, owner, unused, write.now_ms).await?;
-        found = carts::locked_cart(tx, Script::default(), cart_id, key).await?;
-    }
-    let (record, fingerprint) =
-        found.ok_or_else(|| StoreError::Corrupt(format!("cart {cart_id} is not there to be locked")))?;
-    if record.version.version > 0 {
-        return Ok((record, fingerprint));
-    }
-    Ok((CartRecord { version: record.version, ..unused.clone() }, fingerprint))
+/// What is to become of a transaction, as far as one write goes.
+pub(super) enum Settled {
+    /// Nothing is to be written.
+    Over(WriteOutcome),
+    /// This is to be written; then that has happened.
+    Commit(ToWrite, WriteOutcome),
 }
 
-/// What is left to be run before the commit, and what has happened then.
-async fn save(
-    tx: &mut MySqlConnection,
+/// What a write wants to be written.
+pub(super) struct ToWrite {
+    /// The answer, to be kept under its key.
+    pub(super) answers: Rows,
+    /// Carts as they were, and as they are to be.
+    pub(super) carts: Vec<(CartRecord, CartRecord)>,
+    order: Option<NewOrder>,
+}
+
+/// Decides about one write.
+pub(super) fn settle(
     write: &CartWrite,
-    before: &CartRecord,
+    found: Found,
+    decide: &mut Decide<'_>,
+    commit_tried: bool,
+) -> Result<Settled, StoreError> {
+    let loaded = match found {
+        Found::KeyReused => return Ok(Settled::Over(WriteOutcome::KeyReused)),
+        Found::Answered(answer, record) => {
+            // It was this request that had come through, when the connection broke.
+            let is_its_own = commit_tried && record.version == answer.version;
+            return Ok(Settled::Over(if is_its_own {
+                WriteOutcome::Done { answer, record, guest_version: None }
+            } else {
+                WriteOutcome::Replayed(answer)
+            }));
+        }
+        Found::Loaded(loaded) => loaded,
+    };
+    let (cart, guest) = (loaded.cart.clone(), loaded.guest.clone());
+    if write.is_for_another(&cart) {
+        return Ok(Settled::Over(WriteOutcome::VersionMismatch(cart.version)));
+    }
+    match decide(*loaded) {
+        Some(commit) => to_write(write, cart, guest, commit),
+        None => Ok(Settled::Over(WriteOutcome::Refused)),
+    }
+}
+
+fn to_write(
+    write: &CartWrite,
+    cart: CartRecord,
     guest: Option<CartRecord>,
     commit: Commit,
-) -> Result<(Script, WriteOutcome), Failure> {
-    let mut script = Script::default();
-    answers::insert_answer(&mut script, write, &commit.answer)?;
-    let mut record = before.clone();
-    let mut guest_version = None;
+) -> Result<Settled, StoreError> {
+    let mut to_write = ToWrite { answers: Rows::default(), carts: Vec::new(), order: None };
+    answers::add_answer(&mut to_write.answers, write, &commit.answer)?;
+    let mut record = cart.clone();
     if !matches!(commit.effect, Effect::Unchanged) {
         record.cart = commit.cart;
         record.view_digest = commit.view_digest;
-        record.version = before.version.next();
+        record.version = cart.version.next();
         record.updated_at_ms = Some(write.now_ms);
         record.expires_at_ms = Some(write.now_ms + CART_TTL_MS);
-        carts::save_cart(&mut script, before, &record)?;
-        publish_cart(&mut script, &record, write.now_ms)?;
+        to_write.carts.push((cart, record.clone()));
     }
-    match (&commit.effect, guest) {
+    let mut guest_version = None;
+    match (commit.effect, guest) {
         (Effect::Merged, Some(guest)) => {
-            guest_version = Some(guest.version.next());
-            end_guest_cart(&mut script, &guest, write.now_ms)?;
+            let ended = ended(&guest, write.now_ms);
+            guest_version = Some(ended.version);
+            to_write.carts.push((guest, ended));
         }
-        (Effect::Ordered(order), _) => {
-            // The feed tells of the cart first, and then of what its order has taken.
-            std::mem::take(&mut script).run(tx).await?;
-            orders::place(tx, &record.cart_id, order, write.now_ms).await?;
-        }
+        (Effect::Ordered(order), _) => to_write.order = Some(order),
         _ => {}
     }
-    Ok((script, WriteOutcome::Done { answer: commit.answer, record, guest_version }))
+    Ok(Settled::Commit(to_write, WriteOutcome::Done { answer: commit.answer, record, guest_version }))
 }
 
-fn end_guest_cart(script: &mut Script, guest: &CartRecord, now_ms: Millis) -> Result<(), StoreError> {
-    let ended = CartRecord {
+/// A guest's cart that went to a user.
+fn ended(guest: &CartRecord, now_ms: Millis) -> CartRecord {
+    CartRecord {
         state: CartState::Merged,
         version: guest.version.next(),
         cart: Cart::empty(guest.cart.currency),
@@ -201,7 +274,5 @@ fn end_guest_cart(script: &mut Script, guest: &CartRecord, now_ms: Millis) -> Re
         expires_at_ms: Some(now_ms + CART_TTL_MS),
         view_digest: None,
         cart_id: guest.cart_id.clone(),
-    };
-    carts::save_cart(script, guest, &ended)?;
-    publish_cart(script, &ended, now_ms)
+    }
 }

@@ -1,0 +1,216 @@
+//! Writes that share a transaction.
+//!
+//! Most of what a small transaction costs is not its rows: it is the messages, the threads that wake up for them, the
+//! statements that are read, and the commit. Writes that come while others are being written therefore go together,
+//! as many as have come; one that comes alone goes at once. Each is decided by its own caller, between the lock and
+//! the commit, those of one cart one after the other, and all are acknowledged when all are committed. What goes wrong
+//! for one of them goes wrong for all, and then each tries again alone.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Weak;
+
+use futures_util::future::join_all;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{Id, JoinSet};
+use tokio::time::timeout;
+
+use super::MySqlStore;
+use super::changes::Changes;
+use super::script::Rows;
+use super::session::{ATTEMPT_DEADLINE, Failure, Session};
+use super::write::{Found, Settled, ToWrite, load, settle};
+use crate::model::{CartRecord, Millis};
+use crate::store::{CartWrite, Decide, StoreError, WriteOutcome};
+
+/// In one transaction: more gain little, and each waits for all.
+const WRITES_MAX: usize = 32;
+/// Transactions at a time: while one commits, the next is loaded.
+const TRANSACTIONS_MAX: usize = 3;
+/// Writes that wait; whoever comes then waits at the door, as long as an attempt may take.
+const WAITING_MAX: usize = 1024;
+
+/// A write, and where to say what was found for it.
+pub(super) struct Asked {
+    write: CartWrite,
+    found: oneshot::Sender<Result<(Found, oneshot::Sender<Decided>), Failure>>,
+}
+
+/// What a caller wants to be written, and where to say whether it was.
+struct Decided {
+    to_write: ToWrite,
+    committed: oneshot::Sender<Result<(), Failure>>,
+}
+
+/// A queue of writes, and its end that is to be seen to.
+pub(super) fn queue() -> (mpsc::Sender<Asked>, mpsc::Receiver<Asked>) {
+    mpsc::channel(WRITES_MAX)
+}
+
+/// Sees to the queue as long as there is a store.
+pub(super) async fn see_to(store: Weak<MySqlStore>, mut queue: mpsc::Receiver<Asked>) {
+    let mut waiting = Vec::new();
+    let mut transactions = JoinSet::new();
+    // Carts that a transaction has: who comes for one of them waits for its end here, and keeps nobody else waiting.
+    let mut taken = HashMap::<Id, HashSet<String>>::new();
+    loop {
+        tokio::select! {
+            came = queue.recv_many(&mut waiting, WRITES_MAX), if waiting.len() < WAITING_MAX => {
+                if came == 0 {
+                    return;
+                }
+            }
+            Some(ended) = transactions.join_next_with_id() => {
+                taken.remove(&ended.map_or_else(|panic| panic.id(), |(id, ())| id));
+            }
+        }
+        while transactions.len() < TRANSACTIONS_MAX {
+            let is_free = |asked: &Asked| !taken.values().any(|carts| carts.contains(asked.cart_id()));
+            let next = take(&mut waiting, is_free);
+            if next.is_empty() {
+                break;
+            }
+            let Some(store) = store.upgrade() else { return };
+            let carts = next.iter().map(|asked| asked.cart_id().to_owned()).collect();
+            let started = transactions.spawn(async move { store.write_together(next).await });
+            taken.insert(started.id(), carts);
+        }
+    }
+}
+
+/// The first writes of free carts, in the order of their carts, and for each as they came.
+fn take(waiting: &mut Vec<Asked>, is_free: impl Fn(&Asked) -> bool) -> Vec<Asked> {
+    let mut left = WRITES_MAX;
+    let mut next: Vec<Asked> = waiting
+        .extract_if(.., |asked| {
+            let takes = left > 0 && is_free(asked);
+            left -= usize::from(takes);
+            takes
+        })
+        .collect();
+    next.sort_by(|a, b| a.cart_id().cmp(b.cart_id()));
+    next
+}
+
+impl Asked {
+    fn cart_id(&self) -> &str {
+        &self.write.unused.cart_id
+    }
+}
+
+impl MySqlStore {
+    /// One attempt at a write together with others, as [`Self::attempt`] is one alone.
+    pub(super) async fn attempt_together(
+        &self,
+        write: &CartWrite,
+        decide: &mut Decide<'_>,
+        commit_tried: &mut bool,
+    ) -> Result<WriteOutcome, Failure> {
+        let (found_to, found) = oneshot::channel();
+        self.queue.send(Asked { write: write.clone(), found: found_to }).await.map_err(gone)?;
+        let (found, decided_to) = found.await.map_err(gone)??;
+        match settle(write, found, decide, *commit_tried)? {
+            Settled::Over(outcome) => Ok(outcome),
+            Settled::Commit(to_write, outcome) => {
+                let (committed_to, committed) = oneshot::channel();
+                *commit_tried = true;
+                decided_to.send(Decided { to_write, committed: committed_to }).map_err(gone)?;
+                committed.await.map_err(|lost| Failure::Unknown(StoreError::unavailable(lost)))??;
+                Ok(outcome)
+            }
+        }
+    }
+
+    async fn write_together(&self, mut asked: Vec<Asked>) {
+        // Nobody waits for those any more.
+        asked.retain(|asked| !asked.found.is_closed());
+        let loaded = match Session::acquire(&self.connections).await {
+            Ok(tx) => load_together(tx, &asked).await,
+            Err(failure) => Err(failure),
+        };
+        let (tx, found) = match loaded {
+            Ok(loaded) => loaded,
+            Err(failure) => {
+                for asked in asked {
+                    let _ = asked.found.send(Err(failure.shared()));
+                }
+                return;
+            }
+        };
+        let mut writes = asked.into_iter().zip(found).peekable();
+        let mut carts = Vec::new();
+        while let Some(first) = writes.next() {
+            let mut of_one = vec![first];
+            while let Some(next) = writes.next_if(|(next, _)| next.cart_id() == of_one[0].0.cart_id()) {
+                of_one.push(next);
+            }
+            carts.push(decide_in_turn(of_one));
+        }
+        let decided = join_all(carts).await;
+        let outcome = self.commit_together(tx, &decided).await;
+        for committed in decided.into_iter().flat_map(|cart| cart.waiting) {
+            let _ = committed.send(outcome.as_ref().copied().map_err(Failure::shared));
+        }
+    }
+
+    async fn commit_together(&self, tx: Session, decided: &[OneCart]) -> Result<(), Failure> {
+        let mut changes = Changes::default();
+        for cart in decided {
+            changes.answers(&cart.answers);
+            if let Some((before, after)) = &cart.change {
+                changes.cart(before, after, cart.now_ms)?;
+            }
+        }
+        if decided.iter().all(|cart| cart.waiting.is_empty()) {
+            return tx.roll_back().await;
+        }
+        let has_news = changes.has_news();
+        self.commit_after(changes.into_script(), tx, has_news).await
+    }
+}
+
+async fn load_together(mut tx: Session, asked: &[Asked]) -> Result<(Session, Vec<Found>), Failure> {
+    let writes: Vec<&CartWrite> = asked.iter().map(|asked| &asked.write).collect();
+    match timeout(ATTEMPT_DEADLINE, load(&mut tx, &writes)).await {
+        Ok(Ok(found)) => Ok((tx, found)),
+        // Whatever it is, it need not be so for each of them.
+        Ok(Err(failure)) => Err(Failure::Undone(failure.into_error())),
+        Err(elapsed) => Err(Failure::Undone(StoreError::unavailable(elapsed))),
+    }
+}
+
+/// What several writes make of one cart.
+#[derive(Default)]
+struct OneCart {
+    /// The cart as it was, and as it is after the last of them.
+    change: Option<(CartRecord, CartRecord)>,
+    now_ms: Millis,
+    answers: Rows,
+    waiting: Vec<oneshot::Sender<Result<(), Failure>>>,
+}
+
+/// Lets each decide about what the one before has made of the cart. Who says nothing wants nothing to be written, or
+/// went away.
+async fn decide_in_turn(writes: Vec<(Asked, Found)>) -> OneCart {
+    let mut cart = OneCart::default();
+    for (asked, mut found) in writes {
+        if let (Found::Loaded(loaded), Some((_, after))) = (&mut found, &cart.change) {
+            loaded.cart = after.clone();
+        }
+        let (decided_to, decided) = oneshot::channel();
+        let now_ms = asked.write.now_ms;
+        let _ = asked.found.send(Ok((found, decided_to)));
+        let Ok(Decided { to_write, committed }) = decided.await else { continue };
+        cart.answers.append(&to_write.answers);
+        for (before, after) in to_write.carts {
+            cart.change = Some((cart.change.map_or(before, |(first, _)| first), after));
+            cart.now_ms = now_ms;
+        }
+        cart.waiting.push(committed);
+    }
+    cart
+}
+
+/// Whoever saw to it has ended without a word.
+fn gone<T>(_: T) -> Failure {
+    Failure::Undone(StoreError::unavailable("the transaction has ended early"))
+}
