@@ -47,7 +47,7 @@ impl RulesSource {
     /// Runs a revision from now on. Fails only where another try can help; a component that is refused stays
     /// refused, and the rules that ran before go on.
     pub async fn follow(&self, revision: &str) -> Result<(), CartError> {
-        let is_it = |rules: &Arc<Rules>| rules.revision().full() == revision;
+        let is_it = |rules: &Arc<Rules>| revision.parse() == Ok(*rules.revision());
         if self.handle.current().as_ref().is_some_and(is_it) {
             return Ok(());
         }

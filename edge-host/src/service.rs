@@ -137,6 +137,19 @@ impl CartService {
             metric::cache_request(&self.region, "hit");
             return Ok(self.read(Arc::clone(document), Source::Cache, timing));
         }
+        // What a read seldom needs is not carried about by all of them.
+        Box::pin(self.render(principal, &rules, glance, seen, timing)).await
+    }
+
+    /// Reads and prices a cart that is not there rendered.
+    async fn render(
+        &self,
+        principal: &Principal,
+        rules: &Rules,
+        glance: Option<Glance>,
+        seen: Option<CartVersion>,
+        mut timing: Timing,
+    ) -> Result<CartRead, CartError> {
         let (record, source) = self.record(principal, glance, seen, &mut timing).await?;
         if record.state == CartState::Merged {
             return Err(CartError::CartMerged);
@@ -148,14 +161,14 @@ impl CartService {
         metric::rules_call(&self.region, &outcome);
         let outcome = outcome?;
         timing.rules = Some(outcome.duration);
-        let body = document::body(&record, &outcome.value, &facts, &rules)?;
+        let body = document::body(&record, &outcome.value, &facts, rules)?;
         let prints = facts.prints.clone();
-        let document = Arc::new(document::document(&record, body.into(), &facts, prints, &rules, now_ms));
+        let document = Arc::new(document::document(&record, body.into(), &facts, prints, rules, now_ms));
         // What is not known here today may be known tomorrow, without a change that would tell.
         if facts.items_missing.is_empty()
-            && let Err(error) = self.cache.keep_document(&cart_id, &document).await
+            && let Err(error) = self.cache.keep_document(&record.cart_id, &document).await
         {
-            debug!(cart.id = cart_id, error = %error, "cache did not keep a document");
+            debug!(cart.id = record.cart_id, error = %error, "cache did not keep a document");
         }
         Ok(self.read(document, source, timing))
     }
@@ -294,7 +307,7 @@ impl CartService {
 
     fn is_good(&self, document: &CartDocument, rules: &Rules, seen: Option<CartVersion>) -> bool {
         seen.is_none_or(|seen| document.version >= seen)
-            && document.rules == rules.revision().full()
+            && document.rules.parse() == Ok(*rules.revision())
             && now_ms() < document.good_until_ms
             && self.catalogue.still(&document.facts)
     }

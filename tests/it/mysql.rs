@@ -16,8 +16,11 @@ use region_router::link::Link;
 use sqlx::{Connection, MySqlConnection};
 
 use crate::store_contract::support::{
-    NOW_MS, cart_of, done, guest, item, one_more, order, put_cart, write_of,
+    NOW_MS, cart_of, done, guest, item, one_more, order, order_of, put_cart, write_of,
 };
+
+/// Writes that share a transaction.
+mod together;
 
 /// An empty primary on the server that tests share.
 async fn migrated() -> String {
@@ -103,9 +106,7 @@ async fn two_hosts_never_sell_what_is_not_there() {
         put_cart(&store, &guest(name), cart_of(&[2, 1])).await;
     }
     let rivals = names.iter().enumerate().map(|(n, name)| {
-        let (host, mut write, order_id) =
-            (Arc::clone(&hosts[n % 2]), write_of(&guest(name)), format!("o_{n}"));
-        write.takes_stock = true;
+        let (host, write, order_id) = (Arc::clone(&hosts[n % 2]), order_of(&guest(name)), format!("o_{n}"));
         tokio::spawn(async move { host.write(&write, &mut order(&order_id, &[])).await.expect("an answer") })
     });
     let outcomes = join_all(rivals).await;

@@ -46,7 +46,11 @@ impl FromStr for Revision {
     type Err = RevisionError;
 
     fn from_str(text: &str) -> Result<Self, RevisionError> {
-        let bytes = HEXLOWER.decode(text.as_bytes()).map_err(|_| RevisionError)?;
-        bytes.try_into().map(Self).map_err(|_| RevisionError)
+        let mut digest = [0; 32];
+        if HEXLOWER.decode_len(text.len()) != Ok(digest.len()) {
+            return Err(RevisionError);
+        }
+        HEXLOWER.decode_mut(text.as_bytes(), &mut digest).map_err(|_| RevisionError)?;
+        Ok(Self(digest))
     }
 }

@@ -8,8 +8,8 @@ use edge_host::store::WriteOutcome;
 use futures_util::future::join_all;
 
 use super::support::{
-    NOW_MS, Store, become_cart, cart_of, coupon, done, guest, item, one_more, order, put_cart, version,
-    write_of,
+    NOW_MS, Store, become_cart, cart_of, coupon, done, guest, item, one_more, order, order_of, put_cart,
+    version, write_of,
 };
 
 const HOUR_MS: i64 = 3600 * 1000;
@@ -37,7 +37,7 @@ async fn place(
 ) -> WriteOutcome {
     let owner = guest(owner);
     put_cart(store, &owner, cart_of(quantities)).await;
-    store.write(&write_of(&owner), &mut order(order_id, coupons)).await.expect("an answer")
+    store.write(&order_of(&owner), &mut order(order_id, coupons)).await.expect("an answer")
 }
 
 pub(crate) async fn an_order_takes_stock_and_empties_the_cart(store: Store) {
@@ -62,7 +62,7 @@ pub(crate) async fn stock_never_falls_below_nothing(store: Store) {
         put_cart(&store, &guest(name), cart_of(&[2])).await;
     }
     let rivals = names.iter().map(async |name| {
-        let (write, order_id) = (write_of(&guest(name)), format!("o_{name}"));
+        let (write, order_id) = (order_of(&guest(name)), format!("o_{name}"));
         store.write(&write, &mut order(&order_id, &[])).await.expect("an answer")
     });
     let outcomes = join_all(rivals).await;

@@ -127,10 +127,15 @@ pub(crate) fn write_of(principal: &Principal) -> CartWrite {
         item_ids: Vec::new(),
         coupon_codes: Vec::new(),
         known: None,
-        takes_stock: true,
+        takes_stock: false,
         answer_kept_until_ms: NOW_MS + IDEMPOTENCY_TTL_MS,
         now_ms: NOW_MS,
     }
+}
+
+/// A write that may take from stock.
+pub(crate) fn order_of(principal: &Principal) -> CartWrite {
+    CartWrite { takes_stock: true, ..write_of(principal) }
 }
 
 pub(crate) fn answer(body: &str, version: CartVersion) -> StoredAnswer {

@@ -3,8 +3,8 @@
 //! Most of what a small transaction costs is not its rows: it is the messages, the threads that wake up for them, the
 //! statements that are read, and the commit. Writes that come while others are being written therefore go together,
 //! as many as have come; one that comes alone goes at once. Each is decided by its own caller, between the lock and
-//! the commit, those of one cart one after the other, and all are acknowledged when all are committed. What goes wrong
-//! for one of them goes wrong for all, and then each tries again alone.
+//! the commit, those of one cart one after the other, and all are answered when all are committed. What goes wrong for
+//! one of them goes wrong for all, and then each tries again alone.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Weak;
@@ -35,10 +35,10 @@ pub(super) struct Asked {
     found: oneshot::Sender<Result<(Found, oneshot::Sender<Decided>), Failure>>,
 }
 
-/// What a caller wants to be written, and where to say whether it was.
+/// What a caller wants to be written, if anything, and where to say that the transaction has ended.
 struct Decided {
-    to_write: ToWrite,
-    committed: oneshot::Sender<Result<(), Failure>>,
+    to_write: Option<ToWrite>,
+    ended: oneshot::Sender<Result<(), Failure>>,
 }
 
 /// A queue of writes, and its end that is to be seen to.
@@ -108,16 +108,20 @@ impl MySqlStore {
         let (found_to, found) = oneshot::channel();
         self.queue.send(Asked { write: write.clone(), found: found_to }).await.map_err(gone)?;
         let (found, decided_to) = found.await.map_err(gone)??;
-        match settle(write, found, decide, *commit_tried)? {
-            Settled::Over(outcome) => Ok(outcome),
-            Settled::Commit(to_write, outcome) => {
-                let (committed_to, committed) = oneshot::channel();
-                *commit_tried = true;
-                decided_to.send(Decided { to_write, committed: committed_to }).map_err(gone)?;
-                committed.await.map_err(|lost| Failure::Unknown(StoreError::unavailable(lost)))??;
-                Ok(outcome)
+        let (to_write, outcome) = match settle(write, found, decide, *commit_tried)? {
+            Settled::Over(outcome) => (None, outcome),
+            Settled::Commit(ToWrite { order: Some(_), .. }, _) => {
+                let what = "an order by a write that takes nothing from stock".to_owned();
+                return Err(StoreError::Corrupt(what).into());
             }
-        }
+            Settled::Commit(to_write, outcome) => (Some(to_write), outcome),
+        };
+        *commit_tried |= to_write.is_some();
+        // A "no" too may be about what is not committed yet.
+        let (ended_to, ended) = oneshot::channel();
+        decided_to.send(Decided { to_write, ended: ended_to }).map_err(gone)?;
+        ended.await.map_err(|lost| Failure::Unknown(StoreError::unavailable(lost)))??;
+        Ok(outcome)
     }
 
     async fn write_together(&self, mut asked: Vec<Asked>) {
@@ -147,8 +151,8 @@ impl MySqlStore {
         }
         let decided = join_all(carts).await;
         let outcome = self.commit_together(tx, &decided).await;
-        for committed in decided.into_iter().flat_map(|cart| cart.waiting) {
-            let _ = committed.send(outcome.as_ref().copied().map_err(Failure::shared));
+        for ended in decided.into_iter().flat_map(|cart| cart.waiting) {
+            let _ = ended.send(outcome.as_ref().copied().map_err(Failure::shared));
         }
     }
 
@@ -160,7 +164,7 @@ impl MySqlStore {
                 changes.cart(before, after, cart.now_ms)?;
             }
         }
-        if decided.iter().all(|cart| cart.waiting.is_empty()) {
+        if decided.iter().all(|cart| cart.answers.is_empty()) {
             return tx.roll_back().await;
         }
         let has_news = changes.has_news();
@@ -188,8 +192,7 @@ struct OneCart {
     waiting: Vec<oneshot::Sender<Result<(), Failure>>>,
 }
 
-/// Lets each decide about what the one before has made of the cart. Who says nothing wants nothing to be written, or
-/// went away.
+/// Lets each decide about what the one before has made of the cart. Who says nothing went away.
 async fn decide_in_turn(writes: Vec<(Asked, Found)>) -> OneCart {
     let mut cart = OneCart::default();
     for (asked, mut found) in writes {
@@ -199,13 +202,14 @@ async fn decide_in_turn(writes: Vec<(Asked, Found)>) -> OneCart {
         let (decided_to, decided) = oneshot::channel();
         let now_ms = asked.write.now_ms;
         let _ = asked.found.send(Ok((found, decided_to)));
-        let Ok(Decided { to_write, committed }) = decided.await else { continue };
+        let Ok(Decided { to_write, ended }) = decided.await else { continue };
+        cart.waiting.push(ended);
+        let Some(to_write) = to_write else { continue };
         cart.answers.append(&to_write.answers);
         for (before, after) in to_write.carts {
             cart.change = Some((cart.change.map_or(before, |(first, _)| first), after));
             cart.now_ms = now_ms;
         }
-        cart.waiting.push(committed);
     }
     cart
 }

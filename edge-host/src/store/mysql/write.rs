@@ -73,7 +73,7 @@ impl Drop for Claim {
 /// What was found under the lock.
 pub(super) enum Found {
     /// The request was answered before; and the cart as it is.
-    Answered(StoredAnswer, CartRecord),
+    Answered(StoredAnswer, Box<CartRecord>),
     /// Another request was answered under its key.
     KeyReused,
     /// There is something to decide.
@@ -133,7 +133,7 @@ async fn load_one(
             return Ok(Found::KeyReused);
         }
         let answer = answers::answer(tx, &write.unused.cart_id, &write.idempotency_key).await?;
-        return Ok(Found::Answered(answer, record.clone()));
+        return Ok(Found::Answered(answer, Box::new(record.clone())));
     }
     let cart = written_or(record, &write.unused);
     let guest = match &write.guest {
@@ -201,7 +201,7 @@ pub(super) struct ToWrite {
     pub(super) answers: Rows,
     /// Carts as they were, and as they are to be.
     pub(super) carts: Vec<(CartRecord, CartRecord)>,
-    order: Option<NewOrder>,
+    pub(super) order: Option<NewOrder>,
 }
 
 /// Decides about one write.
@@ -217,7 +217,7 @@ pub(super) fn settle(
             // It was this request that had come through, when the connection broke.
             let is_its_own = commit_tried && record.version == answer.version;
             return Ok(Settled::Over(if is_its_own {
-                WriteOutcome::Done { answer, record, guest_version: None }
+                WriteOutcome::Done { answer, record: *record, guest_version: None }
             } else {
                 WriteOutcome::Replayed(answer)
             }));

@@ -102,7 +102,7 @@ impl Link {
     async fn attempt(&self, command: &Cmd) -> Result<Value, Failure> {
         let connection = match self.current.load_full() {
             Some(connection) => connection,
-            None => self.connect().await?,
+            None => Box::pin(self.connect()).await?,
         };
         let answer = match &*connection {
             Connection::One(one) => command.query_async::<Value>(&mut one.clone()).await,
