@@ -19,7 +19,8 @@ use crate::store::sql::{from_json, to_json};
 /// A place that stays missing so long belongs to a transaction that was undone. Longer than the server keeps an
 /// idle connection with an open transaction ([`super::session::IDLE_SESSION_S`]), so that none can commit later.
 const GAP_TTL_MS: Millis = 60 * 1000;
-/// Places that may be missing at once: each connection is in one transaction, and most write one or two events.
+/// Places that may be missing at once: each connection is in one transaction, most write one or two events, and a few
+/// of each edge one for every cart that shares them.
 const GAPS_MAX: usize = 2000;
 /// How far back a new follower looks for transactions that are under way.
 const LOOK_BACK: i64 = 1000;

@@ -127,6 +127,9 @@ impl MySqlStore {
     async fn write_together(&self, mut asked: Vec<Asked>) {
         // Nobody waits for those any more.
         asked.retain(|asked| !asked.found.is_closed());
+        if asked.is_empty() {
+            return;
+        }
         let loaded = match Session::acquire(&self.connections).await {
             Ok(tx) => load_together(tx, &asked).await,
             Err(failure) => Err(failure),
