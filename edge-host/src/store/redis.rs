@@ -11,13 +11,12 @@
 //! which all carts would be forgotten. When it is full and evicts nothing, no cart is put in any more; those that
 //! are held are read, and told of changes.
 
-use std::fmt::Write;
 use std::sync::{Arc, LazyLock};
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
-use redis::{Cmd, Value, cmd};
+use redis::{Value, cmd};
 use uuid::Uuid;
 
 use self::link::{Link, Script};
@@ -38,11 +37,6 @@ pub use target::{RedisTarget, RedisTargetError};
 const FEED_KEY: &str = "cart:feed";
 /// So many floors are under way at once: they share a connection, and so a round trip.
 const FLOORS_AT_ONCE: usize = 256;
-
-/// Of the key of a cart, as long as epochs are short.
-const KEY_BYTES: usize = 96;
-/// Of a command that reads fields of a cart.
-const COMMAND_BYTES: usize = 128;
 
 /// Carts in Redis.
 pub struct RedisCache {
@@ -65,9 +59,7 @@ impl RedisCache {
     fn key(&self, cart_id: &str) -> Option<String> {
         let namespace = self.namespace.load();
         let Namespace { epoch, generation } = namespace.as_deref()?;
-        let mut key = String::with_capacity(KEY_BYTES);
-        write!(key, "cart:{epoch}.{generation}:{cart_id}").expect("a string takes what is written into it");
-        Some(key)
+        Some(format!("cart:{epoch}.{generation}:{cart_id}"))
     }
 
     /// Takes over what the feed's key says: epoch, generation, position.
@@ -80,8 +72,7 @@ impl RedisCache {
     }
 
     async fn fields(&self, key: &str, names: &[&str]) -> Result<Value, StoreError> {
-        let mut command = Cmd::with_capacity(2 + names.len(), COMMAND_BYTES);
-        self.link.call(command.arg("HMGET").arg(key).arg(names)).await
+        self.link.call(cmd("HMGET").arg(key).arg(names)).await
     }
 
     async fn floor(&self, cart_id: &str, version: CartVersion) -> Result<(), StoreError> {

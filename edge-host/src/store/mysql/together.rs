@@ -22,7 +22,7 @@ use super::write::{Found, Settled, ToWrite, load, settle};
 use crate::model::{CartRecord, Millis};
 use crate::store::{CartWrite, Decide, StoreError, WriteOutcome};
 
-/// In one transaction: more gain little, and each waits for all.
+/// In one transaction: each waits for the locks and the decisions of all.
 const WRITES_MAX: usize = 32;
 /// Transactions at a time: while one commits, the next is loaded.
 const TRANSACTIONS_MAX: usize = 3;
@@ -110,10 +110,6 @@ impl MySqlStore {
         let (found, decided_to) = found.await.map_err(gone)??;
         let (to_write, outcome) = match settle(write, found, decide, *commit_tried)? {
             Settled::Over(outcome) => (None, outcome),
-            Settled::Commit(ToWrite { order: Some(_), .. }, _) => {
-                let what = "an order by a write that takes nothing from stock".to_owned();
-                return Err(StoreError::Corrupt(what).into());
-            }
             Settled::Commit(to_write, outcome) => (Some(to_write), outcome),
         };
         *commit_tried |= to_write.is_some();

@@ -201,7 +201,7 @@ pub(super) struct ToWrite {
     pub(super) answers: Rows,
     /// Carts as they were, and as they are to be.
     pub(super) carts: Vec<(CartRecord, CartRecord)>,
-    pub(super) order: Option<NewOrder>,
+    order: Option<NewOrder>,
 }
 
 /// Decides about one write.
@@ -258,7 +258,11 @@ fn to_write(
             guest_version = Some(ended.version);
             to_write.carts.push((guest, ended));
         }
-        (Effect::Ordered(order), _) => to_write.order = Some(order),
+        (Effect::Ordered(order), _) if write.takes_stock => to_write.order = Some(order),
+        // The stock that it was decided by was not locked.
+        (Effect::Ordered(_), _) => {
+            return Err(StoreError::Corrupt("an order by a write that takes no stock".to_owned()));
+        }
         _ => {}
     }
     Ok(Settled::Commit(to_write, WriteOutcome::Done { answer: commit.answer, record, guest_version }))
