@@ -130,7 +130,7 @@ impl CartService {
         let rules = self.rules.current().ok_or_else(none)?;
         let cart_id = principal.cart_id();
         let started = Instant::now();
-        let glance = self.glance(&cart_id).await;
+        let glance = self.glance(&cart_id, seen).await;
         timing.cache = Some(started.elapsed());
         let document = glance.as_ref().and_then(|glance| glance.document.as_ref());
         if let Some(document) = document.filter(|document| self.is_good(document, &rules, seen)) {
@@ -202,7 +202,7 @@ impl CartService {
                 return Ok((count.version, view, Source::Cache, timing));
             }
         }
-        let glance = self.glance(&cart_id).await;
+        let glance = self.glance(&cart_id, seen).await;
         let (record, source) = self.record(principal, glance, seen, &mut timing).await?;
         if record.state == CartState::Merged {
             return Err(CartError::CartMerged);
@@ -267,12 +267,12 @@ impl CartService {
     }
 
     /// What the cache knows, as far as it can be asked.
-    async fn glance(&self, cart_id: &str) -> Option<Glance> {
+    async fn glance(&self, cart_id: &str, at_least: Option<CartVersion>) -> Option<Glance> {
         if !self.cache_is_current() {
             metric::cache_request(&self.region, "error");
             return None;
         }
-        match self.cache.glance(cart_id).await {
+        match self.cache.glance(cart_id, at_least).await {
             Ok(Some(glance)) if self.is_of_the_present(glance.version) => Some(glance),
             Ok(_) => {
                 metric::cache_request(&self.region, "miss");

@@ -32,8 +32,14 @@ mod ttl;
 /// version without a cart, where deleting would forget.
 #[async_trait]
 pub trait CartCache: Send + Sync {
-    /// What a read needs first: the version, and the rendered document where there is one.
-    async fn glance(&self, cart_id: &str) -> Result<Option<Glance>, StoreError>;
+    /// What a read needs first: the version, and the rendered document where there is one. An edge may keep what
+    /// it has seen itself of the region's cache and be a moment behind it, but never behind `at_least` or behind
+    /// what it has put in itself.
+    async fn glance(
+        &self,
+        cart_id: &str,
+        at_least: Option<CartVersion>,
+    ) -> Result<Option<Glance>, StoreError>;
 
     /// What the cache knows of a cart.
     async fn get(&self, cart_id: &str) -> Result<Option<CacheEntry>, StoreError>;

@@ -11,6 +11,8 @@ use redis::{Client, Cmd, FromRedisValue, cmd};
 
 use crate::store_contract::support::{Cache, begun, guest, record, version};
 
+/// What is kept of it in the edge.
+mod near;
 /// With other options than those of a region.
 mod options;
 
@@ -41,7 +43,7 @@ async fn put(cache: &Cache, number: u64) -> Result<(), StoreError> {
 
 /// The version and whether there is a cart.
 async fn held(cache: &Cache) -> Option<(u64, bool)> {
-    let glance = cache.glance(CART).await.expect("the cache answers")?;
+    let glance = cache.glance(CART, None).await.expect("the cache answers")?;
     Some((glance.version.version, glance.full))
 }
 
@@ -66,7 +68,7 @@ async fn scripts_are_sent_again_when_redis_has_forgotten_them() {
     for number in [1, 4] {
         put(&cache, number).await.expect("put in");
         cache.keep_document(CART, &document(version(number))).await.expect("kept");
-        assert!(cache.glance(CART).await.expect("an answer").expect("an entry").document.is_some());
+        assert!(cache.glance(CART, None).await.expect("an answer").expect("an entry").document.is_some());
         put_floor(&cache, number + 1).await.expect("put in");
         let to = feed(number);
         assert_eq!(cache.advance(&feed(0), &to).await.expect("an answer"), Some(to));
@@ -209,20 +211,20 @@ async fn nonsense_in_redis_is_told_apart_from_an_outage() {
     cache.keep_document(CART, &document(version(5))).await.expect("kept");
     let hash = hash_of(&server, CART).await;
     let () = ask(&server, cmd("HSET").arg(&hash).arg("_d").arg("nonsense")).await;
-    let glance = cache.glance(CART).await.expect("an answer").expect("an entry");
+    let glance = cache.glance(CART, None).await.expect("an answer").expect("an entry");
     assert!(glance.full && glance.document.is_none(), "a document is made again");
     for (field, value) in [("_m", "{}"), ("_v", "17"), ("_k", "other")] {
         let () = ask(&server, cmd("HSET").arg(&hash).arg(field).arg(value)).await;
         let found = cache.get(CART).await;
         assert!(matches!(found, Err(StoreError::Corrupt(_))), "{field}: {found:?}");
     }
-    assert!(matches!(cache.glance(CART).await, Err(StoreError::Corrupt(_))));
+    assert!(matches!(cache.glance(CART, None).await, Err(StoreError::Corrupt(_))));
     // The next change makes it whole.
     put_floor(&cache, 6).await.expect("put in");
     assert_eq!(held(&cache).await, Some((6, false)));
     let () = ask(&server, cmd("SET").arg(&hash).arg("a string")).await;
     for _ in 0..20 {
-        let (glanced, put_in) = (cache.glance(CART).await, put(&cache, 7).await);
+        let (glanced, put_in) = (cache.glance(CART, None).await, put(&cache, 7).await);
         assert!(matches!(glanced, Err(StoreError::Corrupt(_))), "{glanced:?}");
         assert!(matches!(put_in, Err(StoreError::Corrupt(_))), "{put_in:?}");
     }
@@ -254,7 +256,7 @@ async fn fails_at_once(cache: &Cache) {
     eventually("calls fail without asking", async || {
         let begun = Instant::now();
         for _ in 0..3 {
-            match cache.glance(CART).await {
+            match cache.glance(CART, None).await {
                 Err(StoreError::Unavailable(_)) => {}
                 other => panic!("{other:?}"),
             }
@@ -287,7 +289,7 @@ async fn a_redis_that_hangs_is_left_alone_and_found_again() {
     server.pause();
     fails_at_once(&cache).await;
     server.resume();
-    eventually("the cache is back", async || cache.glance(CART).await.is_ok()).await;
+    eventually("the cache is back", async || cache.glance(CART, None).await.is_ok()).await;
     match cache.get(CART).await.expect("an answer") {
         Some(CacheEntry::Full(found)) => assert_eq!(found.version, version(5)),
         other => panic!("{other:?}"),

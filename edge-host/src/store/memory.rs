@@ -66,7 +66,7 @@ impl MemoryCache {
 
 #[async_trait]
 impl CartCache for MemoryCache {
-    async fn glance(&self, cart_id: &str) -> Result<Option<Glance>, StoreError> {
+    async fn glance(&self, cart_id: &str, _: Option<CartVersion>) -> Result<Option<Glance>, StoreError> {
         let held = self.carts.get(cart_id).filter(|held| held.version != CartVersion::default());
         Ok(held.map(|held| Glance {
             version: held.version,

@@ -29,6 +29,7 @@ use crate::store::{
 mod entry;
 mod hosts;
 mod link;
+mod near;
 mod target;
 
 pub use target::{RedisTarget, RedisTargetError};
@@ -85,9 +86,25 @@ impl RedisCache {
 
 #[async_trait]
 impl CartCache for RedisCache {
-    async fn glance(&self, cart_id: &str) -> Result<Option<Glance>, StoreError> {
+    async fn glance(
+        &self,
+        cart_id: &str,
+        at_least: Option<CartVersion>,
+    ) -> Result<Option<Glance>, StoreError> {
         let Some(key) = self.key(cart_id) else { return Ok(None) };
-        entry::glance(self.fields(&key, &entry::GLANCE_FIELDS).await?)
+        let serves = |glance: &Glance| at_least.is_none_or(|at_least| glance.version >= at_least);
+        if let Some(glance) = self.link.near(&key).filter(serves) {
+            return Ok(Some(glance));
+        }
+        let (answer, leave) = self.link.read(cmd("HMGET").arg(&key).arg(&entry::GLANCE_FIELDS), &key).await?;
+        let glance = entry::glance(answer)?;
+        // Without a document it is a matter of a moment.
+        if let (Some(leave), Some(glance)) =
+            (leave, glance.as_ref().filter(|glance| glance.document.is_some()))
+        {
+            leave.keep(key, glance.clone());
+        }
+        Ok(glance)
     }
 
     async fn get(&self, cart_id: &str) -> Result<Option<CacheEntry>, StoreError> {

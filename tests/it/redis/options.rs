@@ -145,7 +145,7 @@ async fn a_cluster_serves_as_one_server_does() {
     let found = super::cache(&format!("redis+cluster://{}", addresses[2]));
     assert!(found.feed_position().await.expect("an answer").is_some());
     assert_eq!(
-        found.glance("c_77").await.expect("an answer").map(|glance| glance.version),
+        found.glance("c_77", None).await.expect("an answer").map(|glance| glance.version),
         Some(version(77))
     );
 }

@@ -28,7 +28,7 @@ async fn held(cache: &Cache) -> Option<(u64, Option<u64>)> {
 
 async fn held_of(cache: &Cache, cart_id: &str) -> Option<(u64, Option<u64>)> {
     let entry = cache.get(cart_id).await.expect("the cache answers");
-    let glance = cache.glance(cart_id).await.expect("the cache answers");
+    let glance = cache.glance(cart_id, None).await.expect("the cache answers");
     let count = cache.count(cart_id).await.expect("the cache answers");
     assert_eq!(glance.as_ref().map(|glance| glance.version), entry.as_ref().map(CacheEntry::version));
     let units = match &entry {
@@ -42,7 +42,7 @@ async fn held_of(cache: &Cache, cart_id: &str) -> Option<(u64, Option<u64>)> {
 
 /// The body of the document that is held.
 async fn shown(cache: &Cache) -> Option<String> {
-    let glance = cache.glance(CART).await.expect("the cache answers")?;
+    let glance = cache.glance(CART, None).await.expect("the cache answers")?;
     String::from_utf8(glance.document?.body.to_vec()).ok()
 }
 
@@ -206,7 +206,7 @@ pub(crate) async fn a_document_is_kept_beside_its_version(cache: Cache) {
     put(&cache, &record(5, &[5])).await;
     assert_eq!(shown(&cache).await, None);
     cache.keep_document(CART, &kept).await.expect("the cache answers");
-    let glance = cache.glance(CART).await.expect("the cache answers").expect("an entry");
+    let glance = cache.glance(CART, None).await.expect("the cache answers").expect("an entry");
     assert_eq!(glance.document.as_deref(), Some(&kept));
     assert_eq!(held(&cache).await, Some((5, Some(5))), "a document is no line");
     // Rendered again, with other rules.

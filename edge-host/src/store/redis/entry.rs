@@ -123,10 +123,8 @@ pub(super) fn count(answer: Value) -> Result<Option<CartCount>, StoreError> {
 /// Reads a whole hash.
 pub(super) fn entry(cart_id: &str, answer: Value) -> Result<Option<CacheEntry>, StoreError> {
     let mut fields = HashMap::new();
-    let Value::Array(answer) = answer else { return Err(corrupt("an answer")) };
-    let mut answer = answer.into_iter().map(bytes);
-    while let (Some(name), Some(value)) = (answer.next().transpose()?, answer.next().transpose()?) {
-        fields.extend(name.zip(value));
+    for (name, value) in answer.into_map_iter().map_err(|_| corrupt("an answer"))? {
+        fields.extend(bytes(name)?.zip(bytes(value)?));
     }
     let mut take = |name: &str| fields.remove(name.as_bytes());
     let Some(version) = take("_v") else { return Ok(None) };

@@ -1,6 +1,7 @@
 //! The connection to Redis: made when it is needed, given up when it does no good, and left alone for a moment
 //! when Redis does not answer.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -8,12 +9,13 @@ use arc_swap::ArcSwapOption;
 use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterConfig;
 use redis::cluster_async::ClusterConnection;
-use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
+use redis::{AsyncConnectionConfig, Cmd, ErrorKind, PushInfo, RedisError, ServerErrorKind, Value};
 use tracing::{info, warn};
 
+use super::near::{Leave, NearCache};
 use super::target::{AnyClient, COMMAND_DEADLINE, CONNECT_DEADLINE, RedisTarget};
 use crate::breaker::{Breaker, BreakerOptions, Change};
-use crate::store::StoreError;
+use crate::store::{Glance, StoreError};
 
 /// Five deadlines in a row are no accident. After that, Redis is asked four times a second whether it is back. A
 /// probe may have to connect first.
@@ -32,10 +34,22 @@ pub(super) struct Link {
     connecting: tokio::sync::Mutex<()>,
 }
 
-#[derive(Clone)]
 enum Connection {
-    One(MultiplexedConnection),
+    One {
+        connection: MultiplexedConnection,
+        /// Where Redis tells this connection of changes.
+        near: Option<Arc<NearCache>>,
+    },
+    /// Its nodes come and go beneath it, and what they would have told goes with them: nothing is kept near.
     Cluster(ClusterConnection),
+}
+
+/// What becomes of what is kept near of a key.
+#[derive(Clone, Copy)]
+enum Effect<'a> {
+    None,
+    Reads(&'a str),
+    Changes(&'a str),
 }
 
 /// A script, sent by its name as long as Redis knows it.
@@ -57,9 +71,20 @@ impl Link {
         Self { target, breaker, current: ArcSwapOption::empty(), connecting: tokio::sync::Mutex::default() }
     }
 
-    /// Sends a command.
+    /// What is kept near of a cart.
+    pub(super) fn near(&self, key: &str) -> Option<Glance> {
+        self.current.load().as_deref()?.near()?.get(key)
+    }
+
+    /// Sends a command that reads a cart; what it says may be kept near by that leave.
+    pub(super) async fn read(&self, command: &Cmd, key: &str) -> Result<(Value, Option<Leave>), StoreError> {
+        self.exchange(command, Effect::Reads(key)).await.map_err(Failure::into_store_error)
+    }
+
+    /// Sends a command that changes nothing.
     pub(super) async fn call(&self, command: &Cmd) -> Result<Value, StoreError> {
-        self.exchange(command).await.map_err(Failure::into_store_error)
+        let (value, _) = self.exchange(command, Effect::None).await.map_err(Failure::into_store_error)?;
+        Ok(value)
     }
 
     /// Runs a script on one key. Redis forgets scripts when it restarts, and a node of a cluster may never have
@@ -70,18 +95,19 @@ impl Link {
             command.arg(body).arg(1).arg(key).arg(args);
             command
         };
-        match self.exchange(&command("EVALSHA", &script.sha1)).await {
+        let effect = Effect::Changes(key);
+        let outcome = match self.exchange(&command("EVALSHA", &script.sha1), effect).await {
             Err(Failure::Answered(error)) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.exchange(&command("EVAL", script.code)).await
+                self.exchange(&command("EVAL", script.code), effect).await
             }
             done => done,
-        }
-        .map_err(Failure::into_store_error)
+        };
+        outcome.map(|(value, _)| value).map_err(Failure::into_store_error)
     }
 
-    async fn exchange(&self, command: &Cmd) -> Result<Value, Failure> {
+    async fn exchange(&self, command: &Cmd, effect: Effect<'_>) -> Result<(Value, Option<Leave>), Failure> {
         let permit = self.breaker().enter(Instant::now()).ok_or(Failure::Rejected)?;
-        let outcome = self.attempt(command).await;
+        let outcome = self.attempt(command, effect).await;
         let change = match &outcome {
             Err(Failure::Silent(_) | Failure::Unfit(_)) => self.breaker().failed(permit, Instant::now()),
             _ => self.breaker().succeeded(permit),
@@ -99,14 +125,30 @@ impl Link {
         outcome
     }
 
-    async fn attempt(&self, command: &Cmd) -> Result<Value, Failure> {
+    async fn attempt(&self, command: &Cmd, effect: Effect<'_>) -> Result<(Value, Option<Leave>), Failure> {
         let connection = match self.current.load_full() {
             Some(connection) => connection,
             None => Box::pin(self.connect()).await?,
         };
         let answer = match &*connection {
-            Connection::One(one) => command.query_async::<Value>(&mut one.clone()).await,
-            Connection::Cluster(cluster) => command.query_async::<Value>(&mut cluster.clone()).await,
+            Connection::One { connection, near: Some(near) } => {
+                let (asked, leave) = (Instant::now(), effect.leave(near));
+                let answer = command.query_async::<Value>(&mut connection.clone()).await;
+                if answer.is_ok() {
+                    near.heard(asked);
+                }
+                // Redis says so too, but perhaps only after whoever waits for this has gone on.
+                if let Effect::Changes(key) = effect {
+                    near.forget(key);
+                }
+                answer.map(|value| (value, leave))
+            }
+            Connection::One { connection, near: None } => {
+                command.query_async::<Value>(&mut connection.clone()).await.map(|value| (value, None))
+            }
+            Connection::Cluster(cluster) => {
+                command.query_async::<Value>(&mut cluster.clone()).await.map(|value| (value, None))
+            }
         };
         answer.map_err(|error| {
             let failure = Failure::of(error);
@@ -130,7 +172,7 @@ impl Link {
             Ok(connection)
         };
         match tokio::time::timeout(CONNECT_DEADLINE, connect).await {
-            Ok(connected) => connected.map_err(Failure::Silent),
+            Ok(connected) => connected,
             Err(elapsed) => Err(Failure::Silent(std::io::Error::from(elapsed).into())),
         }
     }
@@ -140,21 +182,57 @@ impl Link {
     }
 }
 
-async fn open(target: &RedisTarget) -> Result<Connection, RedisError> {
+impl Connection {
+    fn near(&self) -> Option<&Arc<NearCache>> {
+        match self {
+            Self::One { near, .. } => near.as_ref(),
+            Self::Cluster(_) => None,
+        }
+    }
+}
+
+impl Effect<'_> {
+    fn leave(self, near: &Arc<NearCache>) -> Option<Leave> {
+        match self {
+            Self::Reads(key) => Some(near.leave(key)),
+            Self::None | Self::Changes(_) => None,
+        }
+    }
+}
+
+async fn open(target: &RedisTarget) -> Result<Connection, Failure> {
     match &target.client {
         AnyClient::One(client) => {
+            let near = Arc::new(NearCache::new());
+            let hears = Arc::clone(&near);
             let config = AsyncConnectionConfig::new()
                 .set_dns_resolver(target.hosts.clone())
                 .set_connection_timeout(Some(CONNECT_DEADLINE))
-                .set_response_timeout(Some(COMMAND_DEADLINE));
-            client.get_multiplexed_async_connection_with_config(&config).await.map(Connection::One)
+                .set_response_timeout(Some(COMMAND_DEADLINE))
+                // In the order in which it comes in, and before whatever comes after it is answered.
+                .set_push_sender(move |word: PushInfo| {
+                    hears.hear(word);
+                    Ok::<_, Infallible>(())
+                });
+            let connected = client.get_multiplexed_async_connection_with_config(&config).await;
+            let mut connection = connected.map_err(Failure::Silent)?;
+            let tracks = redis::cmd("CLIENT").arg("TRACKING").arg("ON").query_async(&mut connection).await;
+            match tracks.map_err(Failure::of) {
+                Ok(()) => Ok(Connection::One { connection, near: Some(near) }),
+                Err(Failure::Answered(error)) => {
+                    warn!(redis = %target, error = %error, "cache tells of no changes: every read asks it");
+                    Ok(Connection::One { connection, near: None })
+                }
+                Err(failure) => Err(failure),
+            }
         }
         AnyClient::Cluster(client) => {
             let config = ClusterConfig::new()
                 .set_dns_resolver(target.hosts.clone())
                 .set_connection_timeout(CONNECT_DEADLINE)
                 .set_response_timeout(COMMAND_DEADLINE);
-            client.get_async_connection_with_config(config).await.map(Connection::Cluster)
+            let connected = client.get_async_connection_with_config(config).await;
+            connected.map(Connection::Cluster).map_err(Failure::Silent)
         }
     }
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::io::tcp::TcpSettings;
-use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError, TlsCertificates};
+use redis::{
+    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError, TlsCertificates,
+};
 use region_router::discovery::Dns;
 
 use super::hosts::Hosts;
@@ -96,6 +98,9 @@ impl RedisTarget {
             // A service is known by its underscores from here on.
             let addresses = addresses.strip_prefix(SERVICE_PREFIX).unwrap_or(addresses);
             let node = node(&format!("{scheme}://{user}{addresses}"))?;
+            // The older protocol has no words but answers.
+            let settings = node.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+            let node = node.set_redis_settings(settings);
             let client = match certificates {
                 Some(certificates) => {
                     Client::build_with_tls(node, certificates).map_err(|_| RedisTargetError::Certificates)?
