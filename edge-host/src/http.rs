@@ -36,7 +36,8 @@ use crate::home::wire::{self, was_forwarded};
 use crate::peers::AskedBy;
 use crate::service::CartService;
 use crate::store::PrimaryStore;
-use crate::telemetry::{self, metric};
+use crate::telemetry;
+use crate::telemetry::metric::{self, HttpRequests};
 
 mod extract;
 mod problem;
@@ -174,8 +175,11 @@ async fn learn_epoch(State(api): State<Shared>, request: Request, next: Next) ->
 
 /// What all listeners have in common. It is one layer: each would cost every request an allocation or two more.
 fn finish(router: Router<Shared>, api: &Shared) -> Router {
-    let listener =
-        Listener { api: Arc::clone(api), in_progress: Arc::new(Semaphore::new(REQUESTS_IN_PROGRESS_MAX)) };
+    let listener = Listener {
+        api: Arc::clone(api),
+        in_progress: Arc::new(Semaphore::new(REQUESTS_IN_PROGRESS_MAX)),
+        requests: Arc::new(HttpRequests::of(&api.service.region)),
+    };
     router
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .fallback(async || ApiError::RouteUnknown)
@@ -188,6 +192,7 @@ fn finish(router: Router<Shared>, api: &Shared) -> Router {
 struct Listener {
     api: Shared,
     in_progress: Arc<Semaphore>,
+    requests: Arc<HttpRequests>,
 }
 
 /// Gives a request its name, its span, its log line and its metric.
@@ -195,7 +200,8 @@ async fn observe(State(listener): State<Listener>, request: Request, next: Next)
     let started = Instant::now();
     let api = &listener.api;
     let id = request_id::take(request.headers());
-    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
     let method = method_word(request.method());
     // Regions ask each other by POST, also where they only read.
     let reads = request.method().is_safe() || (route.starts_with("/internal/") && route != wire::WRITES);
@@ -212,9 +218,9 @@ async fn observe(State(listener): State<Listener>, request: Request, next: Next)
     let answered = request_id::scope(id.clone(), answered);
     let mut response = telemetry::with_trace(trace, answered).await;
     let (status, elapsed) = (response.status(), started.elapsed());
-    span.in_scope(|| log(reads, &id, method, &route, status, elapsed));
+    span.in_scope(|| log(reads, &id, method, route, status, elapsed));
     response.headers_mut().insert(request_id::X_REQUEST_ID, id);
-    metric::http_request(&api.service.region, route, method, status.as_u16(), elapsed);
+    listener.requests.record(route, method, status.as_u16(), elapsed);
     response
 }
 

@@ -19,7 +19,7 @@ use crate::model::{
 };
 use crate::rules::{Rules, RulesHandle};
 use crate::store::{CacheEntry, CartCache, CartCount, CartDocument, FillTicket, Glance};
-use crate::telemetry::metric;
+use crate::telemetry::metric::{self, CacheRequests};
 use crate::upstream::{Fetched, Source, Upstream};
 use crate::view::CountView;
 
@@ -43,6 +43,7 @@ pub struct CartService {
     /// The rules that this region runs.
     pub rules: Arc<RulesHandle>,
     flights: Cache<(String, CartVersion), Fetched>,
+    requests: CacheRequests,
     /// Whether the cache was told of all changes. While it was not, nothing is read from it.
     cache_current: AtomicBool,
 }
@@ -78,7 +79,8 @@ impl fmt::Display for Timing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, (name, time)) in self.parts().enumerate() {
             let comma = if at > 0 { ", " } else { "" };
-            write!(f, "{comma}{name};dur={:.3}", time.as_secs_f64() * 1000.0)?;
+            let us = time.as_micros();
+            write!(f, "{comma}{name};dur={}.{:03}", us / 1000, us % 1000)?;
         }
         Ok(())
     }
@@ -106,6 +108,7 @@ impl CartService {
         catalogue: Arc<Catalogue>,
         rules: Arc<RulesHandle>,
     ) -> Self {
+        let requests = CacheRequests::of(&region);
         let flights = Cache::builder().max_capacity(FLIGHTS_MAX).time_to_live(FLIGHT_TTL).build();
         Self {
             region,
@@ -115,6 +118,7 @@ impl CartService {
             catalogue,
             rules,
             flights,
+            requests,
             cache_current: AtomicBool::new(false),
         }
     }
@@ -132,9 +136,13 @@ impl CartService {
         let started = Instant::now();
         let glance = self.glance(&cart_id, seen).await;
         timing.cache = Some(started.elapsed());
-        let document = glance.as_ref().and_then(|glance| glance.document.as_ref());
-        if let Some(document) = document.filter(|document| self.is_good(document, &rules, seen)) {
-            metric::cache_request(&self.region, "hit");
+        if let Some(Glance { document: Some(document), near, .. }) = &glance
+            && self.is_good(document, &rules, seen)
+        {
+            self.requests.hit.increment(1);
+            if *near {
+                self.requests.hit_near.increment(1);
+            }
             return Ok(self.read(Arc::clone(document), Source::Cache, timing));
         }
         // What a read seldom needs is not carried about by all of them.
@@ -194,7 +202,7 @@ impl CartService {
                 seen.is_none_or(|seen| count.version >= seen) && self.is_of_the_present(count.version)
             };
             if let Some(count) = counted.filter(serves) {
-                metric::cache_request(&self.region, "hit");
+                self.requests.hit.increment(1);
                 if count.merged {
                     return Err(CartError::CartMerged);
                 }
@@ -269,17 +277,17 @@ impl CartService {
     /// What the cache knows, as far as it can be asked.
     async fn glance(&self, cart_id: &str, at_least: Option<CartVersion>) -> Option<Glance> {
         if !self.cache_is_current() {
-            metric::cache_request(&self.region, "error");
+            self.requests.error.increment(1);
             return None;
         }
         match self.cache.glance(cart_id, at_least).await {
             Ok(Some(glance)) if self.is_of_the_present(glance.version) => Some(glance),
             Ok(_) => {
-                metric::cache_request(&self.region, "miss");
+                self.requests.miss.increment(1);
                 None
             }
             Err(error) => {
-                metric::cache_request(&self.region, "error");
+                self.requests.error.increment(1);
                 debug!(error = %error, "cache did not answer");
                 None
             }
@@ -333,12 +341,12 @@ impl CartService {
             if let Ok(Some(CacheEntry::Full(record))) = entry
                 && record.version >= glance.version
             {
-                metric::cache_request(&self.region, "hit");
+                self.requests.hit.increment(1);
                 return Ok((record, Source::Cache));
             }
         }
         if floor.is_some() {
-            metric::cache_request(&self.region, "stale");
+            self.requests.stale.increment(1);
         }
         // The flight is named after the version it must reach: nobody shares one that began before their write.
         let flight = (cart_id, floor.max(seen).unwrap_or_default());

@@ -95,6 +95,8 @@ pub struct Glance {
     pub full: bool,
     /// The document of this version, if it was rendered.
     pub document: Option<Arc<CartDocument>>,
+    /// Whether this edge has kept it itself.
+    pub near: bool,
 }
 
 /// What the cache knows of a cart.

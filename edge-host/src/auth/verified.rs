@@ -11,9 +11,9 @@ use arc_swap::ArcSwapOption;
 
 use crate::model::{Millis, Principal};
 
-/// Tokens that are remembered: at some 400 bytes each, 25 MiB. Twice as many shoppers at a time share slots, and are
+/// Tokens that are remembered: at some 400 bytes each, 50 MiB. Twice as many shoppers at a time share slots, and are
 /// verified more often.
-const SLOTS: usize = 1 << 16;
+const SLOTS: usize = 1 << 17;
 /// A longer token is verified every time: it must not take the memory of many.
 const TOKEN_BYTES_MAX: usize = 1024;
 /// A token is verified anew after so long.

@@ -72,6 +72,7 @@ impl CartCache for MemoryCache {
             version: held.version,
             full: held.cart.is_some(),
             document: held.document,
+            near: false,
         }))
     }
 

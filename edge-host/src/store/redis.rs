@@ -47,8 +47,9 @@ pub struct RedisCache {
 }
 
 struct Namespace {
-    epoch: u32,
     generation: String,
+    /// What the keys of carts begin with.
+    prefix: String,
 }
 
 impl RedisCache {
@@ -59,15 +60,15 @@ impl RedisCache {
 
     fn key(&self, cart_id: &str) -> Option<String> {
         let namespace = self.namespace.load();
-        let Namespace { epoch, generation } = namespace.as_deref()?;
-        Some(format!("cart:{epoch}.{generation}:{cart_id}"))
+        Some([namespace.as_deref()?.prefix.as_str(), cart_id].concat())
     }
 
     /// Takes over what the feed's key says: epoch, generation, position.
     fn see(&self, feed: Value) -> Result<Option<CacheFeed>, StoreError> {
         let feed = read_feed(entry::values(feed)?);
         self.namespace.store(feed.as_ref().map(|(epoch, generation, _)| {
-            Arc::new(Namespace { epoch: *epoch, generation: generation.clone() })
+            let prefix = format!("cart:{epoch}.{generation}:");
+            Arc::new(Namespace { generation: generation.clone(), prefix })
         }));
         Ok(feed.map(|(epoch, _, position)| CacheFeed { epoch, position }))
     }

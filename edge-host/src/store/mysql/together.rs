@@ -1,18 +1,20 @@
 //! Writes that share a transaction.
 //!
 //! Most of what a small transaction costs is not its rows: it is the messages, the threads that wake up for them, the
-//! statements that are read, and the commit. Writes that come while others are being written therefore go together,
-//! as many as have come; one that comes alone goes at once. Each is decided by its own caller, between the lock and
-//! the commit, those of one cart one after the other, and all are answered when all are committed. What goes wrong for
-//! one of them goes wrong for all, and then each tries again alone.
+//! statements that are read, and the commit. Writes that come while others are being written therefore go together:
+//! one that finds nothing under way goes at once, the others gather until that has ended, or until they are enough or
+//! have waited enough to go beside it. Each is decided by its own caller, between the lock and the commit, those of
+//! one cart one after the other, and all are answered when all are committed. What goes wrong for one of them goes
+//! wrong for all, and then each tries again alone.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Weak;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::MySqlStore;
 use super::changes::Changes;
@@ -26,6 +28,10 @@ use crate::store::{CartWrite, Decide, StoreError, WriteOutcome};
 const WRITES_MAX: usize = 32;
 /// Transactions at a time: while one commits, the next is loaded.
 const TRANSACTIONS_MAX: usize = 3;
+/// So many that wait do not wait for another's end: together they cost little each.
+const ENOUGH: usize = 8;
+/// Nor does anybody wait longer than this for it. A transaction takes a third of that, unless it waits for a lock.
+const GATHER: Duration = Duration::from_millis(20);
 /// Writes that wait; whoever comes then waits at the door, as long as an attempt may take.
 const WAITING_MAX: usize = 1024;
 
@@ -52,7 +58,9 @@ pub(super) async fn see_to(store: Weak<MySqlStore>, mut queue: mpsc::Receiver<As
     let mut transactions = JoinSet::new();
     // Carts that a transaction has: who comes for one of them waits for its end here, and keeps nobody else waiting.
     let mut taken = HashMap::<Id, HashSet<String>>::new();
+    let mut gathered = Instant::now();
     loop {
+        let gathers = !waiting.is_empty() && Instant::now() < gathered;
         tokio::select! {
             came = queue.recv_many(&mut waiting, WRITES_MAX), if waiting.len() < WAITING_MAX => {
                 if came == 0 {
@@ -62,8 +70,12 @@ pub(super) async fn see_to(store: Weak<MySqlStore>, mut queue: mpsc::Receiver<As
             Some(ended) = transactions.join_next_with_id() => {
                 taken.remove(&ended.map_or_else(|panic| panic.id(), |(id, ())| id));
             }
+            () = sleep_until(gathered), if gathers => {}
         }
-        while transactions.len() < TRANSACTIONS_MAX {
+        while transactions.is_empty()
+            || transactions.len() < TRANSACTIONS_MAX
+                && (waiting.len() >= ENOUGH || Instant::now() >= gathered)
+        {
             let is_free = |asked: &Asked| !taken.values().any(|carts| carts.contains(asked.cart_id()));
             let next = take(&mut waiting, is_free);
             if next.is_empty() {
@@ -73,6 +85,7 @@ pub(super) async fn see_to(store: Weak<MySqlStore>, mut queue: mpsc::Receiver<As
             let carts = next.iter().map(|asked| asked.cart_id().to_owned()).collect();
             let started = transactions.spawn(async move { store.write_together(next).await });
             taken.insert(started.id(), carts);
+            gathered = Instant::now() + GATHER;
         }
     }
 }

@@ -98,7 +98,7 @@ pub(super) fn glance(answer: Value) -> Result<Option<Glance>, StoreError> {
         Some(CartDocument { body: body.into(), ..document })
     });
     let document = document.filter(|document| full && document.version == version);
-    Ok(Some(Glance { version, full, document: document.map(Into::into) }))
+    Ok(Some(Glance { version, full, document: document.map(Into::into), near: false }))
 }
 
 /// Reads [`COUNT_FIELDS`].

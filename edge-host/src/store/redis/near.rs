@@ -20,8 +20,9 @@ use redis::{PushInfo, PushKind, Value};
 
 use crate::store::Glance;
 
-/// All that is kept, with what it costs to keep it: some 30 000 rendered carts of five lines.
-const WEIGHT_MAX_BYTES: u64 = 64 * 1024 * 1024;
+/// Memory for all that is kept: some 80 000 rendered carts of five lines, more than are read again within a minute
+/// where an edge does 20 000 requests a second.
+const WEIGHT_MAX_BYTES: u64 = 256 * 1024 * 1024;
 /// Beside the key and the document: the entry, the head of the document with some prints.
 const ENTRY_OVERHEAD_BYTES: usize = 600;
 /// As often Redis is asked for what is kept all the same, or it would take the carts that are read most for those
@@ -55,7 +56,7 @@ impl Leave {
     pub(super) fn keep(self, key: String, glance: Glance) {
         let changes = self.near.changes(&key);
         if *changes == self.changes {
-            self.near.kept.insert(key, glance);
+            self.near.kept.insert(key, Glance { near: true, ..glance });
         }
     }
 }
@@ -163,7 +164,7 @@ mod tests {
     }
 
     fn glance(version: u64) -> Glance {
-        Glance { version: CartVersion { epoch: 1, version }, full: true, document: None }
+        Glance { version: CartVersion { epoch: 1, version }, full: true, document: None, near: false }
     }
 
     fn kept(near: &NearCache) -> Option<u64> {
