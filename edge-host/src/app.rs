@@ -19,7 +19,7 @@ use crate::catalogue::Catalogue;
 use crate::clock::now_ms;
 use crate::config::{CacheAt, Config, Database, Role};
 use crate::epoch::KnownEpoch;
-use crate::feed::{CacheKeeper, CatalogueFeed, Hints};
+use crate::feed::{CacheKeeper, CatalogueFeed, FeedReader, Hints};
 use crate::home::local::LocalHome;
 use crate::home::remote::RemoteHome;
 use crate::home::{HomeRegion, Homes};
@@ -123,6 +123,7 @@ impl App {
         let home: Arc<dyn HomeRegion> = match (&config.role, &primary) {
             (Role::Home { .. }, Some(store)) => Arc::new(LocalHome {
                 store: Arc::clone(store),
+                feed: FeedReader::new(Arc::clone(store) as _),
                 rules: Arc::clone(&rules),
                 catalogue: Arc::clone(&catalogue),
                 region: region.clone(),

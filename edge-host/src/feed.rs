@@ -7,10 +7,11 @@
 //!
 //! Who tells is the region's replica where there is one, so that no news come before the data ([`crate::upstream`]).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use moka::future::Cache;
 use tracing::{debug, info, warn};
 
 use crate::clock::now_ms;
@@ -35,32 +36,88 @@ const GATHER: Duration = Duration::from_millis(20);
 const GAP_LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Events in one page.
 const PAGE_MAX: u32 = 500;
+/// Pages that are kept for other followers. They are at one place, or at few.
+const PAGES_MAX: u64 = 16;
+/// After this a look is a look again, even without news.
+const PAGE_TTL: Duration = Duration::from_secs(1);
 
-/// What is new in a database after a position; waits so long for something to happen. `now_ms` is the time of the
-/// database.
-pub async fn next_page(
-    store: &dyn ReplicaStore,
-    after: Option<&FeedPosition>,
-    wait: Duration,
-    now_ms: impl Fn() -> Millis,
-) -> Result<FeedPage, StoreError> {
-    let deadline = tokio::time::Instant::now() + wait;
-    let mut news = store.feed_news();
-    loop {
-        // Marked as seen before the look, so that what comes after the look is news.
-        news.mark_unchanged();
-        let page = store.feed(after, PAGE_MAX, now_ms()).await?;
-        let nothing = page.events.is_empty() && !page.lost;
-        if after.is_none() || !nothing || tokio::time::Instant::now() >= deadline {
-            return Ok(page);
+/// Reads the feed of one database for all who follow it here: mostly they are at the same place, and wait for the same.
+pub struct FeedReader {
+    store: Arc<dyn ReplicaStore>,
+    /// By the place after which they are, and the count of news when they were read.
+    pages: Cache<(u64, u64), Arc<FeedPage>>,
+    /// Where the feed ended when it was last read, and when that was.
+    end: Mutex<Option<(u64, tokio::time::Instant)>>,
+}
+
+impl FeedReader {
+    /// A reader of this database's feed.
+    pub fn new(store: Arc<dyn ReplicaStore>) -> Self {
+        let pages = Cache::builder().max_capacity(PAGES_MAX).time_to_live(PAGE_TTL).build();
+        Self { store, pages, end: Mutex::default() }
+    }
+
+    /// What is new after a position; waits so long for something to happen. `now_ms` is the time of the database.
+    pub async fn next_page(
+        &self,
+        after: Option<&FeedPosition>,
+        wait: Duration,
+        now_ms: impl Fn() -> Millis,
+    ) -> Result<FeedPage, StoreError> {
+        let deadline = tokio::time::Instant::now() + wait;
+        let mut news = self.store.feed_news();
+        self.gather(after).await;
+        loop {
+            // Marked as seen before the look, so that what comes after the look is news.
+            let count = *news.borrow_and_update();
+            let page = self.page(after, count, now_ms()).await?;
+            let nothing = page.events.is_empty() && !page.lost;
+            if after.is_none() || !nothing || tokio::time::Instant::now() >= deadline {
+                return Ok(page);
+            }
+            // What is missing may come without being told.
+            let look_again = tokio::time::Instant::now() + GAP_LOOK_EVERY;
+            let until = if page.position.gaps.is_empty() { deadline } else { deadline.min(look_again) };
+            // An early look would miss nothing and find nothing; the wait ends by itself.
+            if let Ok(Ok(())) = tokio::time::timeout_at(until, news.changed()).await {
+                tokio::time::sleep(GATHER).await;
+            }
         }
-        // What is missing may come without being told.
-        let look_again = tokio::time::Instant::now() + GAP_LOOK_EVERY;
-        let until = if page.position.gaps.is_empty() { deadline } else { deadline.min(look_again) };
-        // An early look would miss nothing and find nothing; the wait ends by itself.
-        if let Ok(Ok(())) = tokio::time::timeout_at(until, news.changed()).await {
-            tokio::time::sleep(GATHER).await;
+    }
+
+    /// Who comes back from the end, under load, finds some news already. They too are told with what follows.
+    async fn gather(&self, after: Option<&FeedPosition>) {
+        let end = *self.end.lock().expect("no holder of the lock can panic");
+        if let Some((_, read)) = end.filter(|(seq, _)| after.is_some_and(|after| after.seq == *seq)) {
+            tokio::time::sleep_until(read + GATHER).await;
         }
+    }
+
+    /// The page after a position, as it is at this count of news or later.
+    async fn page(
+        &self,
+        after: Option<&FeedPosition>,
+        news: u64,
+        now_ms: Millis,
+    ) -> Result<FeedPage, StoreError> {
+        // Who waits for missing places looks for himself.
+        let Some(at) = after.filter(|after| after.gaps.is_empty()) else {
+            return self.store.feed(after, PAGE_MAX, now_ms).await;
+        };
+        let read = async {
+            let page = self.store.feed(after, PAGE_MAX, now_ms).await?;
+            let end = (!page.more).then(|| (page.position.seq, tokio::time::Instant::now()));
+            *self.end.lock().expect("no holder of the lock can panic") = end;
+            Ok(Arc::new(page))
+        };
+        let page = self.pages.try_get_with((at.seq, news), read).await;
+        let page = page.map_err(|error: Arc<StoreError>| error.shared())?;
+        // Whoever comes back from there needs no look to know that this was all.
+        if !page.events.is_empty() && !page.more && page.position.gaps.is_empty() {
+            let end = FeedPage { events: Vec::new(), position: page.position.clone(), ..*page };
+            self.pages.insert((end.position.seq, news), Arc::new(end)).await;
+        }
+        Ok(FeedPage::clone(&page))
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::clock::now_ms;
 use crate::epoch::KnownEpoch;
-use crate::feed;
+use crate::feed::FeedReader;
 use crate::model::{CartRecord, CatalogueSnapshot, FeedPage, FeedPosition, ItemRecord, Millis};
 use crate::store::{Pulse, ReplicaStore, StoreError};
 
@@ -29,6 +29,7 @@ const WAIT: Duration = Duration::from_secs(1);
 /// The region's replica.
 pub struct Replica {
     store: Arc<dyn ReplicaStore>,
+    feed: FeedReader,
     known: KnownEpoch,
     /// Epoch and beat of the last news from home that the cache was told of.
     told: Mutex<(u32, u64)>,
@@ -37,7 +38,8 @@ pub struct Replica {
 impl Replica {
     /// A replica of which nothing is known yet.
     pub fn new(store: Arc<dyn ReplicaStore>, known: KnownEpoch) -> Self {
-        Self { store, known, told: Mutex::default() }
+        let feed = FeedReader::new(Arc::clone(&store));
+        Self { store, feed, known, told: Mutex::default() }
     }
 
     /// Whether it is as good as home for those who have seen nothing newer.
@@ -97,8 +99,7 @@ impl Replica {
         // replica only stands still.
         let now_ms = || self.current_pulse().unwrap_or(pulse).beat_at_ms;
         let wait = wait.min(WAIT);
-        let page =
-            within(wait + SILENCE_MAX, feed::next_page(self.store.as_ref(), after, wait, now_ms)).await?;
+        let page = within(wait + SILENCE_MAX, self.feed.next_page(after, wait, now_ms)).await?;
         Ok(Some(page).filter(|page| !self.known.is_past(page.epoch)))
     }
 

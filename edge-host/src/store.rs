@@ -191,7 +191,7 @@ pub trait ReplicaStore: Send + Sync {
         now_ms: Millis,
     ) -> Result<FeedPage, StoreError>;
 
-    /// Tells when the feed may have grown; the number says nothing.
+    /// Tells when the feed may have grown: then the number grows.
     fn feed_news(&self) -> watch::Receiver<u64>;
 
     /// The component of a revision.
@@ -399,5 +399,13 @@ impl StoreError {
     /// The store cannot be reached, for this reason.
     pub fn unavailable(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Unavailable(reason.into())
+    }
+
+    /// The same for one of several whom it has met.
+    pub fn shared(&self) -> Self {
+        match self {
+            Self::Unavailable(why) => Self::unavailable(why.to_string()),
+            Self::Corrupt(what) => Self::Corrupt(what.clone()),
+        }
     }
 }

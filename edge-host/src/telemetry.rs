@@ -243,9 +243,11 @@ pub mod metric {
     /// Times of requests, by what they were. To find a histogram here costs a request much less than to name it anew.
     pub struct HttpRequests {
         region: String,
-        /// By route, and there by method and status: a closed set each.
-        known: RwLock<HashMap<String, HashMap<(&'static str, u16), Histogram>>>,
+        known: RwLock<HashMap<String, OfRoute>>,
     }
+
+    /// By method and status.
+    type OfRoute = HashMap<(&'static str, u16), Histogram>;
 
     impl HttpRequests {
         /// Of an edge of this region.

@@ -13,8 +13,8 @@ use crate::report::{Bar, Latency};
 use crate::stack::{self, Stack};
 use crate::usage::{Meter, Usage};
 
-/// Before anything is measured for the first time.
-const WARM_UP: Duration = Duration::from_secs(3);
+/// Before anything is measured for the first time: most carts are asked for in that time, so that the edge has them.
+const WARM_UP: Duration = Duration::from_secs(10);
 /// Before each turn.
 const SETTLE: Duration = Duration::from_millis(500);
 /// Open load has more connections than it needs, so that none has to wait for one.
@@ -52,6 +52,8 @@ pub(crate) struct Measurement {
     pub(crate) all: Option<Latency>,
     /// Of the look-ups in the cache.
     pub(crate) hit_rate: Option<f64>,
+    /// Of the look-ups in the cache, those for which the edge had not to ask Redis.
+    pub(crate) near_hit_rate: Option<f64>,
     /// Requests without a good answer.
     pub(crate) failed: u64,
     /// The same by why.
@@ -203,6 +205,7 @@ impl Benches<'_> {
         let outcome = load.await;
         let processes = meter.stop()?;
         let after = Lookups::read(self.stack).await?;
+        let lookups = after.since(&before);
         let mut all = outcome.reads.clone();
         all.add(&outcome.writes)?;
         Ok(Measurement {
@@ -214,7 +217,8 @@ impl Benches<'_> {
             reads: Latency::of(&outcome.reads),
             writes: Latency::of(&outcome.writes),
             all: Latency::of(&all),
-            hit_rate: if side == TROLI { after.hit_rate_since(&before) } else { None },
+            hit_rate: if side == TROLI { lookups.rate_of(lookups.hits) } else { None },
+            near_hit_rate: if side == TROLI { lookups.rate_of(lookups.near) } else { None },
             failed: outcome.failed(),
             failures: outcome.failures,
             processes,
@@ -240,28 +244,36 @@ fn median(numbers: &mut [f64]) -> f64 {
 }
 
 /// What the edge has counted of its cache.
+#[derive(Default)]
 struct Lookups {
     hits: f64,
+    near: f64,
     all: f64,
 }
 
 impl Lookups {
     async fn read(stack: &Stack) -> Result<Self> {
-        let mut lookups = Self { hits: 0.0, all: 0.0 };
+        let mut lookups = Self::default();
         for line in stack::get(stack.internal, "/metrics").await?.lines() {
-            let Some(rest) = line.strip_prefix("troli_cache_requests_total{") else { continue };
-            let (labels, count) = rest.rsplit_once(' ').context("a metric has a value")?;
-            let count: f64 = count.parse()?;
-            lookups.all += count;
-            if labels.contains("outcome=\"hit\"") {
-                lookups.hits += count;
+            let Some((metric, count)) = line.rsplit_once(' ') else { continue };
+            let count = || count.parse::<f64>().with_context(|| format!("{line} has no value"));
+            if metric.starts_with("troli_near_cache_hits_total{") {
+                lookups.near += count()?;
+            } else if metric.starts_with("troli_cache_requests_total{") {
+                lookups.all += count()?;
+                if metric.contains("outcome=\"hit\"") {
+                    lookups.hits += count()?;
+                }
             }
         }
         Ok(lookups)
     }
 
-    fn hit_rate_since(&self, before: &Self) -> Option<f64> {
-        let all = self.all - before.all;
-        (all > 0.0).then(|| (self.hits - before.hits) / all)
+    fn since(&self, before: &Self) -> Self {
+        Self { hits: self.hits - before.hits, near: self.near - before.near, all: self.all - before.all }
+    }
+
+    fn rate_of(&self, some: f64) -> Option<f64> {
+        (self.all > 0.0).then(|| some / self.all)
     }
 }

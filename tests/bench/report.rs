@@ -108,8 +108,20 @@ pub(crate) fn tables(measured: &Everything) -> String {
 }
 
 fn requests(done: &[Measurement]) -> Table {
-    let header =
-        ["bench", "of", "load", "answers/s", "p50 ms", "p95", "p99", "p99.9", "max", "hits", "failed"];
+    let header = [
+        "bench",
+        "of",
+        "load",
+        "answers/s",
+        "p50 ms",
+        "p95",
+        "p99",
+        "p99.9",
+        "max",
+        "hits",
+        "near",
+        "failed",
+    ];
     let mut table = table(&header, 3);
     for measured in done {
         let load =
@@ -126,6 +138,7 @@ fn requests(done: &[Measurement]) -> Table {
                 latency.map_or_else(String::new, |latency| format!("{:.2}", of(latency)))
             };
             let once = |text: String| if kind.is_empty() { text } else { String::new() };
+            let part = |of: Option<f64>| of.map_or_else(String::new, |of| format!("{:.2} %", of * 100.0));
             table.add_row([
                 format!("{}{kind}", measured.bench),
                 measured.side.to_owned(),
@@ -136,7 +149,8 @@ fn requests(done: &[Measurement]) -> Table {
                 ms(|latency| latency.p99_ms),
                 ms(|latency| latency.p999_ms),
                 ms(|latency| latency.max_ms),
-                once(measured.hit_rate.map_or_else(String::new, |rate| format!("{:.2} %", rate * 100.0))),
+                once(part(measured.hit_rate)),
+                once(part(measured.near_hit_rate)),
                 once(measured.failed.to_string()),
             ]);
         }

@@ -12,7 +12,7 @@ use crate::catalogue::{CartFacts, Catalogue};
 use crate::clock::now_ms;
 use crate::document::{self, rules_view, to_json};
 use crate::error::{CartError, Reason};
-use crate::feed;
+use crate::feed::FeedReader;
 use crate::home::HomeRegion;
 use crate::model::{
     CartCommand, CartRecord, CartState, CatalogueSnapshot, FeedPage, FeedPosition, IDEMPOTENCY_TTL_MS,
@@ -28,6 +28,8 @@ use crate::view::{self, Priced};
 pub struct LocalHome {
     /// The truth.
     pub store: Arc<dyn PrimaryStore>,
+    /// Its feed.
+    pub feed: FeedReader,
     /// The rules that decide.
     pub rules: Arc<RulesHandle>,
     /// The facts of items and coupons, as this edge knows them.
@@ -120,7 +122,7 @@ impl HomeRegion for LocalHome {
     }
 
     async fn feed(&self, after: Option<&FeedPosition>, wait: Duration) -> Result<FeedPage, CartError> {
-        Ok(feed::next_page(self.store.as_ref(), after, wait, now_ms).await?)
+        Ok(self.feed.next_page(after, wait, now_ms).await?)
     }
 
     async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, CartError> {

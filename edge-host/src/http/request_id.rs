@@ -22,7 +22,11 @@ pub(super) fn take(headers: &HeaderMap) -> HeaderValue {
     };
     match headers.get(X_REQUEST_ID).filter(plain) {
         Some(value) => value.clone(),
-        None => HeaderValue::try_from(Uuid::new_v4().simple().to_string()).expect("hex digits"),
+        None => {
+            let mut digits = Uuid::encode_buffer();
+            let digits = Uuid::new_v4().simple().encode_lower(&mut digits);
+            HeaderValue::from_str(digits).expect("hex digits")
+        }
     }
 }
 

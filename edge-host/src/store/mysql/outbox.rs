@@ -112,24 +112,48 @@ async fn page(
     limit: u32,
     now_ms: Millis,
 ) -> Result<FeedPage, Failure> {
-    let next: Vec<EventRow> =
-        sqlx::query_as("SELECT seq, at, payload FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?")
-            .bind(after.seq)
-            .bind(limit)
-            .fetch_all(&mut *tx)
-            .await?;
+    // In one statement, so that all of it is of one moment: a beat that is not seen here comes after all these events,
+    // and what has been swept away is known to be missed.
+    let rows: Vec<PageRow> = sqlx::query_as(
+        "SELECT e.epoch, h.seq AS beat, e.outbox_swept AS swept, (SELECT MAX(seq) FROM outbox) AS last,
+                o.seq, o.at, o.payload
+         FROM cluster e JOIN heartbeat h
+              LEFT JOIN (SELECT seq, at, payload FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?) o ON TRUE
+         ORDER BY o.seq",
+    )
+    .bind(after.seq)
+    .bind(limit)
+    .fetch_all(&mut *tx)
+    .await?;
+    let Some(&PageRow { cluster: Cluster { epoch, beat, swept, last }, .. }) = rows.first() else {
+        return Err(StoreError::Corrupt("the database does not say what it is".to_owned()).into());
+    };
+    let next: Vec<EventRow> = rows.into_iter().filter_map(PageRow::event).collect();
     let more = next.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
     // In this order: when a change is among the next, an earlier one of the same thing is among the late by now.
     let mut events = late(tx, &after.gaps).await?;
     events.extend(next);
-    // After the events: what is swept away in between is then known to be missed, and a beat that is not seen here
-    // comes after all of them.
-    let Cluster { epoch, beat, swept, last } = cluster(tx).await?;
     let of_another_database = after.seq > last.unwrap_or(0).max(swept);
     let lost = after.seq < swept || of_another_database;
     let position = advance(after, &events, now_ms);
     let events = events.into_iter().map(event).collect::<Result<_, _>>()?;
     Ok(FeedPage { events, position, more, epoch, beat, lost })
+}
+
+/// An event beside what the database is; without one where there is none.
+#[derive(FromRow)]
+struct PageRow {
+    #[sqlx(flatten)]
+    cluster: Cluster,
+    seq: Option<u64>,
+    at: Option<Millis>,
+    payload: Option<String>,
+}
+
+impl PageRow {
+    fn event(self) -> Option<EventRow> {
+        Some((self.seq?, self.at?, self.payload?))
+    }
 }
 
 /// Of the outbox: the place, the time, the change.
@@ -172,7 +196,7 @@ fn missing(first: u64, last: u64, seen: &BTreeSet<u64>, now_ms: Millis) -> Vec<F
     places.filter(|seq| !seen.contains(seq)).map(|seq| FeedGap { seq, since_ms: now_ms }).collect()
 }
 
-#[derive(FromRow)]
+#[derive(Clone, Copy, FromRow)]
 struct Cluster {
     epoch: u32,
     /// The last beat of the heart.

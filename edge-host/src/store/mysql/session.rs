@@ -276,15 +276,11 @@ pub(super) enum Failure {
 impl Failure {
     /// The same for one of several whom it has met.
     pub(super) fn shared(&self) -> Self {
-        let (again, error): (fn(StoreError) -> Self, _) = match self {
-            Self::Final(error) => (Self::Final, error),
-            Self::Undone(error) => (Self::Undone, error),
-            Self::Unknown(error) => (Self::Unknown, error),
-        };
-        again(match error {
-            StoreError::Unavailable(why) => StoreError::unavailable(why.to_string()),
-            StoreError::Corrupt(what) => StoreError::Corrupt(what.clone()),
-        })
+        match self {
+            Self::Final(error) => Self::Final(error.shared()),
+            Self::Undone(error) => Self::Undone(error.shared()),
+            Self::Unknown(error) => Self::Unknown(error.shared()),
+        }
     }
 
     pub(super) fn into_error(self) -> StoreError {

@@ -211,7 +211,7 @@ async fn open(target: &RedisTarget) -> Result<Connection, Failure> {
                 .set_response_timeout(Some(COMMAND_DEADLINE))
                 // In the order in which it comes in, and before whatever comes after it is answered.
                 .set_push_sender(move |word: PushInfo| {
-                    hears.hear(word);
+                    hears.hear(&word);
                     Ok::<_, Infallible>(())
                 });
             let connected = client.get_multiplexed_async_connection_with_config(&config).await;

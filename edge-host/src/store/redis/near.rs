@@ -20,14 +20,13 @@ use redis::{PushInfo, PushKind, Value};
 
 use crate::store::Glance;
 
-/// Memory for all that is kept: some 80 000 rendered carts of five lines, more than are read again within a minute
-/// where an edge does 20 000 requests a second.
+/// Memory for all that is kept: some 80 000 rendered carts of five lines.
 const WEIGHT_MAX_BYTES: u64 = 256 * 1024 * 1024;
 /// Beside the key and the document: the entry, the head of the document with some prints.
 const ENTRY_OVERHEAD_BYTES: usize = 600;
 /// As often Redis is asked for what is kept all the same, or it would take the carts that are read most for those
-/// that nobody reads, and evict them first.
-const KEPT_FOR: Duration = Duration::from_mins(1);
+/// that nobody reads, and evict them first. It keeps them for an hour by itself.
+const KEPT_FOR: Duration = Duration::from_mins(5);
 /// So long after the last question that was answered, what is kept is believed. An edge with any traffic asks more
 /// often by itself; and Redis that falls silent is noticed as soon as by its breaker.
 const BELIEVED_FOR: Duration = Duration::from_millis(250);
@@ -102,7 +101,7 @@ impl NearCache {
     }
 
     /// Takes in what Redis says unasked.
-    pub(super) fn hear(&self, word: PushInfo) {
+    pub(super) fn hear(&self, word: &PushInfo) {
         match word.kind {
             PushKind::Invalidate => word.data.iter().for_each(|keys| match keys {
                 Value::Array(keys) => keys.iter().for_each(|key| self.forget_named(key)),
@@ -185,9 +184,9 @@ mod tests {
         for (version, change) in (1..).zip([named(KEY), Value::Nil]) {
             near.leave(KEY).keep(KEY.to_owned(), glance(version));
             assert_eq!(kept(&near), Some(version));
-            near.hear(invalidate(named("cart:1.1:c_2")));
+            near.hear(&invalidate(named("cart:1.1:c_2")));
             assert_eq!(kept(&near), Some(version), "that was another");
-            near.hear(invalidate(change));
+            near.hear(&invalidate(change));
             assert_eq!(kept(&near), None);
         }
     }
@@ -197,7 +196,7 @@ mod tests {
         let near = near();
         for change in [named(KEY), Value::Nil] {
             let (early, late) = (near.leave(KEY), near.leave(KEY));
-            near.hear(invalidate(change));
+            near.hear(&invalidate(change));
             early.keep(KEY.to_owned(), glance(1));
             assert_eq!(kept(&near), None);
             near.leave(KEY).keep(KEY.to_owned(), glance(2));
@@ -216,7 +215,7 @@ mod tests {
         assert_eq!(kept(&near), Some(1));
         near.heard(long_ago);
         assert_eq!(kept(&near), Some(1), "an older answer takes nothing back");
-        near.hear(PushInfo { kind: PushKind::Disconnection, data: Vec::new() });
+        near.hear(&PushInfo { kind: PushKind::Disconnection, data: Vec::new() });
         assert_eq!(kept(&near), None);
     }
 }
