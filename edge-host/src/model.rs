@@ -56,6 +56,9 @@ pub enum OwnerKind {
     User,
 }
 
+/// Of a cart's id.
+const CART_ID_BYTES: usize = 26;
+
 impl Principal {
     /// The one cart of this principal. Derived, so that no region needs a look-up to find it.
     pub fn cart_id(&self) -> String {
@@ -65,7 +68,10 @@ impl Principal {
             .chain_update([0])
             .chain_update(&self.id)
             .finalize();
-        format!("c_{}", HEXLOWER.encode(&digest[..12]))
+        let mut cart_id = String::with_capacity(CART_ID_BYTES);
+        cart_id.push_str("c_");
+        HEXLOWER.encode_append(&digest[..12], &mut cart_id);
+        cart_id
     }
 
     /// What the rules may know of the principal.

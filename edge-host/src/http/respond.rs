@@ -48,20 +48,27 @@ impl CartAnswer<'_> {
         headers.insert(CART_SOURCE, HeaderValue::from_static(self.source.as_str()));
         // One piece of memory for all of them.
         let mut written = BytesMut::with_capacity(HEADER_BYTES);
-        let mut put = |name: HeaderName, value: std::fmt::Arguments<'_>| {
-            written.write_fmt(value).expect("it grows as it must");
-            let value = HeaderValue::from_maybe_shared(written.split().freeze());
+        let mut put = |name: HeaderName, value: Bytes| {
+            let value = HeaderValue::from_maybe_shared(value);
             headers.insert(name, value.expect("our own words are visible ASCII"));
         };
-        put(ETAG, format_args!("\"{version}\""));
-        put(SET_COOKIE, format_args!("{CART_VERSION}={}; Path=/v1; HttpOnly; SameSite=Lax", self.cookie));
-        put(CART_VERSION, format_args!("{version}"));
-        put(CART_REGION, format_args!("{}", self.region));
+        let etag = write(&mut written, format_args!("\"{version}\""));
+        put(CART_VERSION, etag.slice(1..etag.len() - 1));
+        put(ETAG, etag);
+        let cookie = format_args!("{CART_VERSION}={}; Path=/v1; HttpOnly; SameSite=Lax", self.cookie);
+        put(SET_COOKIE, write(&mut written, cookie));
+        written.extend_from_slice(self.region.as_bytes());
+        put(CART_REGION, written.split().freeze());
         if self.timing.is_known() {
-            put(SERVER_TIMING, format_args!("{}", self.timing));
+            put(SERVER_TIMING, write(&mut written, format_args!("{}", self.timing)));
         }
         response
     }
+}
+
+fn write(written: &mut BytesMut, value: std::fmt::Arguments<'_>) -> Bytes {
+    written.write_fmt(value).expect("it grows as it must");
+    written.split().freeze()
 }
 
 /// Marks an answer that was given before.

@@ -137,8 +137,9 @@ impl Link {
                 if answer.is_ok() {
                     near.heard(asked);
                 }
-                // Redis says so too, but perhaps only after whoever waits for this has gone on.
-                if let Effect::Changes(key) = effect {
+                // Redis says so too, but perhaps only after whoever waits for this has gone on. A script that has
+                // changed something says 1, and one that has not answered may have.
+                if let (Effect::Changes(key), Ok(Value::Int(1)) | Err(_)) = (effect, &answer) {
                     near.forget(key);
                 }
                 answer.map(|value| (value, leave))

@@ -15,13 +15,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use moka::sync::Cache;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
 use redis::{PushInfo, PushKind, Value};
 
 use crate::store::Glance;
 
 /// Memory for all that is kept: some 80 000 rendered carts of five lines.
 const WEIGHT_MAX_BYTES: u64 = 256 * 1024 * 1024;
+/// About so many entries there will be.
+const ENTRIES: usize = 80_000;
 /// Beside the key and the document: the entry, the head of the document with some prints.
 const ENTRY_OVERHEAD_BYTES: usize = 600;
 /// As often Redis is asked for what is kept all the same, or it would take the carts that are read most for those
@@ -35,7 +38,7 @@ const STRIPES: usize = 256;
 
 /// What is kept of the carts that one connection has read, by their keys.
 pub(super) struct NearCache {
-    kept: Cache<String, Glance>,
+    kept: Cache<String, Kept, ByBytes>,
     /// Changes so far of the keys of a stripe.
     changes: Box<[Mutex<u64>]>,
     stripe_of: RandomState,
@@ -43,6 +46,15 @@ pub(super) struct NearCache {
     /// Microseconds from the beginning.
     believed_until_us: AtomicU64,
 }
+
+#[derive(Clone)]
+struct Kept {
+    glance: Glance,
+    until_us: u64,
+}
+
+#[derive(Clone)]
+struct ByBytes;
 
 /// Leave to keep the answer to one question; it ends when the cart changes.
 pub(super) struct Leave {
@@ -55,7 +67,8 @@ impl Leave {
     pub(super) fn keep(self, key: String, glance: Glance) {
         let changes = self.near.changes(&key);
         if *changes == self.changes {
-            self.near.kept.insert(key, Glance { near: true, ..glance });
+            let until_us = self.near.since_began_us(Instant::now() + KEPT_FOR);
+            self.near.kept.insert(key, Kept { glance: Glance { near: true, ..glance }, until_us });
         }
     }
 }
@@ -64,11 +77,7 @@ impl NearCache {
     /// Nothing is kept yet, or believed.
     pub(super) fn new() -> Self {
         Self {
-            kept: Cache::builder()
-                .weigher(|key: &String, glance| weight_bytes(key, glance))
-                .max_capacity(WEIGHT_MAX_BYTES)
-                .time_to_live(KEPT_FOR)
-                .build(),
+            kept: Cache::with_weighter(ENTRIES, WEIGHT_MAX_BYTES, ByBytes),
             changes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             stripe_of: RandomState::new(),
             began: Instant::now(),
@@ -78,8 +87,11 @@ impl NearCache {
 
     /// What is kept of a cart, if it can be believed now.
     pub(super) fn get(&self, key: &str) -> Option<Glance> {
-        let believed = self.since_began_us(Instant::now()) < self.believed_until_us.load(Ordering::Acquire);
-        if believed { self.kept.get(key) } else { None }
+        let now_us = self.since_began_us(Instant::now());
+        if now_us >= self.believed_until_us.load(Ordering::Acquire) {
+            return None;
+        }
+        self.kept.get(key).filter(|kept| now_us < kept.until_us).map(|kept| kept.glance)
     }
 
     /// To be taken before a question is sent.
@@ -97,7 +109,7 @@ impl NearCache {
     pub(super) fn forget(&self, key: &str) {
         let mut changes = self.changes(key);
         *changes += 1;
-        self.kept.invalidate(key);
+        self.kept.remove(key);
     }
 
     /// Takes in what Redis says unasked.
@@ -123,10 +135,9 @@ impl NearCache {
     }
 
     fn forget_all(&self) {
-        // All at once: an entry is as old as the time when it was put in says.
-        let mut stripes: Vec<_> = self.changes.iter().map(lock).collect();
-        stripes.iter_mut().for_each(|changes| **changes += 1);
-        self.kept.invalidate_all();
+        // Whoever still has a leave is late by then.
+        self.changes.iter().for_each(|changes| *lock(changes) += 1);
+        self.kept.clear();
     }
 
     fn changes(&self, key: &str) -> MutexGuard<'_, u64> {
@@ -144,9 +155,11 @@ fn lock(changes: &Mutex<u64>) -> MutexGuard<'_, u64> {
     changes.lock().expect("no holder of the lock can panic")
 }
 
-fn weight_bytes(key: &str, glance: &Glance) -> u32 {
-    let document = glance.document.as_ref().map_or(0, |document| document.body.len());
-    u32::try_from(ENTRY_OVERHEAD_BYTES + key.len() + document).unwrap_or(u32::MAX)
+impl Weighter<String, Kept> for ByBytes {
+    fn weight(&self, key: &String, kept: &Kept) -> u64 {
+        let document = kept.glance.document.as_ref().map_or(0, |document| document.body.len());
+        (ENTRY_OVERHEAD_BYTES + key.len() + document) as u64
+    }
 }
 
 #[cfg(test)]
