@@ -13,8 +13,8 @@ use crate::report::{Bar, Latency};
 use crate::stack::{self, Stack};
 use crate::usage::{Meter, Usage};
 
-/// Before anything is measured for the first time: most carts are asked for in that time, so that the edge has them.
-const WARM_UP: Duration = Duration::from_secs(10);
+/// Before anything is measured for the first time.
+const WARM_UP: Duration = Duration::from_secs(3);
 /// Before each turn.
 const SETTLE: Duration = Duration::from_millis(500);
 /// Open load has more connections than it needs, so that none has to wait for one.

@@ -88,12 +88,13 @@ impl Carts {
         self.credentials.len()
     }
 
-    /// Fills those carts that are not full yet, reads all of them once, and returns how many had to be filled.
+    /// Fills those carts that are not full yet, reads all of them as if they were in use, and returns how many had to
+    /// be filled.
     pub(crate) async fn prepare(&mut self, edge: SocketAddr) -> Result<usize> {
         let all: Vec<usize> = (0..self.count()).collect();
         // They are filled in order, so when the first is empty, all are.
         let begun = self.look_at(edge, &all[..1]).await?.is_empty();
-        let empty = if begun { self.look_at(edge, &all).await? } else { all };
+        let empty = if begun { self.look_at(edge, &all).await? } else { all.clone() };
         self.each(edge, &empty, async |cart, connection| {
             let answer = connection.exchange(&self.filling(cart)?).await?;
             ensure!(answer.status == 200, "a cart is not filled: {}", String::from_utf8_lossy(answer.body));
@@ -102,6 +103,8 @@ impl Carts {
         .await?;
         let still_empty = self.look_at(edge, &empty).await?;
         ensure!(still_empty.is_empty(), "{} carts do not have {LINES} lines", still_empty.len());
+        // Whoever looks for the first time has a cart rendered, and for the second time the edge keeps it.
+        self.look_at(edge, &all).await?;
         self.lines = self.learn_lines(edge).await?;
         Ok(empty.len())
     }
