@@ -22,6 +22,8 @@ const GAP_TTL_MS: Millis = 60 * 1000;
 /// Places that may be missing at once: each connection is in one transaction, most write one or two events, and a few
 /// of each edge one for every cart that shares them.
 const GAPS_MAX: usize = 2000;
+/// The first place is 1.
+const NO_PLACE: u64 = 0;
 /// How far back a new follower looks for transactions that are under way.
 const LOOK_BACK: i64 = 1000;
 
@@ -113,26 +115,30 @@ async fn page(
     now_ms: Millis,
 ) -> Result<FeedPage, Failure> {
     // In one statement, so that all of it is of one moment: a beat that is not seen here comes after all these events,
-    // and what has been swept away is known to be missed.
-    let rows: Vec<PageRow> = sqlx::query_as(
+    // what has been swept away is known to be missed, and when a change is among the next, an earlier one of the same
+    // thing that was missing is here by now.
+    let begin =
         "SELECT e.epoch, h.seq AS beat, e.outbox_swept AS swept, (SELECT MAX(seq) FROM outbox) AS last,
                 o.seq, o.at, o.payload
          FROM cluster e JOIN heartbeat h
-              LEFT JOIN (SELECT seq, at, payload FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?) o ON TRUE
-         ORDER BY o.seq",
-    )
-    .bind(after.seq)
-    .bind(limit)
-    .fetch_all(&mut *tx)
-    .await?;
+              LEFT JOIN ((SELECT seq, at, payload FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?)
+                         UNION ALL (SELECT seq, at, payload FROM outbox WHERE seq IN (";
+    let mut places = padded(&after.gaps.iter().map(|gap| gap.seq).collect::<Vec<_>>());
+    if places.is_empty() {
+        places.push(NO_PLACE);
+    }
+    let mut query = sqlx::query_as(in_list(begin, places.len(), "))) o ON TRUE ORDER BY o.seq"));
+    query = query.bind(after.seq).bind(limit);
+    for place in places {
+        query = query.bind(place);
+    }
+    let rows: Vec<PageRow> = query.fetch_all(tx).await?;
     let Some(&PageRow { cluster: Cluster { epoch, beat, swept, last }, .. }) = rows.first() else {
         return Err(StoreError::Corrupt("the database does not say what it is".to_owned()).into());
     };
-    let next: Vec<EventRow> = rows.into_iter().filter_map(PageRow::event).collect();
-    let more = next.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
-    // In this order: when a change is among the next, an earlier one of the same thing is among the late by now.
-    let mut events = late(tx, &after.gaps).await?;
-    events.extend(next);
+    let events: Vec<EventRow> = rows.into_iter().filter_map(PageRow::event).collect();
+    let next = events.iter().filter(|(seq, ..)| *seq > after.seq).count();
+    let more = next >= usize::try_from(limit).unwrap_or(usize::MAX);
     let of_another_database = after.seq > last.unwrap_or(0).max(swept);
     let lost = after.seq < swept || of_another_database;
     let position = advance(after, &events, now_ms);
@@ -161,20 +167,6 @@ type EventRow = (u64, Millis, String);
 
 fn event((seq, at_ms, payload): EventRow) -> Result<FeedEvent, StoreError> {
     Ok(FeedEvent { seq, at_ms, change: from_json(&payload)? })
-}
-
-/// Events in places that were missing.
-async fn late(tx: &mut MySqlConnection, gaps: &[FeedGap]) -> Result<Vec<EventRow>, Failure> {
-    if gaps.is_empty() {
-        return Ok(Vec::new());
-    }
-    let places = padded(&gaps.iter().map(|gap| gap.seq).collect::<Vec<_>>());
-    let begin = "SELECT seq, at, payload FROM outbox WHERE seq IN (";
-    let mut query = sqlx::query_as(in_list(begin, places.len(), ") ORDER BY seq"));
-    for place in places {
-        query = query.bind(place);
-    }
-    Ok(query.fetch_all(tx).await?)
 }
 
 /// The position after these events. New gaps are noticed, old ones given up.

@@ -30,7 +30,7 @@ const WRITES_MAX: usize = 32;
 const TRANSACTIONS_MAX: usize = 3;
 /// So many that wait do not wait for another's end: together they cost little each.
 const ENOUGH: usize = 8;
-/// Nor does anybody wait longer than this for it. A transaction takes a third of that, unless it waits for a lock.
+/// Nor does anybody wait longer than this for it: it may be waiting for a lock.
 const GATHER: Duration = Duration::from_millis(20);
 /// Writes that wait; whoever comes then waits at the door, as long as an attempt may take.
 const WAITING_MAX: usize = 1024;

@@ -130,28 +130,23 @@ impl Link {
             Some(connection) => connection,
             None => Box::pin(self.connect()).await?,
         };
+        let near = connection.near();
+        let (asked, leave) = (Instant::now(), near.and_then(|near| effect.leave(near)));
         let answer = match &*connection {
-            Connection::One { connection, near: Some(near) } => {
-                let (asked, leave) = (Instant::now(), effect.leave(near));
-                let answer = command.query_async::<Value>(&mut connection.clone()).await;
-                if answer.is_ok() {
-                    near.heard(asked);
-                }
-                // Redis says so too, but perhaps only after whoever waits for this has gone on. A script that has
-                // changed something says 1, and one that has not answered may have.
-                if let (Effect::Changes(key), Ok(Value::Int(1)) | Err(_)) = (effect, &answer) {
-                    near.forget(key);
-                }
-                answer.map(|value| (value, leave))
-            }
-            Connection::One { connection, near: None } => {
-                command.query_async::<Value>(&mut connection.clone()).await.map(|value| (value, None))
-            }
-            Connection::Cluster(cluster) => {
-                command.query_async::<Value>(&mut cluster.clone()).await.map(|value| (value, None))
-            }
+            Connection::One { connection, .. } => command.query_async::<Value>(&mut connection.clone()).await,
+            Connection::Cluster(cluster) => command.query_async::<Value>(&mut cluster.clone()).await,
         };
-        answer.map_err(|error| {
+        if let Some(near) = near {
+            if answer.is_ok() {
+                near.heard(asked);
+            }
+            // Redis says so too, but perhaps only after whoever waits for this has gone on. A script that has changed
+            // something says 1, and one that has not answered may have.
+            if let (Effect::Changes(key), Ok(Value::Int(1)) | Err(_)) = (effect, &answer) {
+                near.forget(key);
+            }
+        }
+        answer.map(|value| (value, leave)).map_err(|error| {
             let failure = Failure::of(error);
             if failure.ends_connection() {
                 // Unless somebody has connected anew already.
