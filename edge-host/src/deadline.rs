@@ -1,7 +1,10 @@
 //! How long a caller still waits. Known to everything that is done for a request, and passed on with a forward, so
 //! that nobody works for somebody who has gone.
 
+use std::future::ready;
 use std::time::{Duration, Instant};
+
+use futures_util::{FutureExt, TryFutureExt};
 
 tokio::task_local! {
     static DEADLINE: Instant;
@@ -12,13 +15,14 @@ tokio::task_local! {
 pub struct Passed;
 
 /// Does something for a caller who waits so long; what is not done by then is dropped.
-pub async fn within<F: Future>(patience: Duration, work: F) -> Result<F::Output, Passed> {
+pub fn within<F: Future>(patience: Duration, work: F) -> impl Future<Output = Result<F::Output, Passed>> {
     // A timer is asked only after the work has begun.
     if patience.is_zero() {
-        return Err(Passed);
+        return ready(Err(Passed)).right_future();
     }
     let deadline = Instant::now() + patience;
-    tokio::time::timeout_at(deadline.into(), DEADLINE.scope(deadline, work)).await.map_err(|_| Passed)
+    let within = tokio::time::timeout_at(deadline.into(), DEADLINE.scope(deadline, work));
+    within.map_err(|_| Passed).left_future()
 }
 
 /// How long the caller of what this task does still waits; `None` outside of any request.

@@ -45,7 +45,7 @@ pub fn document(
     let next_bound = bounds.filter(|at_ms| *at_ms > now_ms).min().unwrap_or(Millis::MAX);
     CartDocument {
         version: record.version,
-        rules: rules.revision().full(),
+        rules: *rules.revision(),
         facts: prints,
         good_until_ms: next_bound.min(next_turn(&record.cart_id, now_ms)),
         view_digest: record.view_digest.clone(),

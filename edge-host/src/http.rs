@@ -14,7 +14,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use futures_util::FutureExt;
+use futures_util::{FutureExt, TryFutureExt};
 use region_router::proximity::Countries;
 use region_router::regions::Regions;
 use tokio::sync::Semaphore;
@@ -173,7 +173,9 @@ async fn learn_epoch(State(api): State<Shared>, request: Request, next: Next) ->
     next.run(request).await
 }
 
-/// What all listeners have in common. It is one layer: each would cost every request an allocation or two more.
+/// What all listeners have in common. It is one layer: each would cost every request an allocation or two more. What
+/// is around a request is made of plain functions that return a future: an `async fn` would carry it twice, as what it
+/// was given and as what it waits for.
 fn finish(router: Router<Shared>, api: &Shared) -> Router {
     let listener = Listener {
         api: Arc::clone(api),
@@ -242,8 +244,8 @@ async fn within_limits(listener: &Listener, request: Request, next: Next) -> Res
     }
 }
 
-async fn or_its_panic<F: Future>(work: F) -> Result<F::Output, CartError> {
-    AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| {
+fn or_its_panic<F: Future>(work: F) -> impl Future<Output = Result<F::Output, CartError>> {
+    AssertUnwindSafe(work).catch_unwind().map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
         CartError::Internal(format!("panic: {text}"))

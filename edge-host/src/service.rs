@@ -315,7 +315,7 @@ impl CartService {
 
     fn is_good(&self, document: &CartDocument, rules: &Rules, seen: Option<CartVersion>) -> bool {
         seen.is_none_or(|seen| document.version >= seen)
-            && document.rules.parse() == Ok(*rules.revision())
+            && document.rules == *rules.revision()
             && now_ms() < document.good_until_ms
             && self.catalogue.still(&document.facts)
     }

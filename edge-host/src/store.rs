@@ -16,6 +16,7 @@ use crate::model::{
     CartRecord, CartState, CartVersion, CatalogueSnapshot, CouponRecord, FeedPage, FeedPosition, ItemRecord,
     Millis, OrderRecord, OrderState, Principal, StoredAnswer,
 };
+use crate::rules::Revision;
 
 pub mod memory;
 pub mod mysql;
@@ -133,7 +134,7 @@ pub struct CartDocument {
     /// The version of the cart.
     pub version: CartVersion,
     /// The revision of the rules that priced it.
-    pub rules: String,
+    pub rules: Revision,
     /// Every item and coupon of the cart with a fingerprint of its facts.
     pub facts: FactPrints,
     /// Until when it is good. Rules look at the time: coupons begin and end.

@@ -109,8 +109,8 @@ pub fn incoming_trace_headers(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// Runs a request that came with these headers.
-pub async fn with_trace<F: Future>(incoming: HeaderMap, request: F) -> F::Output {
-    INCOMING.scope(incoming, request).await
+pub fn with_trace<F: Future>(incoming: HeaderMap, request: F) -> impl Future<Output = F::Output> {
+    INCOMING.scope(incoming, request)
 }
 
 /// The headers that carry the current trace to the home region: its own place in it where it has one, else that of

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use edge_host::config::Config;
 use edge_host::model::{CartVersion, FeedPosition};
+use edge_host::rules::Revision;
 use edge_host::store::redis::{RedisCache, RedisTarget};
 use edge_host::store::{CacheEntry, CacheFeed, CartDocument, FactPrints, StoreError};
 use harness::{RedisServer, eventually};
@@ -54,7 +55,7 @@ async fn put_floor(cache: &Cache, number: u64) -> Result<(), StoreError> {
 fn document(version: CartVersion) -> CartDocument {
     let facts = FactPrints::default();
     let body = "{}".into();
-    CartDocument { version, rules: "r".to_owned(), facts, good_until_ms: 1, view_digest: None, body }
+    CartDocument { version, rules: Revision::of(b"rules"), facts, good_until_ms: 1, view_digest: None, body }
 }
 
 fn feed(seq: u64) -> CacheFeed {

@@ -31,8 +31,8 @@ pub(super) fn take(headers: &HeaderMap) -> HeaderValue {
 }
 
 /// Runs a request under its name.
-pub(super) async fn scope<F: Future>(id: HeaderValue, request: F) -> F::Output {
-    CURRENT.scope(id, request).await
+pub(super) fn scope<F: Future>(id: HeaderValue, request: F) -> impl Future<Output = F::Output> {
+    CURRENT.scope(id, request)
 }
 
 /// The name of the request that this task works on; empty outside of one.

@@ -2,12 +2,15 @@ use std::fmt;
 use std::str::FromStr;
 
 use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// The name of some rules: the SHA-256 of their component.
 ///
-/// Shown by its first 12 hex digits; [`full`](Self::full) gives all 64, and only those can be read back.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// Shown by its first 12 hex digits; [`full`](Self::full) gives all 64, and only those can be read back. They are what
+/// stands in JSON.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Revision([u8; 32]);
 
 /// A text that is not a revision.
@@ -33,6 +36,20 @@ impl Revision {
 impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&HEXLOWER.encode(&self.0[..SHORT_BYTES]))
+    }
+}
+
+impl From<Revision> for String {
+    fn from(revision: Revision) -> Self {
+        revision.full()
+    }
+}
+
+impl TryFrom<String> for Revision {
+    type Error = RevisionError;
+
+    fn try_from(text: String) -> Result<Self, RevisionError> {
+        text.parse()
     }
 }
 

@@ -17,9 +17,12 @@ use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use redis::{Value, cmd};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use self::link::{Link, Script};
+use self::near::Near;
+use self::target::COMMAND_DEADLINE;
 use crate::model::{CartRecord, CartVersion, FeedPosition};
 use crate::store::ttl::entry_ttl;
 use crate::store::{
@@ -77,6 +80,26 @@ impl RedisCache {
         self.link.call(cmd("HMGET").arg(key).arg(names)).await
     }
 
+    /// Asks Redis about a cart, unless somebody else is asking already and that will do.
+    async fn ask(&self, key: &str, serves: impl Fn(&Glance) -> bool) -> Result<Option<Glance>, StoreError> {
+        let Some(near) = self.link.near(|near| Some(Arc::clone(near))) else { return self.look(key).await };
+        // Nobody waits longer for others than for Redis itself.
+        let entered = timeout(COMMAND_DEADLINE, near.enter(key, &serves)).await;
+        match entered.map_err(StoreError::unavailable)? {
+            Near::Shared(glance) if glance.as_ref().is_none_or(&serves) => Ok(glance),
+            Near::Shared(_) => self.look(key).await,
+            Near::Ask(leave) => {
+                let glance = self.look(key).await?;
+                leave.answered(glance.clone());
+                Ok(glance)
+            }
+        }
+    }
+
+    async fn look(&self, key: &str) -> Result<Option<Glance>, StoreError> {
+        entry::glance(self.fields(key, &entry::GLANCE_FIELDS).await?)
+    }
+
     async fn floor(&self, cart_id: &str, version: CartVersion) -> Result<(), StoreError> {
         let Some(key) = self.key(cart_id) else { return Ok(()) };
         let args = [new_life().into_bytes(), ttl_ms(cart_id), version.to_string().into_bytes()];
@@ -94,18 +117,11 @@ impl CartCache for RedisCache {
     ) -> Result<Option<Glance>, StoreError> {
         let Some(key) = self.key(cart_id) else { return Ok(None) };
         let serves = |glance: &Glance| at_least.is_none_or(|at_least| glance.version >= at_least);
-        if let Some(glance) = self.link.near(&key).filter(serves) {
-            return Ok(Some(glance));
+        match self.link.near(|near| near.get(&key)).filter(serves) {
+            Some(glance) => Ok(Some(glance)),
+            // What a read seldom needs is not carried about by all of them.
+            None => Box::pin(self.ask(&key, serves)).await,
         }
-        let (answer, leave) = self.link.read(cmd("HMGET").arg(&key).arg(&entry::GLANCE_FIELDS), &key).await?;
-        let glance = entry::glance(answer)?;
-        // Without a document it is a matter of a moment.
-        if let (Some(leave), Some(glance)) =
-            (leave, glance.as_ref().filter(|glance| glance.document.is_some()))
-        {
-            leave.keep(key, glance.clone());
-        }
-        Ok(glance)
     }
 
     async fn get(&self, cart_id: &str) -> Result<Option<CacheEntry>, StoreError> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use edge_host::model::CartVersion;
 use edge_host::store::StoreError;
+use futures_util::future::join_all;
 use harness::{RedisServer, eventually};
 use redis::cmd;
 use region_router::link::Link;
@@ -93,6 +94,22 @@ async fn what_is_kept_near_is_never_older_than_asked_for_or_than_what_was_put_in
         assert!(held(puts).await.is_some());
         put_floor(puts, number + 1).await.expect("put in");
         assert_eq!(held(puts).await, Some((number + 1, false)));
+    }
+}
+
+#[tokio::test]
+async fn a_cart_that_many_want_is_asked_for_once() {
+    let server = RedisServer::start().await;
+    let (writes, reads) = two_edges(&server, &server.url()).await;
+    for number in 6..20 {
+        is_kept_near(&server, &reads).await;
+        put_rendered(&writes, number).await;
+        let before = questions(&server).await;
+        let looks = join_all((0..20).map(|_| reads.glance(CART, Some(version(number))))).await;
+        for look in looks {
+            assert_eq!(look.expect("an answer").expect("an entry").version, version(number));
+        }
+        assert_eq!(questions(&server).await, before + 1);
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use cart_core::Currency;
 use edge_host::model::{CartRecord, CartState, CartVersion, FeedGap, FeedPosition, Principal};
+use edge_host::rules::Revision;
 use edge_host::store::{CacheEntry, CacheFeed, CartDocument, FactPrints};
 use futures_util::future::join_all;
 
@@ -49,7 +50,7 @@ async fn shown(cache: &Cache) -> Option<String> {
 fn document(version: CartVersion, body: &str) -> CartDocument {
     CartDocument {
         version,
-        rules: "r".repeat(64),
+        rules: Revision::of(b"rules"),
         facts: FactPrints {
             items: vec![("item-0".to_owned(), u64::MAX), ("item ☕".to_owned(), 0)],
             coupons: vec![("KNOWN".to_owned(), Some(7)), ("UNKNOWN".to_owned(), None)],

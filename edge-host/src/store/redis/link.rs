@@ -12,10 +12,10 @@ use redis::cluster_async::ClusterConnection;
 use redis::{AsyncConnectionConfig, Cmd, ErrorKind, PushInfo, RedisError, ServerErrorKind, Value};
 use tracing::{info, warn};
 
-use super::near::{Leave, NearCache};
+use super::near::NearCache;
 use super::target::{AnyClient, COMMAND_DEADLINE, CONNECT_DEADLINE, RedisTarget};
 use crate::breaker::{Breaker, BreakerOptions, Change};
-use crate::store::{Glance, StoreError};
+use crate::store::StoreError;
 
 /// Five deadlines in a row are no accident. After that, Redis is asked four times a second whether it is back. A
 /// probe may have to connect first.
@@ -44,14 +44,6 @@ enum Connection {
     Cluster(ClusterConnection),
 }
 
-/// What becomes of what is kept near of a key.
-#[derive(Clone, Copy)]
-enum Effect<'a> {
-    None,
-    Reads(&'a str),
-    Changes(&'a str),
-}
-
 /// A script, sent by its name as long as Redis knows it.
 pub(super) struct Script {
     code: &'static str,
@@ -71,20 +63,14 @@ impl Link {
         Self { target, breaker, current: ArcSwapOption::empty(), connecting: tokio::sync::Mutex::default() }
     }
 
-    /// What is kept near of a cart.
-    pub(super) fn near(&self, key: &str) -> Option<Glance> {
-        self.current.load().as_deref()?.near()?.get(key)
-    }
-
-    /// Sends a command that reads a cart; what it says may be kept near by that leave.
-    pub(super) async fn read(&self, command: &Cmd, key: &str) -> Result<(Value, Option<Leave>), StoreError> {
-        self.exchange(command, Effect::Reads(key)).await.map_err(Failure::into_store_error)
+    /// What is kept near by what the connection of now has read, if there is one that tells of changes.
+    pub(super) fn near<T>(&self, look_up: impl FnOnce(&Arc<NearCache>) -> Option<T>) -> Option<T> {
+        look_up(self.current.load().as_deref()?.near()?)
     }
 
     /// Sends a command that changes nothing.
     pub(super) async fn call(&self, command: &Cmd) -> Result<Value, StoreError> {
-        let (value, _) = self.exchange(command, Effect::None).await.map_err(Failure::into_store_error)?;
-        Ok(value)
+        self.exchange(command, None).await.map_err(Failure::into_store_error)
     }
 
     /// Runs a script on one key. Redis forgets scripts when it restarts, and a node of a cluster may never have
@@ -95,19 +81,19 @@ impl Link {
             command.arg(body).arg(1).arg(key).arg(args);
             command
         };
-        let effect = Effect::Changes(key);
-        let outcome = match self.exchange(&command("EVALSHA", &script.sha1), effect).await {
+        let outcome = match self.exchange(&command("EVALSHA", &script.sha1), Some(key)).await {
             Err(Failure::Answered(error)) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.exchange(&command("EVAL", script.code), effect).await
+                self.exchange(&command("EVAL", script.code), Some(key)).await
             }
             done => done,
         };
-        outcome.map(|(value, _)| value).map_err(Failure::into_store_error)
+        outcome.map_err(Failure::into_store_error)
     }
 
-    async fn exchange(&self, command: &Cmd, effect: Effect<'_>) -> Result<(Value, Option<Leave>), Failure> {
+    /// Sends a command; `changes` is the key that it may change.
+    async fn exchange(&self, command: &Cmd, changes: Option<&str>) -> Result<Value, Failure> {
         let permit = self.breaker().enter(Instant::now()).ok_or(Failure::Rejected)?;
-        let outcome = self.attempt(command, effect).await;
+        let outcome = self.attempt(command, changes).await;
         let change = match &outcome {
             Err(Failure::Silent(_) | Failure::Unfit(_)) => self.breaker().failed(permit, Instant::now()),
             _ => self.breaker().succeeded(permit),
@@ -125,28 +111,27 @@ impl Link {
         outcome
     }
 
-    async fn attempt(&self, command: &Cmd, effect: Effect<'_>) -> Result<(Value, Option<Leave>), Failure> {
+    async fn attempt(&self, command: &Cmd, changes: Option<&str>) -> Result<Value, Failure> {
         let connection = match self.current.load_full() {
             Some(connection) => connection,
             None => Box::pin(self.connect()).await?,
         };
-        let near = connection.near();
-        let (asked, leave) = (Instant::now(), near.and_then(|near| effect.leave(near)));
+        let asked = Instant::now();
         let answer = match &*connection {
             Connection::One { connection, .. } => command.query_async::<Value>(&mut connection.clone()).await,
             Connection::Cluster(cluster) => command.query_async::<Value>(&mut cluster.clone()).await,
         };
-        if let Some(near) = near {
+        if let Some(near) = connection.near() {
             if answer.is_ok() {
                 near.heard(asked);
             }
             // Redis says so too, but perhaps only after whoever waits for this has gone on. A script that has changed
             // something says 1, and one that has not answered may have.
-            if let (Effect::Changes(key), Ok(Value::Int(1)) | Err(_)) = (effect, &answer) {
+            if let (Some(key), Ok(Value::Int(1)) | Err(_)) = (changes, &answer) {
                 near.forget(key);
             }
         }
-        answer.map(|value| (value, leave)).map_err(|error| {
+        answer.map_err(|error| {
             let failure = Failure::of(error);
             if failure.ends_connection() {
                 // Unless somebody has connected anew already.
@@ -183,15 +168,6 @@ impl Connection {
         match self {
             Self::One { near, .. } => near.as_ref(),
             Self::Cluster(_) => None,
-        }
-    }
-}
-
-impl Effect<'_> {
-    fn leave(self, near: &Arc<NearCache>) -> Option<Leave> {
-        match self {
-            Self::Reads(key) => Some(near.leave(key)),
-            Self::None | Self::Changes(_) => None,
         }
     }
 }
