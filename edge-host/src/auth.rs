@@ -174,7 +174,7 @@ impl Tokens {
             return Ok(principal);
         }
         let Verified { principal, exp } = self.check(token)?;
-        self.verified.put(token, &principal, exp.saturating_mul(1000), now_ms);
+        self.verified.put(token, &principal, exp.saturating_mul(1000));
         Ok(principal)
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A shopper asks many times with one token, and to check a signature takes as long as the rest of a cached read.
 //! Each token has one slot, found by its hash, and takes the place of whoever was there: no list of who was here
-//! last, no housekeeping, and memory that never grows.
+//! last, no housekeeping, and memory that never grows. What a token proves stays so until it ends: the keys are the
+//! same as long as the process runs.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -16,8 +17,6 @@ use crate::model::{Millis, Principal};
 const SLOTS: usize = 1 << 17;
 /// A longer token is verified every time: it must not take the memory of many.
 const TOKEN_BYTES_MAX: usize = 1024;
-/// A token is verified anew after so long, for good measure: the keys stay the same as long as the process runs.
-const TTL_MS: Millis = 10 * 60 * 1000;
 
 /// What was found out about tokens.
 pub(super) struct VerifiedTokens {
@@ -29,7 +28,7 @@ pub(super) struct VerifiedTokens {
 struct Entry {
     token: Box<str>,
     principal: Principal,
-    until_ms: Millis,
+    ends_ms: Millis,
 }
 
 impl VerifiedTokens {
@@ -43,16 +42,15 @@ impl VerifiedTokens {
     pub(super) fn get(&self, token: &str, now_ms: Millis) -> Option<Principal> {
         let slot = self.slot(token).load();
         let entry = slot.as_deref()?;
-        (*entry.token == *token && now_ms < entry.until_ms).then(|| entry.principal.clone())
+        (*entry.token == *token && now_ms < entry.ends_ms).then(|| entry.principal.clone())
     }
 
-    /// Remembers what a token proves, at most until it ends.
-    pub(super) fn put(&self, token: &str, principal: &Principal, ends_ms: Millis, now_ms: Millis) {
+    /// Remembers what a token proves, until it ends.
+    pub(super) fn put(&self, token: &str, principal: &Principal, ends_ms: Millis) {
         if token.len() > TOKEN_BYTES_MAX {
             return;
         }
-        let until_ms = ends_ms.min(now_ms + TTL_MS);
-        let entry = Entry { token: token.into(), principal: principal.clone(), until_ms };
+        let entry = Entry { token: token.into(), principal: principal.clone(), ends_ms };
         self.slot(token).store(Some(Arc::new(entry)));
     }
 
@@ -75,21 +73,18 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_known_until_it_ends_or_its_time_is_over() {
+    fn a_token_is_known_until_it_ends() {
         let known = VerifiedTokens::new();
-        known.put("long", &user("a"), NOW_MS + 10 * TTL_MS, NOW_MS);
-        assert_eq!(known.get("long", NOW_MS + TTL_MS - 1), Some(user("a")));
-        assert_eq!(known.get("long", NOW_MS + TTL_MS), None);
-        known.put("short", &user("b"), NOW_MS + 1000, NOW_MS);
-        assert_eq!(known.get("short", NOW_MS + 999), Some(user("b")));
-        assert_eq!(known.get("short", NOW_MS + 1000), None);
+        known.put("token", &user("a"), NOW_MS + 1000);
+        assert_eq!(known.get("token", NOW_MS + 999), Some(user("a")));
+        assert_eq!(known.get("token", NOW_MS + 1000), None);
     }
 
     #[test]
     fn no_token_is_taken_for_another_that_has_its_slot() {
         let known = VerifiedTokens::new();
         let tokens: Vec<String> = (0..2 * SLOTS).map(|number| format!("token-{number}")).collect();
-        tokens.iter().for_each(|token| known.put(token, &user(token), NOW_MS + TTL_MS, NOW_MS));
+        tokens.iter().for_each(|token| known.put(token, &user(token), NOW_MS + 1000));
         let found = tokens.iter().filter_map(|token| Some((token, known.get(token, NOW_MS)?)));
         let found: Vec<_> = found.inspect(|(token, of)| assert_eq!(of, &user(token))).collect();
         assert!((SLOTS / 2..=SLOTS).contains(&found.len()), "{}", found.len());
