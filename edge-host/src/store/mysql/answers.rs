@@ -4,9 +4,11 @@
 //! fourth of that is left when it is packed. For a day it is the most that a write leaves behind, in the log, in the
 //! tables and in the memory for them.
 
+use std::cell::RefCell;
 use std::io::Read;
 
 use sqlx::MySqlConnection;
+use zstd::bulk::Compressor;
 
 use super::script::{Rows, Script};
 use super::session::Failure;
@@ -73,8 +75,14 @@ pub(super) fn insert_answers(script: &mut Script, answers: &Rows) {
     );
 }
 
+thread_local! {
+    /// Its tables cost more to make than an answer to pack.
+    static PACKER: RefCell<Compressor<'static>> = RefCell::new(Compressor::new(LEVEL).expect("there is such a level"));
+}
+
 fn pack(json: &str) -> Result<Vec<u8>, StoreError> {
-    zstd::bulk::compress(json.as_bytes(), LEVEL).map_err(|error| StoreError::Corrupt(error.to_string()))
+    let packed = PACKER.with_borrow_mut(|packer| packer.compress(json.as_bytes()));
+    packed.map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
 fn unpack(packed: &[u8]) -> Result<String, StoreError> {
