@@ -148,6 +148,12 @@ impl Database {
     }
 }
 
+/// The name servers of the environment, for commands that need nothing else.
+pub fn name_servers(lookup: impl Fn(&str) -> Option<String>) -> Result<Dns, ConfigErrors> {
+    let mut reader = Reader { lookup: &lookup, errors: Vec::new() };
+    reader.dns().ok_or(ConfigErrors(reader.errors))
+}
+
 /// Where the region's copy of carts lies.
 #[derive(Clone, Debug)]
 pub enum CacheAt {

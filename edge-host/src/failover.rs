@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use edge_host::config::name_servers;
 use edge_host::store::mysql::{MySqlTarget, Promotion, promote, status};
 
 const PROMOTE_URL: &str = "TROLI_PROMOTE_URL";
@@ -11,6 +12,7 @@ pub(crate) const HELP: &str = "\
 Environment (URLs have passwords, and a command line can be read by everybody):
   TROLI_PROMOTE_URL      mysql://ADMIN:PASSWORD@HOST/DATABASE of the replica; an account that may change its role
   TROLI_OLD_PRIMARY_URL  the same of the primary that was, if it may still answer: then nothing is lost
+  TROLI_DNS_SERVERS      name servers that are asked where names are, ip:port,ip:port; default: the system's
 
 deploy/README.md says what to do before and after.";
 
@@ -76,5 +78,7 @@ fn required(name: &str) -> anyhow::Result<MySqlTarget> {
 
 fn optional(name: &str) -> anyhow::Result<Option<MySqlTarget>> {
     let url = std::env::var(name).ok().filter(|url| !url.is_empty());
-    url.map(|url| url.parse().with_context(|| name.to_owned())).transpose()
+    let Some(url) = url else { return Ok(None) };
+    let target: MySqlTarget = url.parse().with_context(|| name.to_owned())?;
+    Ok(Some(target.with_dns(name_servers(|name| std::env::var(name).ok())?)))
 }

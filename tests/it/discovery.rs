@@ -1,13 +1,16 @@
 //! Addresses from DNS, with our own GeoDNS as the server.
 
 use std::net::SocketAddr;
+use std::process::Output;
 use std::sync::Arc;
 use std::time::Duration;
 
 use edge_host::epoch::KnownEpoch;
-use edge_host::store::PrimaryStore;
+use edge_host::model::FeedPosition;
 use edge_host::store::mysql::{self, MySqlStore, MySqlTarget};
-use harness::{Fleet, FleetOptions, MySqlServer, eventually, free_port};
+use edge_host::store::redis::{RedisCache, RedisTarget};
+use edge_host::store::{CacheFeed, CartCache, PrimaryStore};
+use harness::{Fleet, FleetOptions, MySqlServer, RedisServer, eventually, executable, free_port};
 use region_router::discovery::{Discovery, Dns};
 use region_router::front_door;
 use region_router::geodns::{self, Sockets};
@@ -16,6 +19,7 @@ use region_router::proximity::Countries;
 use region_router::regions::Regions;
 use region_router::topology::Topology;
 use tokio::net::TcpListener;
+use tokio::process::Command;
 use tokio::task::JoinHandle;
 
 use crate::store_contract::support::{guest, one_more, write_of};
@@ -168,4 +172,61 @@ async fn a_database_is_found_by_name_and_again_when_it_has_moved() {
     })
     .await;
     eventually("the replica is found again", async || replica.cart(&owner.cart_id()).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn an_operator_finds_the_servers_by_name() {
+    let server = MySqlServer::shared().await;
+    let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let _names = name_server(at, topology(&[&server.address().to_string()])).await;
+    let direct = server.address().to_string();
+    let url = server.fresh_database().await;
+    mysql::migrate(&url.parse().expect("a good URL")).await.expect("migrated");
+    let url = url.replace(&direct, "srv:_http._tcp.sin.cart.troli.test");
+    let executable = tokio::task::spawn_blocking(|| executable("edge-host")).await;
+    let executable = executable.expect("building does not panic");
+    let ask = async |name_servers: &str| -> Output {
+        let mut command = Command::new(&executable);
+        command.args(["failover", "status"]).kill_on_drop(true);
+        command.env("TROLI_PROMOTE_URL", &url).env("TROLI_DNS_SERVERS", name_servers);
+        command.output().await.expect("the executable runs")
+    };
+    let found = ask(&at.to_string()).await;
+    let said = String::from_utf8_lossy(&found.stdout);
+    assert!(found.status.success() && said.contains("\"takes_writes\":true"), "{found:?}");
+    let mistaken = ask("somebody").await;
+    assert!(!mistaken.status.success());
+    assert!(String::from_utf8_lossy(&mistaken.stderr).contains("TROLI_DNS_SERVERS"), "{mistaken:?}");
+}
+
+#[tokio::test]
+async fn a_cache_is_found_by_name_and_again_when_it_has_moved() {
+    let server = RedisServer::start().await;
+    let any = "127.0.0.1:0".parse().expect("an address");
+    let link = async || Link::start(any, server.address(), Duration::ZERO).await.expect("a link can listen");
+    let (old, new) = (link().await, link().await);
+    let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let names = name_server(at, topology(&[&old.addr().to_string()])).await;
+    let direct = server.address().to_string();
+    let by_name = |name: &str| {
+        let target = RedisTarget::new(&server.url().replace(&direct, name), None).expect("a good URL");
+        RedisCache::new(target.with_dns(Dns::servers([at])))
+    };
+    let service = by_name("srv:_http._tcp.sin.cart.troli.test");
+    let from = CacheFeed { epoch: 1, position: FeedPosition::at(0) };
+    eventually("the service is found", async || service.start_anew(&from).await.is_ok()).await;
+    let host = by_name(&format!("sin.cart.troli.test:{}", old.addr().port()));
+    eventually("the host is found", async || {
+        host.feed_position().await.ok().flatten().as_ref() == Some(&from)
+    })
+    .await;
+
+    names.abort();
+    assert!(names.await.expect_err("it was taken away").is_cancelled());
+    old.cut().await;
+    let _names = name_server(at, topology(&[&new.addr().to_string()])).await;
+    eventually("the service is found again", async || {
+        service.feed_position().await.ok().flatten().as_ref() == Some(&from)
+    })
+    .await;
 }
