@@ -28,8 +28,10 @@ mod regions;
 /// Random work while things go wrong.
 mod history;
 
-/// The nearest region that serves.
+/// Another server becomes the primary.
 mod failover;
+
+/// The nearest region that serves.
 mod front_door;
 
 /// The nearest region by name.
@@ -62,6 +64,9 @@ mod mysql;
 
 /// One suite of behaviours for every store.
 mod store_contract;
+
+/// Read once for all who follow it.
+mod feed;
 
 /// The cache in a real Redis.
 mod redis;

@@ -38,6 +38,30 @@ async fn those_of_one_cart_are_done_one_after_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_of_many_carts_that_come_together_share_transactions() {
+    // One of its own: the server counts everybody's commits.
+    let server = MySqlServer::start().await;
+    let url = server.url();
+    mysql::migrate(&target(&url)).await.expect("an empty database takes the schema");
+    let store = open(&url);
+    let mut counts = connect(&server.admin_url()).await;
+    let before = commits(&mut counts).await;
+    let writes: Vec<_> = (0..60).map(|n| write_of(&guest(&format!("many-{n}")))).collect();
+    let outcomes = join_all(writes.iter().map(async |write| store.write(write, &mut one_more).await)).await;
+    for outcome in outcomes {
+        assert_eq!(done(outcome.expect("an answer")).version, version(1));
+    }
+    let transactions = commits(&mut counts).await - before;
+    assert!(transactions < 30, "{transactions} transactions for 60 writes");
+}
+
+async fn commits(server: &mut MySqlConnection) -> u64 {
+    let (_, count): (String, String) =
+        sqlx::query_as("SHOW GLOBAL STATUS LIKE 'Com_commit'").fetch_one(server).await.expect("an answer");
+    count.parse().expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_hears_of_what_is_not_committed() {
     let store = open(&migrated().await);
     let owner = guest("hasty");
