@@ -87,8 +87,10 @@ impl Benches<'_> {
         Ok(())
     }
 
-    /// 99 reads for 1 write.
+    /// 99 reads for 1 write. How long the bare handler takes at the same rate, for reads alone, says what the machine
+    /// has to do with it.
     pub(crate) async fn mix(&mut self) -> Result<()> {
+        bare::fill_redis(&self.stack.bare_redis_url, self.carts).await?;
         let time = self.options.time() * 2;
         let mut callers = shoppers(self.carts, self.stack.edge, MIX_WRITES, self.options.connections);
         load::closed(&mut callers, WARM_UP).await;
@@ -99,6 +101,11 @@ impl Benches<'_> {
             // Then what is offered below says only that it is too much.
             self.open("mix", TROLI, &mut callers, part_of(most), time).await?;
         }
+        let mut bare: Vec<_> =
+            (0..OPEN_CONNECTIONS).map(|_| BareReaders::new(self.carts, self.stack.bare)).collect();
+        load::open(&mut bare, self.options.rate, SETTLE).await;
+        self.open("mix", BARE, &mut bare, self.options.rate, time).await?;
+        drop(bare);
         load::open(&mut callers, self.options.rate, SETTLE).await;
         self.open("mix", TROLI, &mut callers, self.options.rate, time * 2).await?;
         let steady = self.done.last().context("it was measured")?;

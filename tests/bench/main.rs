@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::benches::Benches;
 use crate::carts::Carts;
 use crate::options::{Bench, Options};
+use crate::pace::Pace;
 use crate::report::Everything;
 use crate::stack::Stack;
 
@@ -23,6 +24,7 @@ mod bare;
 mod benches;
 mod carts;
 mod load;
+mod pace;
 mod regions;
 mod report;
 mod stack;
@@ -80,7 +82,9 @@ fn measure(options: &Options) -> Result<bool> {
 
 async fn measure_all(options: &Options) -> Result<bool> {
     let began = Instant::now();
-    let mut measured = Everything::default();
+    let pace = Pace::look()?;
+    say(began, &pace.to_string());
+    let mut measured = Everything { pace: Some(pace), ..Everything::default() };
     if options.only.iter().any(|bench| *bench != Bench::Regions) {
         measure_one_region(options, began, &mut measured).await?;
     }

@@ -13,6 +13,7 @@ use sqlx::mysql::MySqlPool;
 
 use crate::benches::Measurement;
 use crate::options::Options;
+use crate::pace::Pace;
 use crate::regions::Regions;
 
 /// How long something took, milliseconds.
@@ -82,6 +83,8 @@ impl Bar {
 /// All that was found out in one run.
 #[derive(Debug, Default)]
 pub(crate) struct Everything {
+    /// How evenly the machine ran before that.
+    pub(crate) pace: Option<Pace>,
     /// On what it was measured.
     pub(crate) machine: Value,
     /// Under load, in one region.
@@ -206,9 +209,10 @@ pub(crate) fn table(header: &[&str], words: usize) -> Table {
 
 /// Writes the JSON.
 pub(crate) fn write(options: &Options, measured: &Everything) -> Result<()> {
-    let Everything { machine, done, bars, regions } = measured;
+    let Everything { pace, machine, done, bars, regions } = measured;
     let document = json!({
         "machine": machine,
+        "pace": pace,
         "settings": {
             "carts": options.carts,
             "lines": crate::carts::LINES,
