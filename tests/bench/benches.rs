@@ -74,7 +74,6 @@ pub(crate) struct Benches<'a> {
 impl Benches<'_> {
     /// Cached reads.
     pub(crate) async fn reads(&mut self) -> Result<()> {
-        bare::fill_redis(&self.stack.bare_redis_url, self.carts).await?;
         let (carts, edge, address) = (self.carts, self.stack.edge, self.stack.bare);
         let ratio = self
             .pair(
@@ -90,7 +89,6 @@ impl Benches<'_> {
     /// 99 reads for 1 write. How long the bare handler takes at the same rate, for reads alone, says what the machine
     /// has to do with it.
     pub(crate) async fn mix(&mut self) -> Result<()> {
-        bare::fill_redis(&self.stack.bare_redis_url, self.carts).await?;
         let time = self.options.time() * 2;
         let mut callers = shoppers(self.carts, self.stack.edge, MIX_WRITES, self.options.connections);
         load::closed(&mut callers, WARM_UP).await;

@@ -117,6 +117,7 @@ async fn measure_one_region(options: &Options, began: Instant, measured: &mut Ev
     let mut carts = Carts::new(options)?;
     let filled = carts.prepare(stack.edge).await?;
     say(began, &format!("{filled} had to be filled"));
+    bare::fill_redis(&stack.bare_redis_url, &carts).await?;
     measured.machine = report::machine(&stack.mysql_url, &stack.bare_redis_url).await?;
     let mut benches = Benches { options, stack: &stack, carts: &carts, done: Vec::new(), bars: Vec::new() };
     if options.wants(Bench::Reads) {
