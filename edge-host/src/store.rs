@@ -96,7 +96,7 @@ pub struct Glance {
     pub full: bool,
     /// The document of this version, if it was rendered.
     pub document: Option<Arc<CartDocument>>,
-    /// Whether this edge has kept it itself.
+    /// Whether this edge did not have to ask for it itself.
     pub near: bool,
 }
 

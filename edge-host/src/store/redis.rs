@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use self::link::{Link, Script};
-use self::near::Near;
+use self::near::{Entered, Unanswered};
 use self::target::COMMAND_DEADLINE;
 use crate::model::{CartRecord, CartVersion, FeedPosition};
 use crate::store::ttl::entry_ttl;
@@ -86,12 +86,13 @@ impl RedisCache {
         // Nobody waits longer for others than for Redis itself.
         let entered = timeout(COMMAND_DEADLINE, near.enter(key, &serves)).await;
         match entered.map_err(StoreError::unavailable)? {
-            Near::Shared(glance) if glance.as_ref().is_none_or(&serves) => Ok(glance),
-            Near::Shared(_) => self.look(key).await,
-            Near::Ask(leave) => {
-                let glance = self.look(key).await?;
-                leave.answered(glance.clone());
-                Ok(glance)
+            Entered::Shared(Ok(glance)) if glance.as_ref().is_none_or(&serves) => Ok(glance),
+            Entered::Shared(Ok(_)) => self.look(key).await,
+            Entered::Shared(Err(unanswered)) => Err(StoreError::unavailable(unanswered)),
+            Entered::Asks(turn) => {
+                let answer = self.look(key).await;
+                turn.end(key, answer.as_ref().map_err(|_| Unanswered).cloned());
+                answer
             }
         }
     }

@@ -33,6 +33,8 @@ const KEPT_FOR: Duration = Duration::from_mins(5);
 /// So long after the last question that was answered, what is kept is believed. An edge with any traffic asks more
 /// often by itself; and Redis that falls silent is noticed as soon as by its breaker.
 const BELIEVED_FOR: Duration = Duration::from_millis(250);
+/// Until then is kept what is only for those who wait for it.
+const NOT_KEPT_US: u64 = 0;
 
 /// What is kept of the carts that one connection has read, by their keys.
 pub(super) struct NearCache {
@@ -43,39 +45,48 @@ pub(super) struct NearCache {
     believed_until_us: AtomicU64,
 }
 
-/// What Redis has answered, which may be that there is nothing.
+/// What Redis has answered, as long as it is kept or others wait for it.
 #[derive(Clone)]
 struct Kept {
-    glance: Option<Glance>,
+    answer: Result<Option<Glance>, Unanswered>,
     until_us: u64,
 }
+
+/// Redis gave no answer that can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it gave no answer to another who asked the same")]
+pub(super) struct Unanswered;
 
 #[derive(Clone)]
 struct ByBytes;
 
-/// What there is of a cart.
-pub(super) enum Near<'a> {
-    /// Somebody else was asking, and this was the answer.
-    Shared(Option<Glance>),
-    /// Redis is to be asked; others wait for it.
-    Ask(Leave<'a>),
+/// What becomes of somebody who wants to know of a cart.
+pub(super) enum Entered<'a> {
+    /// Somebody else has asked, and this was the answer.
+    Shared(Result<Option<Glance>, Unanswered>),
+    /// It is up to him to ask Redis; others wait for it.
+    Asks(Turn<'a>),
 }
 
-/// Leave to ask about a cart, and to keep the answer unless the cart changes meanwhile.
-pub(super) struct Leave<'a> {
+/// The turn to ask about a cart. Whoever drops it without a word hands it on to one who waits.
+pub(super) struct Turn<'a> {
     near: &'a NearCache,
     place: PlaceholderGuard<'a, String, Kept, ByBytes, DefaultHashBuilder, DefaultLifecycle<String, Kept>>,
 }
 
-impl Leave<'_> {
-    /// Gives the answer to all who wait for it, and keeps it if it has a document: without one it is a matter of a
-    /// moment.
-    pub(super) fn answered(self, glance: Option<Glance>) {
-        let is_kept = glance.as_ref().is_some_and(|glance| glance.document.is_some());
-        let until_us = if is_kept { self.near.since_began_us(Instant::now() + KEPT_FOR) } else { 0 };
-        let glance = glance.map(|glance| Glance { near: true, ..glance });
-        // It has lost its place where the cart has changed meanwhile.
-        let _ = self.place.insert(Kept { glance, until_us });
+impl Turn<'_> {
+    /// Gives the answer to all who wait for it. It is kept unless the cart has changed meanwhile, if it has a document:
+    /// without one it is a matter of a moment.
+    pub(super) fn end(self, key: &str, answer: Result<Option<Glance>, Unanswered>) {
+        let answer = answer.map(|glance| glance.map(|glance| Glance { near: true, ..glance }));
+        let is_rendered = matches!(&answer, Ok(Some(Glance { document: Some(_), .. })));
+        let until_us =
+            if is_rendered { self.near.since_began_us(Instant::now() + KEPT_FOR) } else { NOT_KEPT_US };
+        // It has lost its place where the cart has changed.
+        let _ = self.place.insert(Kept { answer, until_us });
+        if !is_rendered {
+            self.near.kept.remove_if(key, |kept| kept.until_us == NOT_KEPT_US);
+        }
     }
 }
 
@@ -92,19 +103,20 @@ impl NearCache {
     /// What is kept of a cart, if it can be believed now.
     pub(super) fn get(&self, key: &str) -> Option<Glance> {
         let now_us = self.believing()?;
-        self.kept.get(key).filter(|kept| now_us < kept.until_us)?.glance
+        self.kept.get(key).filter(|kept| now_us < kept.until_us)?.answer.ok()?
     }
 
-    /// What is answered to whoever is asking about a cart, or leave to ask. What is kept, and does not do, is forgotten.
-    pub(super) async fn enter(&self, key: &str, does: impl Fn(&Glance) -> bool) -> Near<'_> {
+    /// The answer that somebody else gets who is asking about a cart, or the turn to ask. What is kept, and does not do,
+    /// is forgotten.
+    pub(super) async fn enter(&self, key: &str, does: impl Fn(&Glance) -> bool) -> Entered<'_> {
         let now_us = self.believing();
         self.kept.remove_if(key, |kept| {
             let is_believed = now_us.is_some_and(|now_us| now_us < kept.until_us);
-            !(is_believed && kept.glance.as_ref().is_some_and(does))
+            !(is_believed && matches!(&kept.answer, Ok(Some(glance)) if does(glance)))
         });
         match self.kept.get_value_or_guard_async(key).await {
-            Ok(kept) => Near::Shared(kept.glance),
-            Err(place) => Near::Ask(Leave { near: self, place }),
+            Ok(kept) => Entered::Shared(kept.answer),
+            Err(place) => Entered::Asks(Turn { near: self, place }),
         }
     }
 
@@ -154,8 +166,11 @@ impl NearCache {
 
 impl Weighter<String, Kept> for ByBytes {
     fn weight(&self, key: &String, kept: &Kept) -> u64 {
-        let document = kept.glance.as_ref().and_then(|glance| glance.document.as_ref());
-        (ENTRY_OVERHEAD_BYTES + key.len() + document.map_or(0, |document| document.body.len())) as u64
+        let document = match &kept.answer {
+            Ok(Some(Glance { document: Some(document), .. })) => document.body.len(),
+            _ => 0,
+        };
+        (ENTRY_OVERHEAD_BYTES + key.len() + document) as u64
     }
 }
 
@@ -202,14 +217,14 @@ mod tests {
     }
 
     /// Enters, where nobody is to be waited for.
-    fn enter(near: &NearCache) -> Near<'_> {
+    fn enter(near: &NearCache) -> Entered<'_> {
         near.enter(KEY, |_| true).now_or_never().expect("nobody is asking")
     }
 
-    fn leave(near: &NearCache) -> Leave<'_> {
+    fn turn(near: &NearCache) -> Turn<'_> {
         match enter(near) {
-            Near::Ask(leave) => leave,
-            Near::Shared(_) => panic!("nobody has asked"),
+            Entered::Asks(turn) => turn,
+            Entered::Shared(_) => panic!("nobody has asked"),
         }
     }
 
@@ -225,7 +240,7 @@ mod tests {
     fn an_answer_is_kept_until_its_cart_changes() {
         let near = near();
         for (number, change) in (1..).zip([named(KEY), Value::Nil]) {
-            leave(&near).answered(rendered(number));
+            turn(&near).end(KEY, Ok(rendered(number)));
             assert_eq!(kept(&near), Some(number));
             near.hear(&invalidate(named("cart:1.1:c_2")));
             assert_eq!(kept(&near), Some(number), "that was another");
@@ -238,14 +253,14 @@ mod tests {
     fn an_answer_from_before_a_change_is_not_kept_after_it() {
         let near = near();
         for change in [named(KEY), Value::Nil] {
-            let early = leave(&near);
+            let early = turn(&near);
             near.hear(&invalidate(change.clone()));
-            early.answered(rendered(1));
+            early.end(KEY, Ok(rendered(1)));
             assert_eq!(kept(&near), None);
-            let early = leave(&near);
+            let early = turn(&near);
             near.hear(&invalidate(change));
-            leave(&near).answered(rendered(2));
-            early.answered(rendered(1));
+            turn(&near).end(KEY, Ok(rendered(2)));
+            early.end(KEY, Ok(rendered(1)));
             assert_eq!(kept(&near), Some(2));
             near.forget(KEY);
         }
@@ -255,18 +270,20 @@ mod tests {
     async fn who_comes_while_somebody_asks_shares_the_answer() {
         let near = near();
         let floor = Glance { document: None, full: false, ..rendered(2).expect("a glance") };
-        for (answer, known_later) in [(rendered(1), Some(1)), (Some(floor), None), (None, None)] {
-            let leave = leave(&near);
+        let answers =
+            [(Ok(rendered(1)), Some(1)), (Ok(Some(floor)), None), (Ok(None), None), (Err(Unanswered), None)];
+        for (answer, known_later) in answers {
+            let turn = turn(&near);
             let second = async {
                 match near.enter(KEY, |_| true).await {
-                    Near::Shared(glance) => number(glance),
-                    Near::Ask(_) => panic!("it is being asked for"),
+                    Entered::Shared(answer) => answer.map(number),
+                    Entered::Asks(_) => panic!("it is being asked for"),
                 }
             };
-            let expected = number(answer.clone());
-            let (shared, ()) = join(second, async { leave.answered(answer) }).await;
+            let expected = answer.clone().map(number);
+            let (shared, ()) = join(second, async { turn.end(KEY, answer) }).await;
             assert_eq!(shared, expected);
-            assert_eq!(kept(&near), known_later, "without a document it is not kept");
+            assert_eq!((kept(&near), near.kept.len()), (known_later, usize::from(known_later.is_some())));
             near.forget(KEY);
         }
     }
@@ -275,19 +292,19 @@ mod tests {
     async fn who_gives_up_lets_the_next_one_ask() {
         let near = near();
         let first = Box::pin(async {
-            let _leave = leave(&near);
+            let _turn = turn(&near);
             pending::<()>().await;
         });
         let second = Box::pin(near.enter(KEY, |_| true));
         let waiting = select(first, second);
         assert!(waiting.now_or_never().is_none(), "the second waits");
         // Both are gone; whoever comes now asks.
-        leave(&near).answered(rendered(1));
+        turn(&near).end(KEY, Ok(rendered(1)));
         assert_eq!(kept(&near), Some(1));
         near.forget(KEY);
 
-        let first = leave(&near);
-        let second = async { matches!(near.enter(KEY, |_| true).await, Near::Ask(_)) };
+        let first = turn(&near);
+        let second = async { matches!(near.enter(KEY, |_| true).await, Entered::Asks(_)) };
         let (asks, ()) = join(second, async { drop(first) }).await;
         assert!(asks);
     }
@@ -295,19 +312,19 @@ mod tests {
     #[test]
     fn what_does_not_do_is_asked_for_anew() {
         let near = near();
-        leave(&near).answered(rendered(1));
+        turn(&near).end(KEY, Ok(rendered(1)));
         let newer = near.enter(KEY, |glance| glance.version.version > 1).now_or_never();
-        let Some(Near::Ask(leave)) = newer else { panic!("it was said that this does not do") };
-        leave.answered(rendered(2));
+        let Some(Entered::Asks(turn)) = newer else { panic!("it was said that this does not do") };
+        turn.end(KEY, Ok(rendered(2)));
         assert_eq!(kept(&near), Some(2));
-        let Near::Shared(glance) = enter(&near) else { panic!("it is kept") };
-        assert_eq!(number(glance), Some(2));
+        let Entered::Shared(answer) = enter(&near) else { panic!("it is kept") };
+        assert_eq!(answer.map(number), Ok(Some(2)));
     }
 
     #[test]
     fn nothing_is_believed_of_a_connection_that_is_silent_or_gone() {
         let near = NearCache::new();
-        leave(&near).answered(rendered(1));
+        turn(&near).end(KEY, Ok(rendered(1)));
         assert_eq!(kept(&near), None, "no question was answered yet");
         let long_ago = near.began;
         near.heard(long_ago + BELIEVED_FOR);
@@ -316,6 +333,6 @@ mod tests {
         assert_eq!(kept(&near), Some(1), "an older answer takes nothing back");
         near.hear(&PushInfo { kind: PushKind::Disconnection, data: Vec::new() });
         assert_eq!(kept(&near), None);
-        assert!(matches!(enter(&near), Near::Ask(_)), "Redis is asked");
+        assert!(matches!(enter(&near), Entered::Asks(_)), "Redis is asked");
     }
 }
