@@ -1,12 +1,8 @@
 //! `edge-host failover`: what an operator does when the primary is gone and nobody has taken its place by itself.
 
-use anyhow::Context;
 use clap::{Args, Subcommand};
-use edge_host::config::name_servers;
+use edge_host::config::FailoverServers;
 use edge_host::store::mysql::{MySqlTarget, Promotion, promote, status};
-
-const PROMOTE_URL: &str = "TROLI_PROMOTE_URL";
-const OLD_PRIMARY_URL: &str = "TROLI_OLD_PRIMARY_URL";
 
 pub(crate) const HELP: &str = "\
 Environment (URLs have passwords, and a command line can be read by everybody):
@@ -38,9 +34,8 @@ pub(crate) struct PromoteArgs {
 }
 
 impl FailoverCommand {
-    pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let replica = required(PROMOTE_URL)?;
-        let old_primary = optional(OLD_PRIMARY_URL)?;
+    pub(crate) async fn run(self, servers: FailoverServers) -> anyhow::Result<()> {
+        let FailoverServers { replica, old_primary } = servers;
         match self {
             Self::Status => show(&replica, old_primary.as_ref()).await,
             Self::Promote(PromoteArgs { accept_loss, epoch_at_least }) => {
@@ -70,15 +65,4 @@ async fn show(replica: &MySqlTarget, old_primary: Option<&MySqlTarget>) -> anyho
     }
     anyhow::ensure!(silent == 0, "not every server answers");
     Ok(())
-}
-
-fn required(name: &str) -> anyhow::Result<MySqlTarget> {
-    optional(name)?.with_context(|| format!("{name} is required; see edge-host failover --help"))
-}
-
-fn optional(name: &str) -> anyhow::Result<Option<MySqlTarget>> {
-    let url = std::env::var(name).ok().filter(|url| !url.is_empty());
-    let Some(url) = url else { return Ok(None) };
-    let target: MySqlTarget = url.parse().with_context(|| name.to_owned())?;
-    Ok(Some(target.with_dns(name_servers(|name| std::env::var(name).ok())?)))
 }

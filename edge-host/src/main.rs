@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use edge_host::app::{App, StartError};
-use edge_host::config::{Config, ConfigErrors, Database, SETTINGS};
+use edge_host::config::{Config, ConfigErrors, Database, FailoverServers, SETTINGS};
 use edge_host::store::mysql;
 use edge_host::{rules, telemetry};
 use tracing::error;
@@ -89,8 +89,12 @@ fn main() -> ExitCode {
         Role::Serve => serve(),
         Role::Migrate => migrate(),
         Role::Failover(command) => {
+            let servers = match FailoverServers::load(|name| std::env::var(name).ok()) {
+                Ok(servers) => servers,
+                Err(mistakes) => return misconfigured(&mistakes, "failover"),
+            };
             telemetry::init();
-            finish(runtime().and_then(|rt| rt.block_on(command.run())))
+            finish(runtime().and_then(|rt| rt.block_on(command.run(servers))))
         }
         Role::Rules(RulesCommand::Build { module, output }) => finish(build(&module, &output)),
         Role::Items(ItemsCommand::Import(import)) => {

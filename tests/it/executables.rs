@@ -80,6 +80,17 @@ fn every_mistake_of_a_configuration_is_told_at_once_and_nothing_is_bound() {
 }
 
 #[test]
+fn every_mistake_about_the_servers_of_a_failover_is_told_at_once() {
+    let settings = [("TROLI_OLD_PRIMARY_URL", "the old one"), ("TROLI_DNS_SERVERS", "somebody")];
+    let output = run("edge-host", &["failover", "status"], &settings);
+    assert_eq!(output.status.code(), Some(EXIT_USAGE));
+    let told = text(&output.stderr);
+    for name in ["TROLI_PROMOTE_URL: required", "TROLI_OLD_PRIMARY_URL", "TROLI_DNS_SERVERS"] {
+        assert!(told.lines().any(|line| line.contains(name)), "{name} is not told:\n{told}");
+    }
+}
+
+#[test]
 fn an_edge_that_is_not_home_has_no_primary() {
     let directory = scratch("config");
     let secret = directory.path().join("secret");
