@@ -12,8 +12,13 @@ use region_router::discovery::{Dns, DnsServersMalformed};
 use region_router::topology::{RegionId, Targets, Topology};
 
 use crate::peers::{PeerFile, PeerFiles, PeerTls};
-use crate::store::mysql::{MySqlTarget, MySqlTargetError};
+use crate::store::mysql::MySqlTarget;
 use crate::store::redis::RedisTarget;
+
+pub use failover::FailoverServers;
+
+/// What only the operator's commands have to know.
+mod failover;
 
 /// A setting: its variable, its default, and what it means. `--help` shows this table.
 pub struct Setting {
@@ -148,32 +153,6 @@ impl Database {
     }
 }
 
-/// The servers of a failover.
-#[derive(Clone, Debug)]
-pub struct FailoverServers {
-    /// Which is to become the primary.
-    pub replica: MySqlTarget,
-    /// The primary that was, if it may still answer.
-    pub old_primary: Option<MySqlTarget>,
-}
-
-impl FailoverServers {
-    /// Those of the environment.
-    pub fn load(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
-        let mut reader = Reader { lookup: &lookup, errors: Vec::new() };
-        let dns = reader.dns();
-        let replica = reader.required(PROMOTE_URL).and_then(|url| reader.server(PROMOTE_URL, &url));
-        let old_primary = reader.text(OLD_PRIMARY_URL).and_then(|url| reader.server(OLD_PRIMARY_URL, &url));
-        match replica.zip(dns) {
-            Some((replica, dns)) if reader.errors.is_empty() => Ok(Self {
-                replica: replica.with_dns(dns.clone()),
-                old_primary: old_primary.map(|server| server.with_dns(dns)),
-            }),
-            _ => Err(ConfigErrors(reader.errors)),
-        }
-    }
-}
-
 /// Where the region's copy of carts lies.
 #[derive(Clone, Debug)]
 pub enum CacheAt {
@@ -224,11 +203,6 @@ impl std::fmt::Debug for Secret {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct ConfigErrors(pub Vec<String>);
-
-/// Of a failover, [`FailoverServers::replica`].
-const PROMOTE_URL: &str = "TROLI_PROMOTE_URL";
-/// Of a failover, [`FailoverServers::old_primary`].
-const OLD_PRIMARY_URL: &str = "TROLI_OLD_PRIMARY_URL";
 
 /// Shorter secrets can be guessed by trying.
 const SECRET_BYTES_MIN: usize = 32;
@@ -399,10 +373,6 @@ impl Reader<'_> {
             Ok(target) => Some(Database::MySql(target)),
             Err(error) => self.wrong(DATABASE_URL, &format!("{error}, or sqlite:PATH")),
         }
-    }
-
-    fn server(&mut self, name: &str, url: &str) -> Option<MySqlTarget> {
-        url.parse().map_or_else(|error: MySqlTargetError| self.wrong(name, &error.to_string()), Some)
     }
 
     fn dns(&mut self) -> Option<Dns> {
