@@ -84,7 +84,7 @@ async fn measure_all(options: &Options) -> Result<bool> {
     let began = Instant::now();
     let pace = Pace::look()?;
     say(began, &pace.to_string());
-    let mut measured = Everything { pace: Some(pace), ..Everything::default() };
+    let mut measured = Everything { pace, ..Everything::default() };
     if options.only.iter().any(|bench| *bench != Bench::Regions) {
         measure_one_region(options, began, &mut measured).await?;
     }

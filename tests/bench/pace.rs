@@ -19,7 +19,7 @@ const SLOW: f64 = 0.7;
 const BYTES: [u8; 4096] = [1; 4096];
 
 /// What was seen of all processors, busy at the same time.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Pace {
     /// Processors.
     pub(crate) processors: usize,

@@ -84,7 +84,7 @@ impl Bar {
 #[derive(Debug, Default)]
 pub(crate) struct Everything {
     /// How evenly the machine ran before that.
-    pub(crate) pace: Option<Pace>,
+    pub(crate) pace: Pace,
     /// On what it was measured.
     pub(crate) machine: Value,
     /// Under load, in one region.
