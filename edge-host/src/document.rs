@@ -10,7 +10,7 @@ use crate::error::CartError;
 use crate::model::{CartRecord, Millis};
 use crate::rules::Rules;
 use crate::store::{CartDocument, FactPrints};
-use crate::view::{Priced, RulesView};
+use crate::view::{self, Priced, RulesView};
 
 /// Rules may look at the time, and nothing tells when they change their mind by it. So a rendered cart is shown
 /// again, while nothing else that it was made from has changed, until the next full quarter of an hour: whatever
@@ -48,7 +48,7 @@ pub fn document(
         rules: *rules.revision(),
         facts: prints,
         good_until_ms: next_bound.min(next_turn(&record.cart_id, now_ms)),
-        view_digest: record.view_digest.clone(),
+        tag: view::fingerprint(&record.cart_id, &body),
         body,
     }
 }

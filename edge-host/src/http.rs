@@ -46,6 +46,7 @@ mod carts;
 mod input;
 mod respond;
 mod shop;
+mod tags;
 
 mod admin;
 mod internal;
@@ -221,7 +222,9 @@ async fn observe(State(listener): State<Listener>, request: Request, next: Next)
     let mut response = telemetry::with_trace(trace, answered).await;
     let (status, elapsed) = (response.status(), started.elapsed());
     span.in_scope(|| log(reads, &id, method, route, status, elapsed));
-    response.headers_mut().insert(request_id::X_REQUEST_ID, id);
+    let headers = response.headers_mut();
+    headers.insert(request_id::X_REQUEST_ID, id);
+    respond::complete(route, headers);
     listener.requests.record(route, method, status.as_u16(), elapsed);
     response
 }

@@ -19,6 +19,8 @@ pub mod http;
 
 pub mod service;
 
+mod confirmed;
+
 pub mod home;
 
 pub mod store;

@@ -13,10 +13,12 @@ use sha2::{Digest, Sha256};
 
 mod catalogue;
 mod feed;
+mod seen;
 mod write;
 
 pub use catalogue::{CouponRecord, CouponValue, ItemRecord, OrderRecord, OrderState};
 pub use feed::{CatalogueSnapshot, Change, FeedEvent, FeedGap, FeedPage, FeedPosition};
+pub use seen::{CartTag, Seen, SeenVersion};
 pub use write::{
     CartCommand, MergePolicyWord, Operation, StoredAnswer, WriteReply, WriteRequest, WriteTiming,
 };
@@ -146,15 +148,27 @@ impl FromStr for CartVersion {
     type Err = MalformedVersion;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match Self::parse_tagged(text)? {
+            (version, None) => Ok(version),
+            (_, Some(_)) => Err(MalformedVersion),
+        }
+    }
+}
+
+impl CartVersion {
+    /// Reads `epoch.version` or `epoch.version.tag`, and returns the tag as it stands.
+    pub fn parse_tagged(text: &str) -> Result<(Self, Option<&str>), MalformedVersion> {
         let number = |part: &str| part.len() <= 15 && part.bytes().all(|b| b.is_ascii_digit());
-        let (epoch, version) = text.split_once('.').ok_or(MalformedVersion)?;
+        let mut parts = text.splitn(3, '.');
+        let (Some(epoch), Some(version)) = (parts.next(), parts.next()) else { return Err(MalformedVersion) };
         if !number(epoch) || !number(version) {
             return Err(MalformedVersion);
         }
-        Ok(Self {
+        let version = Self {
             epoch: epoch.parse().map_err(|_| MalformedVersion)?,
             version: version.parse().map_err(|_| MalformedVersion)?,
-        })
+        };
+        Ok((version, parts.next()))
     }
 }
 
@@ -186,9 +200,6 @@ pub struct CartRecord {
     pub updated_at_ms: Option<Millis>,
     /// When it is swept away unless it is written again.
     pub expires_at_ms: Option<Millis>,
-    /// Of the public document that this version was first answered with; `None` where there was none.
-    #[serde(default)]
-    pub view_digest: Option<String>,
 }
 
 /// What a cart is up to.
@@ -222,7 +233,6 @@ impl CartRecord {
             cart: Cart::empty(currency),
             updated_at_ms: None,
             expires_at_ms: None,
-            view_digest: None,
         }
     }
 }

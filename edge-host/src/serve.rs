@@ -8,10 +8,13 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use hyper::Request;
+use axum::response::Response;
+use futures_util::TryFutureExt;
 use hyper::body::Incoming;
+use hyper::header::CONTENT_LENGTH;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
+use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use region_router::topology::{RegionId, Topology};
@@ -64,7 +67,7 @@ pub(crate) async fn anybody(
         let service = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
-            router.clone().oneshot(request)
+            router.clone().oneshot(request).map_ok(without_length_of_nothing)
         });
         let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
@@ -76,6 +79,14 @@ pub(crate) async fn anybody(
     }
     graceful.shutdown().await;
     Ok(())
+}
+
+/// A 304 has no body, and the length of none is not that of the answer it stands for (RFC 9110 §8.6).
+fn without_length_of_nothing(mut response: Response) -> Response {
+    if response.status() == StatusCode::NOT_MODIFIED {
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
+    response
 }
 
 /// Serves the other regions, and nobody else.

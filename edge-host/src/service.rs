@@ -11,11 +11,12 @@ use uuid::Uuid;
 
 use crate::catalogue::{CartFacts, Catalogue};
 use crate::clock::now_ms;
+use crate::confirmed::Confirmed;
 use crate::document;
 use crate::error::CartError;
 use crate::home::HomeRegion;
 use crate::model::{
-    CartRecord, CartState, CartVersion, Millis, Operation, Principal, WriteReply, WriteRequest,
+    CartRecord, CartState, CartVersion, Millis, Operation, Principal, Seen, WriteReply, WriteRequest,
 };
 use crate::rules::{Rules, RulesHandle};
 use crate::store::{CacheEntry, CartCache, CartCount, CartDocument, FillTicket, Glance};
@@ -43,6 +44,7 @@ pub struct CartService {
     /// The rules that this region runs.
     pub rules: Arc<RulesHandle>,
     flights: Cache<(String, CartVersion), Fetched>,
+    confirmed: Confirmed,
     requests: CacheRequests,
     /// Whether the cache was told of all changes. While it was not, nothing is read from it.
     cache_current: AtomicBool,
@@ -88,12 +90,28 @@ impl fmt::Display for Timing {
 
 /// A cart that was read and priced.
 pub struct CartRead {
+    /// Which cart.
+    pub cart_id: String,
     /// The cart as the public sees it.
     pub document: Arc<CartDocument>,
     /// Where it came from.
     pub source: Source,
     /// Whether it may be older than what home has, because home cannot be asked.
     pub unconfirmed: bool,
+    /// Where the time went.
+    pub timing: Timing,
+}
+
+/// Lines and units of a cart.
+pub struct CountRead {
+    /// Which cart.
+    pub cart_id: String,
+    /// Its version.
+    pub version: CartVersion,
+    /// What was counted.
+    pub count: CountView,
+    /// Where it came from.
+    pub source: Source,
     /// Where the time went.
     pub timing: Timing,
 }
@@ -118,22 +136,20 @@ impl CartService {
             catalogue,
             rules,
             flights,
+            confirmed: Confirmed::new(),
             requests,
             cache_current: AtomicBool::new(false),
         }
     }
 
     /// The principal's cart with today's prices, no older than `seen`.
-    pub async fn cart(
-        &self,
-        principal: &Principal,
-        seen: Option<CartVersion>,
-    ) -> Result<CartRead, CartError> {
+    pub async fn cart(&self, principal: &Principal, seen: Seen) -> Result<CartRead, CartError> {
         let mut timing = Timing::default();
         let none = || CartError::RulesFailed { code: "rules_not_loaded".to_owned() };
         let rules = self.rules.current().ok_or_else(none)?;
         let cart_id = principal.cart_id();
         let started = Instant::now();
+        let seen = self.credible(&cart_id, seen, started);
         let glance = self.glance(&cart_id, seen).await;
         timing.cache = Some(started.elapsed());
         if let Some(Glance { document: Some(document), near, .. }) = &glance
@@ -143,7 +159,7 @@ impl CartService {
             if *near {
                 self.requests.hit_near.increment(1);
             }
-            return Ok(self.read(Arc::clone(document), Source::Cache, timing));
+            return Ok(self.read(cart_id, Arc::clone(document), Source::Cache, timing));
         }
         // What a read seldom needs is not carried about by all of them.
         Box::pin(self.render(principal, &rules, glance, seen, timing)).await
@@ -158,9 +174,15 @@ impl CartService {
         seen: Option<CartVersion>,
         mut timing: Timing,
     ) -> Result<CartRead, CartError> {
+        let rendered = glance.as_ref().and_then(|glance| glance.document.clone());
         let (record, source) = self.record(principal, glance, seen, &mut timing).await?;
         if record.state == CartState::Merged {
             return Err(CartError::CartMerged);
+        }
+        // The client claimed to have seen a newer one, and there is none.
+        let is_current = |document: &Arc<CartDocument>| document.version == record.version;
+        if let Some(document) = rendered.filter(is_current).filter(|it| self.is_good(it, rules, None)) {
+            return Ok(self.read(record.cart_id.clone(), document, source, timing));
         }
         let facts = self.facts(&record).await;
         let now_ms = now_ms();
@@ -178,22 +200,24 @@ impl CartService {
         {
             debug!(cart.id = record.cart_id, error = %error, "cache did not keep a document");
         }
-        Ok(self.read(document, source, timing))
+        Ok(self.read(record.cart_id.clone(), document, source, timing))
     }
 
-    fn read(&self, document: Arc<CartDocument>, source: Source, timing: Timing) -> CartRead {
+    fn read(&self, cart_id: String, document: Arc<CartDocument>, source: Source, timing: Timing) -> CartRead {
         let unconfirmed = source != Source::Home && !self.upstream.home_is_reachable();
-        CartRead { document, source, unconfirmed, timing }
+        CartRead { cart_id, document, source, unconfirmed, timing }
+    }
+
+    /// The version of a cart that a client has seen, as far as home has not just said that there is none.
+    fn credible(&self, cart_id: &str, seen: Seen, now: Instant) -> Option<CartVersion> {
+        seen.of(cart_id).map(|seen| self.confirmed.at_most(cart_id, seen, now))
     }
 
     /// Lines and units of the principal's cart, without loading it where the cache can count.
-    pub async fn count(
-        &self,
-        principal: &Principal,
-        seen: Option<CartVersion>,
-    ) -> Result<(CartVersion, CountView, Source, Timing), CartError> {
+    pub async fn count(&self, principal: &Principal, seen: Seen) -> Result<CountRead, CartError> {
         let mut timing = Timing::default();
         let cart_id = principal.cart_id();
+        let seen = self.credible(&cart_id, seen, Instant::now());
         if self.cache_is_current() {
             let started = Instant::now();
             let counted = self.cache.count(&cart_id).await.unwrap_or_default();
@@ -207,7 +231,13 @@ impl CartService {
                     return Err(CartError::CartMerged);
                 }
                 let view = CountView { lines: count.lines, quantity: count.quantity };
-                return Ok((count.version, view, Source::Cache, timing));
+                return Ok(CountRead {
+                    cart_id,
+                    version: count.version,
+                    count: view,
+                    source: Source::Cache,
+                    timing,
+                });
             }
         }
         let glance = self.glance(&cart_id, seen).await;
@@ -215,7 +245,8 @@ impl CartService {
         if record.state == CartState::Merged {
             return Err(CartError::CartMerged);
         }
-        Ok((record.version, CountView::of(&record.cart), source, timing))
+        let count = CountView::of(&record.cart);
+        Ok(CountRead { cart_id, version: record.version, count, source, timing })
     }
 
     /// Changes the principal's cart, at home.
@@ -248,6 +279,7 @@ impl CartService {
             self.put_floors(&[(cart_id.clone(), *current)]).await;
         }
         let reply = reply?;
+        self.confirmed.forget(&cart_id);
         let timing = Timing {
             cache: None,
             db: Some(Duration::from_micros(reply.timing.db_us)),
@@ -348,22 +380,10 @@ impl CartService {
         if floor.is_some() {
             self.requests.stale.increment(1);
         }
-        // The flight is named after the version it must reach: nobody shares one that began before their write.
-        let flight = (cart_id, floor.max(seen).unwrap_or_default());
         let started = Instant::now();
-        let fetch = async {
-            let ticket = self.cache.ticket(&flight.0).await.ok();
-            let fetched = self.upstream.cart(principal, flight.1).await?;
-            if let Some(ticket) = ticket.filter(|_| fetched.fills) {
-                self.fill(ticket, &fetched.record, None).await;
-            }
-            Ok::<_, CartError>(fetched)
-        };
-        let fetched = self.flights.try_get_with_by_ref(&flight, fetch).await;
-        self.flights.invalidate(&flight).await;
-        let elapsed = started.elapsed();
         let Fetched { record, source, .. } =
-            fetched.map_err(|error: Arc<CartError>| CartError::clone(&error))?;
+            self.fetch(principal, &cart_id, floor.unwrap_or_default(), seen).await?;
+        let elapsed = started.elapsed();
         if source == Source::Home && self.home.forwards() {
             metric::forward(&self.region, elapsed);
             timing.forward = Some(elapsed);
@@ -371,6 +391,57 @@ impl CartService {
             timing.db = Some(elapsed);
         }
         Ok((record, source))
+    }
+
+    /// The cart from upstream, no older than what the cache knows of and the client has seen: one request for all
+    /// who wait for the same.
+    async fn fetch(
+        &self,
+        principal: &Principal,
+        cart_id: &str,
+        floor: CartVersion,
+        seen: Option<CartVersion>,
+    ) -> Result<Fetched, CartError> {
+        let needed = seen.map_or(floor, |seen| seen.max(floor));
+        // All who want more than the cache knows of ask together, whichever version they name: most often it is the
+        // same write, and invented versions cost one question.
+        let together = if needed > floor { floor.next() } else { floor };
+        let (fetched, asked) = self.fly(principal, cart_id, together, needed).await;
+        let has_it = fetched.as_ref().is_ok_and(|fetched| fetched.record.version >= needed);
+        if has_it || asked || self.confirmed.of(cart_id, Instant::now()).is_some() {
+            return fetched;
+        }
+        // It was fetched for a client that wanted less.
+        self.fly(principal, cart_id, needed, needed).await.0
+    }
+
+    /// Fetches the cart, or shares what another request of the same name fetches; and whether it was this one that
+    /// asked.
+    async fn fly(
+        &self,
+        principal: &Principal,
+        cart_id: &str,
+        name: CartVersion,
+        needed: CartVersion,
+    ) -> (Result<Fetched, CartError>, bool) {
+        let flight = (cart_id.to_owned(), name);
+        let asked = AtomicBool::new(false);
+        let fetch = async {
+            asked.store(true, Ordering::Relaxed);
+            let ticket = self.cache.ticket(cart_id).await.ok();
+            let fetched = self.upstream.cart(principal, needed).await?;
+            if fetched.source == Source::Home && fetched.record.version < needed {
+                self.confirmed.note(cart_id, fetched.record.version);
+            }
+            if let Some(ticket) = ticket.filter(|_| fetched.fills) {
+                self.fill(ticket, &fetched.record, None).await;
+            }
+            Ok::<_, CartError>(fetched)
+        };
+        let fetched = self.flights.try_get_with_by_ref(&flight, fetch).await;
+        self.flights.invalidate(&flight).await;
+        let fetched = fetched.map_err(|error: Arc<CartError>| CartError::clone(&error));
+        (fetched, asked.into_inner())
     }
 
     /// The facts of a cart. What this region has not heard of yet, it asks for.

@@ -139,8 +139,8 @@ pub struct CartDocument {
     pub facts: FactPrints,
     /// Until when it is good. Rules look at the time: coupons begin and end.
     pub good_until_ms: Millis,
-    /// Of the public document that this version was first answered with.
-    pub view_digest: Option<String>,
+    /// Fingerprint of the document and of whose it is. Made once, when the document is, because every read needs it.
+    pub tag: String,
     /// The JSON.
     #[serde(skip)]
     pub body: Bytes,
@@ -327,8 +327,6 @@ pub type Decide<'a> = dyn FnMut(Loaded) -> Option<Commit> + Send + 'a;
 pub struct Commit {
     /// The cart afterwards.
     pub cart: Cart,
-    /// Of the public document of that cart, where it was made.
-    pub view_digest: Option<String>,
     /// What else happens.
     pub effect: Effect,
     /// The answer to keep under the idempotency key. Its version is the cart's after the commit.

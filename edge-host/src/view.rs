@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use cart_core::{Cart, Currency, Money, Quote};
-use data_encoding::HEXLOWER;
+use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -299,9 +299,12 @@ pub fn line(cart: &[u8], line_id: &str) -> serde_json::Result<Option<String>> {
     Ok(None)
 }
 
-/// Tells one public document from another: half of its SHA-256, in hex.
-pub fn digest(document: &[u8]) -> String {
-    HEXLOWER.encode(&Sha256::digest(document)[..16])
+/// Tells one public document from another, and from the same document of somebody else: a part of their SHA-256.
+/// `whose` is the id of a cart, or empty for what is everybody's.
+pub fn fingerprint(whose: &str, document: &[u8]) -> String {
+    const BYTES: usize = 12;
+    let digest = Sha256::new().chain_update(whose).chain_update([0]).chain_update(document).finalize();
+    BASE64URL_NOPAD.encode(&digest[..BYTES])
 }
 
 /// The public order as it stands now.

@@ -35,7 +35,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
-pub use caller::client_address;
+pub use caller::{came_by_https, client_address};
 pub use limits::Limits;
 
 use crate::discovery::Dns;

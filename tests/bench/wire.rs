@@ -129,9 +129,10 @@ fn read_head(bytes: &[u8]) -> io::Result<Option<Head>> {
     if has_length { Ok(Some(head)) } else { Err(malformed("the answer has no content-length")) }
 }
 
+/// Of `epoch.version.tag`; the connection knows of which cart it is.
 fn version(text: &[u8]) -> Option<Version> {
-    let (epoch, version) = std::str::from_utf8(text).ok()?.split_once('.')?;
-    Some(Version(epoch.parse().ok()?, version.parse().ok()?))
+    let mut parts = std::str::from_utf8(text).ok()?.split('.');
+    Some(Version(parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 fn number(text: &[u8]) -> Option<usize> {

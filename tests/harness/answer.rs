@@ -72,10 +72,22 @@ impl Answer {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The version of the cart that the answer is of.
+    /// The version of the cart that the answer is of, without the cart's tag.
     #[track_caller]
     pub fn version(&self) -> String {
-        self.header("cart-version").to_owned()
+        let seen = self.header("cart-version");
+        let (version, tag) = seen.rsplit_once('.').unwrap_or_default();
+        assert!(version.contains('.') && !tag.is_empty(), "epoch.version.tag: {self}");
+        version.to_owned()
+    }
+
+    /// The tag of the document.
+    #[track_caller]
+    pub fn tag(&self) -> String {
+        let tag = self.header("etag");
+        let strong = tag.len() > 2 && tag.starts_with('"') && tag.ends_with('"');
+        assert!(strong, "a strong tag: {self}");
+        tag.to_owned()
     }
 }
 

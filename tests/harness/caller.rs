@@ -234,8 +234,9 @@ pub fn unique(name: &str) -> String {
     format!("{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// `epoch.version` as numbers, which compare as versions do.
+/// `epoch.version.tag` as numbers, which compare as versions do.
 fn order(version: &str) -> (u64, u64) {
-    let (epoch, version) = version.split_once('.').expect("a version is epoch.version");
-    (epoch.parse().expect("an epoch is a number"), version.parse().expect("a version is a number"))
+    let mut parts = version.split('.');
+    let mut number = || parts.next()?.parse().ok();
+    number().zip(number()).expect("a version is epoch.version.tag")
 }

@@ -3,3 +3,5 @@
 mod conditions;
 mod idempotency;
 mod races;
+mod seen;
+mod tags;

@@ -55,7 +55,14 @@ async fn put_floor(cache: &Cache, number: u64) -> Result<(), StoreError> {
 fn document(version: CartVersion) -> CartDocument {
     let facts = FactPrints::default();
     let body = "{}".into();
-    CartDocument { version, rules: Revision::of(b"rules"), facts, good_until_ms: 1, view_digest: None, body }
+    CartDocument {
+        version,
+        rules: Revision::of(b"rules"),
+        facts,
+        good_until_ms: 1,
+        tag: "tag".to_owned(),
+        body,
+    }
 }
 
 fn feed(seq: u64) -> CacheFeed {

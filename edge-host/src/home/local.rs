@@ -22,7 +22,7 @@ use crate::model::{
 use crate::rules::{Outcome, Rules, RulesError, RulesHandle};
 use crate::store::{CartDocument, CartWrite, Commit, Effect, Loaded, NewOrder, PrimaryStore, WriteOutcome};
 use crate::telemetry::metric;
-use crate::view::{self, Priced};
+use crate::view::Priced;
 
 /// The home region over a primary.
 pub struct LocalHome {
@@ -191,6 +191,8 @@ struct Decision<'a> {
 
 impl Decision<'_> {
     fn decide(&mut self, operation: &Operation, loaded: Loaded) -> Result<Commit, CartError> {
+        // What an attempt that was undone has made is of a cart that there is not.
+        *self.document = None;
         if loaded.cart.state == CartState::Merged {
             return Err(CartError::CartMerged);
         }
@@ -243,17 +245,12 @@ impl Decision<'_> {
         let outcome = self.rules.quote(&record.cart, &context);
         let quote = self.took(outcome)?;
         let body = document::body(&record, &quote, facts, self.rules)?;
-        let view_digest = Some(view::digest(body.as_bytes()));
-        // A version that stays is known by the document that it was first answered with.
-        if !matches!(effect, Effect::Unchanged) {
-            record.view_digest.clone_from(&view_digest);
-            let prints = self.catalogue.prints(&record.cart, facts);
-            *self.document = prints.map(|prints| {
-                document::document(&record, body.clone().into(), facts, prints, self.rules, self.now_ms)
-            });
-        }
+        let prints = self.catalogue.prints(&record.cart, facts);
+        *self.document = prints.map(|prints| {
+            document::document(&record, body.clone().into(), facts, prints, self.rules, self.now_ms)
+        });
         let answer = StoredAnswer { status: 200, body, version: record.version, location: None };
-        Ok(Commit { cart: record.cart, view_digest, effect, answer })
+        Ok(Commit { cart: record.cart, effect, answer })
     }
 
     fn checkout(
@@ -293,7 +290,7 @@ impl Decision<'_> {
             items,
             coupons: record.cart.coupons.iter().filter(gave).cloned().collect(),
         };
-        Ok(Commit { cart: Cart::empty(currency), view_digest: None, effect: Effect::Ordered(order), answer })
+        Ok(Commit { cart: Cart::empty(currency), effect: Effect::Ordered(order), answer })
     }
 
     fn context(&self, cart: &Cart, facts: &CartFacts) -> Context {

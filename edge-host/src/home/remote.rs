@@ -33,10 +33,14 @@ use crate::telemetry::{self, chain};
 const PATIENCE: Duration = Duration::from_secs(3);
 /// The whole catalogue is larger than a cart.
 const CATALOGUE_PATIENCE: Duration = Duration::from_secs(30);
-/// Forwards of one edge under way; more are turned away at once. The longest round trip and the work at home take
-/// less than 50 ms, so these are more than 10 000 a second: twice what a primary commits. More would only queue
+/// Forwarded writes of one edge under way; more are turned away at once. The longest round trip and the work at home
+/// take less than 50 ms, so these are more than 5 000 a second: as many as a primary commits. More would only queue
 /// there, and be late.
-pub const FORWARDS_IN_FLIGHT_MAX: usize = 512;
+const WRITES_IN_FLIGHT_MAX: usize = 256;
+/// Forwarded reads likewise. They have permits of their own, so that no number of reads keeps writes out.
+pub const READS_IN_FLIGHT_MAX: usize = 256;
+/// Both together.
+pub const FORWARDS_IN_FLIGHT_MAX: usize = WRITES_IN_FLIGHT_MAX + READS_IN_FLIGHT_MAX;
 /// Attempts after the first. All that is asked of home may be asked again: reads change nothing, and every write
 /// has an idempotency key. Should that fail twice, it is no accident of one connection.
 const RETRIES_MAX: usize = 2;
@@ -48,7 +52,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(5);
 pub struct RemoteHome {
     edges: HomeEdges,
     requests: Arc<Requests>,
-    in_flight: Semaphore,
+    writes: Semaphore,
+    reads: Semaphore,
 }
 
 impl RemoteHome {
@@ -65,12 +70,14 @@ impl RemoteHome {
         let greet = Arc::clone(&requests);
         let greeting = Box::new(move || greet.make(&Question::get(wire::HELLO), CONNECT_DEADLINE));
         let edges = HomeEdges::start(Road { tls, name, greeting }, found);
-        Self { edges, requests, in_flight: Semaphore::new(FORWARDS_IN_FLIGHT_MAX) }
+        let (writes, reads) = (Semaphore::new(WRITES_IN_FLIGHT_MAX), Semaphore::new(READS_IN_FLIGHT_MAX));
+        Self { edges, requests, writes, reads }
     }
 
     /// Asks for somebody who waits.
     async fn forward<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, CartError> {
-        let _permit = self.in_flight.try_acquire().map_err(|_| CartError::Overloaded)?;
+        let permits = if path == wire::WRITES { &self.writes } else { &self.reads };
+        let _permit = permits.try_acquire().map_err(|_| CartError::Overloaded)?;
         read(&self.ask(&Question::post(path, body)?).await?)
     }
 

@@ -2,7 +2,6 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
 use bytes::Bytes;
 use serde::Serialize;
@@ -11,10 +10,10 @@ use super::Shared;
 use super::extract::{Body, Caller, Conditions, Path};
 use super::input;
 use super::problem::{ApiError, Problem};
-use super::respond::{CartAnswer, mark_replayed, set_location};
+use super::respond::{CartAnswer, Tag, mark_replayed, set_location};
 use crate::error::CartError;
-use crate::model::{CartCommand, CartVersion, Operation, OwnerKind, Principal};
-use crate::service::{CartRead, Timing};
+use crate::model::{CartCommand, Operation, OwnerKind, Principal};
+use crate::service::CartRead;
 use crate::upstream::Source;
 use crate::view::{self, CartView, CountView, LineView, OrderView};
 
@@ -22,8 +21,8 @@ use crate::view::{self, CartView, CountView, LineView, OrderView};
 #[utoipa::path(
     get, path = "/v1/cart", tag = "cart", security(("bearer" = [])),
     params(
-        ("Cart-Version" = Option<String>, Header, description = "The newest version the client has seen; nothing older is answered."),
-        ("If-None-Match" = Option<String>, Header, description = "304 when the cart and its prices are still the same."),
+        ("Cart-Version" = Option<String>, Header, description = "The newest version of this cart that the client has seen, as it was answered. Nothing older is answered."),
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer: 304 when the cart is still the same to the byte."),
     ),
     responses((status = 200, body = CartView), (status = 304, description = "Not modified"), (status = "default", body = Problem)),
 )]
@@ -32,49 +31,56 @@ pub(super) async fn get_cart(
     Caller(principal): Caller,
     conditions: Conditions,
 ) -> Result<Response, ApiError> {
-    let CartRead { document, source, unconfirmed, timing } =
+    let CartRead { cart_id, document, source, unconfirmed, timing } =
         api.service.cart(&principal, conditions.seen).await?;
-    // The tag names the version only, and prices move without it. So the client has what there is only if that
-    // is still what this version was first answered with.
-    let unchanged = conditions.if_none_match.contains(&document.version)
-        && document.view_digest.as_ref().is_some_and(|first| *first == view::digest(&document.body));
-    let version = document.version;
-    let body = match unchanged {
-        true => Bytes::new(),
-        false if unconfirmed => view::with_home_unreachable(&document.body),
-        false => document.body.clone(),
+    let answer = |body, tag| CartAnswer {
+        status: StatusCode::OK,
+        body,
+        cart_id: &cart_id,
+        version: document.version,
+        tag: Tag::Cart(tag),
+        region: &api.service.region,
+        source,
+        timing,
     };
-    let mut response = answer(&api, version, source, timing, body);
-    if unchanged {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        response.headers_mut().remove(CONTENT_TYPE);
+    if unconfirmed {
+        let body = view::with_home_unreachable(&document.body);
+        let tag = view::fingerprint(&cart_id, &body);
+        return Ok(answer(body, &tag).for_read(&conditions));
     }
-    Ok(response)
+    Ok(answer(document.body.clone(), &document.tag).for_read(&conditions))
 }
 
 /// Lines and units, without loading the cart.
 #[utoipa::path(
     get, path = "/v1/cart/count", tag = "cart", security(("bearer" = [])),
-    responses((status = 200, body = CountView), (status = "default", body = Problem)),
+    params(("Cart-Version" = Option<String>, Header), ("If-None-Match" = Option<String>, Header)),
+    responses((status = 200, body = CountView), (status = 304, description = "Not modified"), (status = "default", body = Problem)),
 )]
 pub(super) async fn count(
     State(api): State<Shared>,
     Caller(principal): Caller,
     conditions: Conditions,
 ) -> Result<Response, ApiError> {
-    let (version, count, source, timing) = api.service.count(&principal, conditions.seen).await?;
-    let body = json(&count)?;
-    let region = api.service.region.as_str();
-    let answer =
-        CartAnswer { status: StatusCode::OK, body, version, region, source, timing, cookie: version };
-    Ok(answer.into_response())
+    let read = api.service.count(&principal, conditions.seen).await?;
+    let answer = CartAnswer {
+        status: StatusCode::OK,
+        body: json(&read.count)?,
+        cart_id: &read.cart_id,
+        version: read.version,
+        tag: Tag::Version,
+        region: &api.service.region,
+        source: read.source,
+        timing: read.timing,
+    };
+    Ok(answer.for_read(&conditions))
 }
 
 /// One line of the cart.
 #[utoipa::path(
     get, path = "/v1/cart/items/{line_id}", tag = "cart", security(("bearer" = [])),
-    params(("line_id" = String, Path)),
-    responses((status = 200, body = LineView), (status = "default", body = Problem)),
+    params(("line_id" = String, Path), ("Cart-Version" = Option<String>, Header), ("If-None-Match" = Option<String>, Header)),
+    responses((status = 200, body = LineView), (status = 304, description = "Not modified"), (status = "default", body = Problem)),
 )]
 pub(super) async fn get_line(
     State(api): State<Shared>,
@@ -86,7 +92,18 @@ pub(super) async fn get_line(
     let line =
         view::line(&read.document.body, &line_id).map_err(|error| CartError::Internal(error.to_string()))?;
     let body = line.ok_or(CartError::LineUnknown(line_id))?;
-    Ok(answer(&api, read.document.version, read.source, read.timing, body.into()))
+    let answer = CartAnswer {
+        status: StatusCode::OK,
+        body: body.into(),
+        cart_id: &read.cart_id,
+        version: read.document.version,
+        // While the cart is the same, so is each of its lines.
+        tag: Tag::Cart(&read.document.tag),
+        region: &api.service.region,
+        source: read.source,
+        timing: read.timing,
+    };
+    Ok(answer.for_read(&conditions))
 }
 
 /// Puts so many of an item in; they join the line of the same item and variant.
@@ -109,7 +126,7 @@ pub(super) async fn add_item(
 /// Makes a line so many; 0 removes it.
 #[utoipa::path(
     patch, path = "/v1/cart/items/{line_id}", tag = "cart", security(("bearer" = [])),
-    request_body = input::SetQuantity, params(("line_id" = String, Path), ("If-Match" = Option<String>, Header)),
+    request_body = input::SetQuantity, params(("line_id" = String, Path), ("Idempotency-Key" = Option<String>, Header), ("If-Match" = Option<String>, Header)),
     responses((status = 200, body = CartView), (status = "default", body = Problem)),
 )]
 pub(super) async fn set_quantity(
@@ -126,7 +143,7 @@ pub(super) async fn set_quantity(
 /// Takes a line out.
 #[utoipa::path(
     delete, path = "/v1/cart/items/{line_id}", tag = "cart", security(("bearer" = [])),
-    params(("line_id" = String, Path), ("If-Match" = Option<String>, Header)),
+    params(("line_id" = String, Path), ("Idempotency-Key" = Option<String>, Header), ("If-Match" = Option<String>, Header)),
     responses((status = 200, body = CartView), (status = "default", body = Problem)),
 )]
 pub(super) async fn remove_line(
@@ -142,7 +159,7 @@ pub(super) async fn remove_line(
 /// Takes every line out.
 #[utoipa::path(
     delete, path = "/v1/cart/items", tag = "cart", security(("bearer" = [])),
-    params(("If-Match" = Option<String>, Header)),
+    params(("Idempotency-Key" = Option<String>, Header), ("If-Match" = Option<String>, Header)),
     responses((status = 200, body = CartView), (status = "default", body = Problem)),
 )]
 pub(super) async fn clear(
@@ -156,7 +173,7 @@ pub(super) async fn clear(
 /// Types a coupon in; a second time changes nothing.
 #[utoipa::path(
     put, path = "/v1/cart/coupons/{code}", tag = "cart", security(("bearer" = [])),
-    params(("code" = String, Path), ("If-Match" = Option<String>, Header)),
+    params(("code" = String, Path), ("Idempotency-Key" = Option<String>, Header), ("If-Match" = Option<String>, Header)),
     responses((status = 200, body = CartView), (status = "default", body = Problem)),
 )]
 pub(super) async fn apply_coupon(
@@ -172,7 +189,7 @@ pub(super) async fn apply_coupon(
 /// Takes a coupon back; one that is not there changes nothing.
 #[utoipa::path(
     delete, path = "/v1/cart/coupons/{code}", tag = "cart", security(("bearer" = [])),
-    params(("code" = String, Path), ("If-Match" = Option<String>, Header)),
+    params(("code" = String, Path), ("Idempotency-Key" = Option<String>, Header), ("If-Match" = Option<String>, Header)),
     responses((status = 200, body = CartView), (status = "default", body = Problem)),
 )]
 pub(super) async fn remove_coupon(
@@ -238,7 +255,7 @@ pub(super) async fn checkout(
     Body(body): Body<input::Checkout>,
 ) -> Result<Response, ApiError> {
     conditions.required_key()?;
-    if !conditions.if_match_given {
+    if !conditions.if_match.given {
         return Err(ApiError::PreconditionRequired);
     }
     let (expected_total, currency) = body.total()?;
@@ -260,22 +277,28 @@ async fn write(
     conditions: Conditions,
     operation: Operation,
 ) -> Result<Response, ApiError> {
-    let Conditions { idempotency_key, if_match, seen, .. } = conditions;
-    let (reply, timing) = api.service.write(principal, operation, idempotency_key, if_match).await?;
+    let cart_id = principal.cart_id();
+    let (key, if_match) = (conditions.idempotency_key.clone(), conditions.if_match.versions.clone());
+    let orders = matches!(operation, Operation::Checkout { .. });
+    let (reply, timing) = api.service.write(principal, operation, key, if_match).await?;
     let status =
         StatusCode::from_u16(reply.answer.status).map_err(|error| CartError::Internal(error.to_string()))?;
-    let version = reply.answer.version;
-    let cookie = if reply.replayed { seen.map_or(version, |seen| seen.max(version)) } else { version };
-    let mut response = CartAnswer {
+    // The tag that a read of the same would have.
+    let fingerprint = match &reply.document {
+        Some(document) if !orders => document.tag.clone(),
+        _ => view::fingerprint(&cart_id, reply.answer.body.as_bytes()),
+    };
+    let answer = CartAnswer {
         status,
         body: reply.answer.body.into(),
-        version,
-        cookie,
+        cart_id: &cart_id,
+        version: reply.answer.version,
+        tag: if orders { Tag::Order(&fingerprint) } else { Tag::Cart(&fingerprint) },
         region: &api.service.region,
         source: Source::Home,
         timing,
-    }
-    .into_response();
+    };
+    let mut response = answer.for_write(&conditions);
     if let Some(location) = &reply.answer.location {
         set_location(&mut response, location);
     }
@@ -283,12 +306,6 @@ async fn write(
         mark_replayed(&mut response);
     }
     Ok(response)
-}
-
-fn answer(api: &Shared, version: CartVersion, source: Source, timing: Timing, body: Bytes) -> Response {
-    let region = api.service.region.as_str();
-    CartAnswer { status: StatusCode::OK, body, version, cookie: version, region, source, timing }
-        .into_response()
 }
 
 fn json(document: &impl Serialize) -> Result<Bytes, ApiError> {

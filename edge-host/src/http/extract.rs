@@ -4,22 +4,21 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, IF_MATCH, IF_NONE_MATCH};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use region_router::front_door::client_address;
+use region_router::front_door::{came_by_https, client_address};
 use serde::de::DeserializeOwned;
 
 use super::Shared;
 use super::problem::{ApiError, InputMistake};
-use crate::model::{CartVersion, OwnerKind, Principal};
+use super::tags::{Match, NoneMatch};
+use crate::model::{OwnerKind, Principal, Seen};
 
 /// Bytes of a request body; the largest one, a batch of 50 lines with full variants, fits.
 pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
-/// Entity tags in one header; a client knows a version or two of its cart.
-const ENTITY_TAGS_MAX: usize = 64;
 /// So much of a body that is too large is read and dropped: a client that is still sending sees a broken
 /// connection and not the answer.
 const EXCESS_BYTES_READ_MAX: usize = 1024 * 1024;
@@ -73,50 +72,59 @@ impl FromRequestParts<Shared> for ClientAddress {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, ApiError> {
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-        let peer = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
-        Ok(Self(client_address(peer, &parts.headers, &api.config.trusted_proxies)))
+        Ok(Self(client_address(peer(parts), &parts.headers, &api.config.trusted_proxies)))
     }
 }
 
-/// The headers that say when a request holds.
+/// The other end of the connection.
+fn peer(parts: &Parts) -> IpAddr {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+    peer.unwrap_or(IpAddr::from([0, 0, 0, 0]))
+}
+
+/// The headers that say when a request holds, and what the client has seen.
 pub(super) struct Conditions {
     /// The newest version of the cart that the client has seen.
-    pub(super) seen: Option<CartVersion>,
-    /// Versions at which a write may happen; `None` for any.
-    pub(super) if_match: Option<Vec<CartVersion>>,
-    /// Whether `If-Match` was there at all.
-    pub(super) if_match_given: bool,
-    /// Versions that the client has already.
+    pub(super) seen: Seen,
+    /// Versions at which a write may happen.
+    pub(super) if_match: Match,
+    /// What the client has already.
     pub(super) if_none_match: NoneMatch,
-    /// Under which key the answer is kept.
+    /// Under which key the request is remembered.
     pub(super) idempotency_key: Option<String>,
+    /// Whether the client has come by HTTPS, as far as we or a trusted proxy know.
+    pub(super) secure: bool,
 }
 
 impl FromRequestParts<Shared> for Conditions {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, ApiError> {
         let headers = &parts.headers;
-        let seen = match text(headers, &CART_VERSION) {
-            Some(version) => Some(version.parse().map_err(|error| {
-                ApiError::bad_request("cart_version_malformed", format!("Cart-Version: {error}"))
-            })?),
-            // A cookie that somebody else has spoilt is not the client's mistake.
-            None => cookie(headers, CART_VERSION.as_str()).and_then(|version| version.parse().ok()),
-        };
-        let if_match_given = headers.contains_key(IF_MATCH);
-        let if_match = if if_match_given { Some(entity_tags(headers, &IF_MATCH)?) } else { None };
-        let if_match = if_match.filter(|tags| !tags.any);
-        let if_none_match = entity_tags(headers, &IF_NONE_MATCH)?;
+        let header = text(headers, &CART_VERSION).map(str::parse).transpose().map_err(|error| {
+            ApiError::bad_request("cart_version_malformed", format!("Cart-Version: {error}"))
+        })?;
+        // A cookie that somebody else has spoilt is not the client's mistake.
+        let cookie = cookie(headers, CART_VERSION.as_str()).and_then(|version| version.parse().ok());
+        let secure = came_by_https(peer(parts), headers, &api.config.trusted_proxies);
         Ok(Self {
-            seen,
-            // Strong comparison (RFC 9110 §13.1.1): a weak tag never matches.
-            if_match: if_match.map(|tags| tags.strong),
-            if_match_given,
-            if_none_match: NoneMatch(if_none_match),
+            seen: Seen { header, cookie },
+            if_match: Match::of(headers)?,
+            if_none_match: NoneMatch::of(headers)?,
             idempotency_key: idempotency_key(headers)?,
+            secure,
         })
+    }
+}
+
+/// What the client has already, where nothing else is of interest.
+pub(super) struct IfNoneMatch(pub(super) NoneMatch);
+
+impl<S: Send + Sync> FromRequestParts<S> for IfNoneMatch {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        Ok(Self(NoneMatch::of(&parts.headers)?))
     }
 }
 
@@ -127,42 +135,6 @@ impl Conditions {
             ApiError::bad_request("idempotency_key_missing", "an Idempotency-Key header is needed")
         })
     }
-}
-
-/// Versions that the client has already; here a weak tag will do (RFC 9110 §13.1.2).
-pub(super) struct NoneMatch(EntityTags);
-
-impl NoneMatch {
-    pub(super) fn contains(&self, version: &CartVersion) -> bool {
-        self.0.any || self.0.strong.contains(version) || self.0.weak.contains(version)
-    }
-}
-
-#[derive(Default)]
-struct EntityTags {
-    any: bool,
-    strong: Vec<CartVersion>,
-    weak: Vec<CartVersion>,
-}
-
-/// The versions that the entity tags of a header name; a tag that is not one of ours names none.
-fn entity_tags(headers: &HeaderMap, name: &HeaderName) -> Result<EntityTags, ApiError> {
-    let mut tags = EntityTags::default();
-    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    for (count, tag) in values.flat_map(|value| value.split(',')).map(str::trim).enumerate() {
-        if count >= ENTITY_TAGS_MAX {
-            let detail = format!("{name} has at most {ENTITY_TAGS_MAX} entity tags");
-            return Err(ApiError::bad_request("too_many_entity_tags", detail));
-        }
-        if tag == "*" {
-            tags.any = true;
-        }
-        let (weak, tag) = tag.strip_prefix("W/").map_or((false, tag), |tag| (true, tag));
-        if let Ok(version) = tag.trim_matches('"').parse() {
-            if weak { tags.weak.push(version) } else { tags.strong.push(version) }
-        }
-    }
-    Ok(tags)
 }
 
 /// The key, quoted as the draft standard has it, or bare as most clients send it.

@@ -1,17 +1,24 @@
-//! The headers that go with a cart.
+//! The headers that go with an answer: those of a cart, the tags, and what caches may do with it.
 
 use std::fmt::Write;
 
 use axum::body::Body;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION, SET_COOKIE};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION, SET_COOKIE, VARY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
+use serde::Serialize;
 
-use super::extract::CART_VERSION;
-use crate::model::CartVersion;
+use super::extract::{CART_VERSION, Conditions};
+use super::problem::ApiError;
+use super::tags::NoneMatch;
+use crate::document::to_json;
+use crate::model::{CartTag, CartVersion, SeenVersion};
 use crate::service::Timing;
 use crate::upstream::Source;
+use crate::view;
 
 const CART_REGION: HeaderName = HeaderName::from_static("cart-region");
 const CART_SOURCE: HeaderName = HeaderName::from_static("cart-source");
@@ -21,30 +28,78 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// Headers of an answer about a cart, with those that are put in on its way out.
 const HEADERS: usize = 12;
 /// Bytes of the values that are written anew for each answer.
-const HEADER_BYTES: usize = 256;
+const HEADER_BYTES: usize = 320;
+
+/// A client asks before it shows a kept answer again: prices move without the cart.
+const REVALIDATED: HeaderValue = HeaderValue::from_static("private, no-cache");
+/// Nothing is gained by keeping it.
+const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
+/// A change of the catalogue is in every region within two seconds; a cache adds at most one.
+const CATALOGUE: HeaderValue = HeaderValue::from_static("public, max-age=1");
+/// The documentation changes with a release.
+const DOCUMENTATION: HeaderValue = HeaderValue::from_static("public, max-age=60");
+/// What decides whose answer it is.
+const WHOSE: HeaderValue = HeaderValue::from_static("Authorization, Cart-Share");
+const NO_SNIFFING: HeaderValue = HeaderValue::from_static("nosniff");
+
+/// Completes the headers of every answer: what does not say otherwise is not kept by any cache, and what is not public
+/// depends on who asks.
+pub(super) fn complete(route: &str, headers: &mut HeaderMap) {
+    let public = match headers.get(CACHE_CONTROL) {
+        Some(control) => control.as_bytes().starts_with(b"public"),
+        None => {
+            let documentation = route.starts_with("/docs") || route == "/openapi.json";
+            headers.insert(CACHE_CONTROL, if documentation { DOCUMENTATION } else { NOT_KEPT });
+            documentation
+        }
+    };
+    if !public {
+        headers.append(VARY, WHOSE);
+    }
+    headers.insert(X_CONTENT_TYPE_OPTIONS, NO_SNIFFING);
+}
+
+/// What an answer about a cart is tagged by.
+pub(super) enum Tag<'a> {
+    /// The version, and a fingerprint of what is shown.
+    Cart(&'a str),
+    /// The same without a fingerprint: the version and whose cart it is say all.
+    Version,
+    /// A fingerprint alone: of an order, as it is tagged at its own address.
+    Order(&'a str),
+}
 
 /// An answer about a cart.
 pub(super) struct CartAnswer<'a> {
     pub(super) status: StatusCode,
     pub(super) body: Bytes,
+    pub(super) cart_id: &'a str,
     pub(super) version: CartVersion,
+    pub(super) tag: Tag<'a>,
     pub(super) region: &'a str,
     pub(super) source: Source,
     pub(super) timing: Timing,
-    /// What the browser keeps: the version, unless the answer is an old one and the browser has seen more.
-    pub(super) cookie: CartVersion,
 }
 
 impl CartAnswer<'_> {
-    pub(super) fn into_response(self) -> Response {
-        let version = self.version;
-        let mut response = Response::new(Body::from(self.body));
+    /// The answer to a read, which is not sent again where the client has it.
+    pub(super) fn for_read(self, asked: &Conditions) -> Response {
+        self.into_response(asked, Some(&asked.if_none_match))
+    }
+
+    /// The answer to a write.
+    pub(super) fn for_write(self, asked: &Conditions) -> Response {
+        self.into_response(asked, None)
+    }
+
+    fn into_response(self, asked: &Conditions, unless: Option<&NoneMatch>) -> Response {
+        let mut response = Response::new(Body::empty());
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.reserve(HEADERS);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        // Whoever keeps it must ask before showing it again: prices move without the cart.
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+        if !matches!(self.tag, Tag::Order(_)) {
+            headers.insert(CACHE_CONTROL, REVALIDATED);
+        }
         headers.insert(CART_SOURCE, HeaderValue::from_static(self.source.as_str()));
         // One piece of memory for all of them.
         let mut written = BytesMut::with_capacity(HEADER_BYTES);
@@ -52,15 +107,32 @@ impl CartAnswer<'_> {
             let value = HeaderValue::from_maybe_shared(value);
             headers.insert(name, value.expect("our own words are visible ASCII"));
         };
-        let etag = write(&mut written, format_args!("\"{version}\""));
-        put(CART_VERSION, etag.slice(1..etag.len() - 1));
+        let (version, tag) = (self.version, CartTag::of(self.cart_id));
+        put(CART_VERSION, write(&mut written, format_args!("{version}.{tag}")));
+        let etag = match self.tag {
+            Tag::Cart(fingerprint) => write(&mut written, format_args!("\"{version}.{fingerprint}\"")),
+            Tag::Version => write(&mut written, format_args!("\"{version}.{}\"", self.cart_id)),
+            Tag::Order(fingerprint) => write(&mut written, format_args!("\"{fingerprint}\"")),
+        };
+        let unchanged = unless.is_some_and(|unless| unless.has(&etag));
         put(ETAG, etag);
-        let cookie = format_args!("{CART_VERSION}={}; Path=/v1; HttpOnly; SameSite=Lax", self.cookie);
-        put(SET_COOKIE, write(&mut written, cookie));
+        // An answer that the browser has overtaken meanwhile must not take its cookie back.
+        if asked.seen.cookie != Some(SeenVersion { version, tag: Some(tag) }) {
+            let secure = if asked.secure { "; Secure" } else { "" };
+            let cookie =
+                format_args!("{CART_VERSION}={version}.{tag}; Path=/v1; HttpOnly; SameSite=Lax{secure}");
+            put(SET_COOKIE, write(&mut written, cookie));
+        }
         written.extend_from_slice(self.region.as_bytes());
         put(CART_REGION, written.split().freeze());
         if self.timing.is_known() {
             put(SERVER_TIMING, write(&mut written, format_args!("{}", self.timing)));
+        }
+        if unchanged {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+        } else {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            *response.body_mut() = Body::from(self.body);
         }
         response
     }
@@ -71,7 +143,40 @@ fn write(written: &mut BytesMut, value: std::fmt::Arguments<'_>) -> Bytes {
     written.split().freeze()
 }
 
-/// Marks an answer that was given before.
+/// A page or a document of the catalogue.
+pub(super) fn of_catalogue(document: &impl Serialize, unless: &NoneMatch) -> Result<Response, ApiError> {
+    let mut response = tagged("", document, unless)?;
+    response.headers_mut().insert(CACHE_CONTROL, CATALOGUE);
+    Ok(response)
+}
+
+/// Orders of the owner of a cart.
+pub(super) fn of_orders(
+    cart_id: &str,
+    document: &impl Serialize,
+    unless: &NoneMatch,
+) -> Result<Response, ApiError> {
+    tagged(cart_id, document, unless)
+}
+
+fn tagged(whose: &str, document: &impl Serialize, unless: &NoneMatch) -> Result<Response, ApiError> {
+    let body = to_json(document)?;
+    let tag = format!("\"{}\"", view::fingerprint(whose, body.as_bytes()));
+    let mut response = if unless.has(tag.as_bytes()) {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        let mut response = Response::new(Body::from(body));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    };
+    let tag = HeaderValue::try_from(tag).expect("a fingerprint is visible ASCII");
+    response.headers_mut().insert(ETAG, tag);
+    Ok(response)
+}
+
+/// Marks an answer to a request that was done before.
 pub(super) fn mark_replayed(response: &mut Response) {
     response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
 }

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use region_router::decision::{
     ClientHint, ROUND_TRIPS_HEADER, RoundTrip, RoundTripsMalformed, parse_round_trips,
 };
@@ -11,9 +12,9 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::Shared;
-use super::extract::{Body, Caller, ClientAddress, OptionalBody, Path, Query};
-use super::input;
+use super::extract::{Body, Caller, ClientAddress, IfNoneMatch, OptionalBody, Path, Query};
 use super::problem::{ApiError, Problem};
+use super::{input, respond};
 use crate::catalogue::Catalogue;
 use crate::clock::now_ms;
 use crate::error::CartError;
@@ -127,70 +128,78 @@ pub(super) async fn new_dev_token(
 /// The caller's orders, newest first.
 #[utoipa::path(
     get, path = "/v1/orders", tag = "orders", security(("bearer" = [])),
-    params(("limit" = Option<usize>, Query), ("cursor" = Option<String>, Query)),
-    responses((status = 200, body = Orders), (status = "default", body = Problem)),
+    params(("limit" = Option<usize>, Query), ("cursor" = Option<String>, Query), ("If-None-Match" = Option<String>, Header)),
+    responses((status = 200, body = Orders), (status = 304, description = "Not modified"), (status = "default", body = Problem)),
 )]
 pub(super) async fn orders(
     State(api): State<Shared>,
     Caller(principal): Caller,
     Query(page): Query<Page>,
-) -> Result<Json<Orders>, ApiError> {
+    IfNoneMatch(known): IfNoneMatch,
+) -> Result<Response, ApiError> {
     let limit = page.limit()?;
     let more = u32::try_from(limit + 1).unwrap_or(u32::MAX);
     let mut orders = api.service.home.orders(&principal, page.cursor.as_deref(), more).await?;
     let full = orders.len() > limit;
     orders.truncate(limit);
     let next_cursor = if full { orders.last().map(|order| order.order_id.clone()) } else { None };
-    Ok(Json(Orders { orders: orders.into_iter().map(view::order).collect(), next_cursor }))
+    let orders = Orders { orders: orders.into_iter().map(view::order).collect(), next_cursor };
+    respond::of_orders(&principal.cart_id(), &orders, &known)
 }
 
 /// One order of the caller.
 #[utoipa::path(
     get, path = "/v1/orders/{order_id}", tag = "orders", security(("bearer" = [])),
-    params(("order_id" = String, Path)),
-    responses((status = 200, body = OrderView), (status = "default", body = Problem)),
+    params(("order_id" = String, Path), ("If-None-Match" = Option<String>, Header)),
+    responses((status = 200, body = OrderView), (status = 304, description = "Not modified"), (status = "default", body = Problem)),
 )]
 pub(super) async fn order(
     State(api): State<Shared>,
     Caller(principal): Caller,
     Path(order_id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    Ok(Json(view::order(api.service.home.order(&principal, &order_id).await?)))
+    IfNoneMatch(known): IfNoneMatch,
+) -> Result<Response, ApiError> {
+    let order = view::order(api.service.home.order(&principal, &order_id).await?);
+    respond::of_orders(&principal.cart_id(), &order, &known)
 }
 
 /// The catalogue with current prices.
 #[utoipa::path(
     get, path = "/v1/items", tag = "items",
-    params(("limit" = Option<usize>, Query), ("cursor" = Option<String>, Query)),
-    responses((status = 200, body = Items), (status = "default", body = Problem)),
+    params(("limit" = Option<usize>, Query), ("cursor" = Option<String>, Query), ("If-None-Match" = Option<String>, Header)),
+    responses((status = 200, body = Items), (status = 304, description = "Not modified"), (status = "default", body = Problem)),
 )]
 pub(super) async fn items(
     State(api): State<Shared>,
     ClientAddress(address): ClientAddress,
     Query(page): Query<Page>,
-) -> Result<Json<Items>, ApiError> {
+    IfNoneMatch(known): IfNoneMatch,
+) -> Result<Response, ApiError> {
     api.limits.address(address)?;
     let limit = page.limit()?;
     let mut items = catalogue(&api)?.items(page.cursor.as_deref(), limit + 1);
     let full = items.len() > limit;
     items.truncate(limit);
     let next_cursor = if full { items.last().map(|item| item.item_id.clone()) } else { None };
-    Ok(Json(Items { items: items.iter().map(|item| view::item(item)).collect(), next_cursor }))
+    let items = Items { items: items.iter().map(|item| view::item(item)).collect(), next_cursor };
+    respond::of_catalogue(&items, &known)
 }
 
 /// One item with its current prices.
 #[utoipa::path(
-    get, path = "/v1/items/{item_id}", tag = "items", params(("item_id" = String, Path)),
-    responses((status = 200, body = ItemView), (status = "default", body = Problem)),
+    get, path = "/v1/items/{item_id}", tag = "items",
+    params(("item_id" = String, Path), ("If-None-Match" = Option<String>, Header)),
+    responses((status = 200, body = ItemView), (status = 304, description = "Not modified"), (status = "default", body = Problem)),
 )]
 pub(super) async fn item(
     State(api): State<Shared>,
     ClientAddress(address): ClientAddress,
     Path(item_id): Path<String>,
-) -> Result<Json<ItemView>, ApiError> {
+    IfNoneMatch(known): IfNoneMatch,
+) -> Result<Response, ApiError> {
     api.limits.address(address)?;
     let item = catalogue(&api)?.item(&item_id).ok_or(CartError::ItemUnknown(item_id))?;
-    Ok(Json(view::item(&item)))
+    respond::of_catalogue(&view::item(&item), &known)
 }
 
 /// What is for sale, as soon as that is known: an edge that started while home was away has not heard of it yet.

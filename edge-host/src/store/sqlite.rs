@@ -214,7 +214,6 @@ impl PrimaryStore for SqliteStore {
         let mut guest_version = None;
         if !matches!(commit.effect, Effect::Unchanged) {
             record.cart = commit.cart;
-            record.view_digest = commit.view_digest;
             record.version = before.version.next();
             record.updated_at_ms = Some(write.now_ms);
             record.expires_at_ms = Some(write.now_ms + CART_TTL_MS);
@@ -422,7 +421,6 @@ async fn end_guest_cart(
         cart: Cart::empty(guest.cart.currency),
         updated_at_ms: Some(now_ms),
         expires_at_ms: Some(now_ms + CART_TTL_MS),
-        view_digest: None,
     };
     rows::save_cart(tx, owner, guest, &ended).await?;
     publish_cart(tx, &ended, now_ms).await

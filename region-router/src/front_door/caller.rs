@@ -3,14 +3,32 @@
 use std::net::IpAddr;
 
 use http::HeaderMap;
+use http::header::FORWARDED;
 use ipnet::IpNet;
 
-use super::headers::X_FORWARDED_FOR;
+use super::headers::{X_FORWARDED_FOR, X_FORWARDED_PROTO};
 
 /// The address of the client of a request, for whoever stands behind this front door: the peer's own, or,
 /// from a peer in one of the `trusted` networks, the right-most address of `X-Forwarded-For` that is not.
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     Caller::identify(peer, headers, trusted).address
+}
+
+/// Whether the client of a request has come by HTTPS, as a peer in one of the `trusted` networks says it, by
+/// `X-Forwarded-Proto` or by `Forwarded` (RFC 7239 §5.4). Where several hops are listed, the client's own is the first.
+pub fn came_by_https(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> bool {
+    let first_of = |name| headers.get(name)?.to_str().ok()?.split(',').next();
+    let proto = match first_of(X_FORWARDED_PROTO) {
+        Some(proto) => Some(proto),
+        None => first_of(FORWARDED).and_then(|hop| {
+            let mut pairs = hop.split(';').filter_map(|pair| pair.trim().split_once('='));
+            pairs
+                .find(|(name, _)| name.eq_ignore_ascii_case("proto"))
+                .map(|(_, proto)| proto.trim_matches('"'))
+        }),
+    };
+    proto.is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"))
+        && Caller::identify(peer, &HeaderMap::new(), trusted).peer_trusted
 }
 
 /// The sender of one request.
@@ -70,6 +88,31 @@ mod tests {
         }
         let trusted = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().expect("a network"));
         Caller::identify(peer.parse().expect("an address"), &headers, &trusted).address.to_string()
+    }
+
+    #[test]
+    fn only_a_trusted_peer_says_how_the_client_has_come() {
+        let https = |peer: &str, name: &'static str, value: &str| {
+            let headers = HeaderMap::from_iter([(
+                http::HeaderName::from_static(name),
+                value.parse().expect("a header value"),
+            )]);
+            let trusted = ["10.0.0.0/8".parse().expect("a network")];
+            came_by_https(peer.parse().expect("an address"), &headers, &trusted)
+        };
+        for (name, value, expected) in [
+            ("x-forwarded-proto", "https", true),
+            ("x-forwarded-proto", "HTTPS, http", true),
+            ("x-forwarded-proto", "http", false),
+            ("x-forwarded-proto", "http, https", false),
+            ("forwarded", "for=192.0.2.1;proto=https;by=203.0.113.43", true),
+            ("forwarded", "for=192.0.2.1; Proto=\"https\", for=10.0.0.1", true),
+            ("forwarded", "for=192.0.2.1, for=10.0.0.1;proto=https", false),
+            ("x-request-id", "https", false),
+        ] {
+            assert_eq!(https("10.0.0.1", name, value), expected, "{name}: {value}");
+            assert!(!https("203.0.113.9", name, value), "a stranger: {name}: {value}");
+        }
     }
 
     #[test]

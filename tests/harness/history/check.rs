@@ -116,6 +116,7 @@ pub fn check(history: &History) -> Vec<Violation> {
         orders::of_cart(&of, &mut placed, &mut found);
     }
     orders::settled_and_in_stock(history, &placed, &mut found);
+    reads::tags(history, &mut found);
     found.sorted()
 }
 

@@ -25,6 +25,11 @@ impl Version {
         let (epoch, number) = text.split_once('.')?;
         Some(Self { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
     }
+
+    /// `epoch.number.tag`, without the tag.
+    pub fn parse_tagged(text: &str) -> Option<Self> {
+        Self::parse(text.rsplit_once('.')?.0)
+    }
 }
 
 impl fmt::Display for Version {
@@ -131,8 +136,8 @@ pub struct Event {
 pub enum Act {
     /// The cart.
     Read,
-    /// The cart, unless it is still at this version.
-    ReadUnless(Version),
+    /// The cart, unless it is still as it was at this version, under this tag.
+    ReadUnless(Version, String),
     /// Lines and units.
     Count,
     /// One line.
@@ -232,10 +237,12 @@ pub enum Outcome {
         total: i64,
         /// What does not fit together within this one answer.
         odd: Option<String>,
-        /// Whether it is a kept answer.
+        /// Whether it was done before.
         replayed: bool,
         /// Of the whole body.
         digest: u64,
+        /// What a client would ask with, to get it only if it is another by then.
+        tag: String,
     },
     /// An order that was placed.
     Placed {

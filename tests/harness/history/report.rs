@@ -175,7 +175,7 @@ fn ms(nanos: Nanos) -> Nanos {
 fn kind(act: &Act) -> &'static str {
     match act {
         Act::Read => "read",
-        Act::ReadUnless(_) => "read if new",
+        Act::ReadUnless(..) => "read if new",
         Act::Count => "count",
         Act::ReadLine(_) => "read a line",
         Act::ReadItem(_) => "read an item",

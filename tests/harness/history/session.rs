@@ -28,7 +28,8 @@ pub(super) struct Session<'a> {
     roams: bool,
     region: &'static str,
     seen: Option<Version>,
-    last: Option<(Version, Contents, i64)>,
+    /// The cart as it was last shown: its version, what was in it, its total, and its tag.
+    last: Option<(Version, Contents, i64, String)>,
     /// Acknowledged writes: their places in the history.
     wrote: Vec<(usize, Wanted)>,
 }
@@ -80,8 +81,8 @@ impl<'a> Session<'a> {
         match self.chance.below(100) {
             0..26 => self.ask(Act::Read).await,
             26..32 => {
-                let known = self.last.as_ref().map(|(version, ..)| *version);
-                self.ask(known.map_or(Act::Read, Act::ReadUnless)).await
+                let known = self.last.as_ref().map(|(version, .., tag)| (*version, tag.clone()));
+                self.ask(known.map_or(Act::Read, |(version, tag)| Act::ReadUnless(version, tag))).await
             }
             32..39 => self.ask(Act::Count).await,
             39..43 => {
@@ -131,7 +132,7 @@ impl<'a> Session<'a> {
     /// Mostly one that is in the cart, as far as is known.
     fn some_line(&mut self) -> usize {
         let known: Vec<usize> =
-            self.last.iter().flat_map(|(_, contents, _)| contents.lines.keys().copied()).collect();
+            self.last.iter().flat_map(|(_, contents, ..)| contents.lines.keys().copied()).collect();
         if known.is_empty() || self.chance.once_in(8) {
             self.chance.below(self.shop.goods.lines.len())
         } else {
@@ -149,7 +150,7 @@ impl<'a> Session<'a> {
     async fn checkout(&mut self) {
         self.last = None;
         self.ask(Act::Read).await;
-        let Some((version, _, total)) = self.last.clone() else { return };
+        let Some((version, _, total, _)) = self.last.clone() else { return };
         let write = Write::Checkout { total };
         self.ask(Act::Write(Wanted { key: fresh_key(), write, if_match: Some(version) })).await;
     }
@@ -215,10 +216,10 @@ impl<'a> Session<'a> {
         if let (Some(version), true) = (event.version(), self.follows) {
             self.seen = self.seen.max(Some(version));
         }
-        if let Outcome::Cart { version, shown, total, .. } = &event.outcome
+        if let Outcome::Cart { version, shown, total, tag, .. } = &event.outcome
             && self.last.as_ref().is_none_or(|(known, ..)| known <= version)
         {
-            self.last = Some((*version, shown.clone(), *total));
+            self.last = Some((*version, shown.clone(), *total, tag.clone()));
         }
         if let (Act::Write(_), Outcome::Placed { order, .. }) = (&event.act, &event.outcome) {
             self.shop.pay_for(self.cart, &order.id);

@@ -20,7 +20,7 @@ pub(super) enum Heard {
 pub(super) fn request(shop: &Shop<'_>, act: &Act, caller: &Caller, seen: Option<Version>) -> Ask {
     let ask = match act {
         Act::Read | Act::LastRead => caller.get("/v1/cart"),
-        Act::ReadUnless(known) => caller.get("/v1/cart").header("if-none-match", format!("\"{known}\"")),
+        Act::ReadUnless(_, tag) => caller.get("/v1/cart").header("if-none-match", tag),
         Act::Count => caller.get("/v1/cart/count"),
         Act::ReadLine(line) => caller.get(format_args!("/v1/cart/items/{}", shop.goods.lines[*line].line_id)),
         Act::ReadItem(item) => caller.get(format_args!("/v1/items/{}", shop.goods.items[*item].item_id)),
@@ -137,12 +137,15 @@ fn refusal(answer: &Answer, body: &Value) -> Heard {
 }
 
 fn said(shop: &Shop<'_>, act: &Act, answer: &Answer, body: &Value) -> Option<Outcome> {
-    let version = answer.find_header("cart-version").and_then(Version::parse);
+    let version = answer.find_header("cart-version").and_then(Version::parse_tagged);
+    let tag = answer.find_header("etag").unwrap_or_default();
     let replayed = answer.find_header("idempotent-replayed") == Some("true");
     let digest = digest(&answer.body);
     Some(match (act, answer.status) {
-        (Act::ReadUnless(_), 304) => Outcome::NotModified(version?),
-        (Act::Read | Act::ReadUnless(_) | Act::LastRead, 200) => cart(shop, body, version?, false, digest)?,
+        (Act::ReadUnless(..), 304) => Outcome::NotModified(version?),
+        (Act::Read | Act::ReadUnless(..) | Act::LastRead, 200) => {
+            cart(shop, body, version?, false, digest, tag)?
+        }
         (Act::Count, 200) => Outcome::Count {
             version: version?,
             lines: body["lines"].as_u64()?,
@@ -163,7 +166,7 @@ fn said(shop: &Shop<'_>, act: &Act, answer: &Answer, body: &Value) -> Option<Out
         (Act::Settle(..), 200) => Outcome::Settled(body["state"].as_str()?.to_owned()),
         (Act::Write(wanted) | Act::Repeat(_, wanted) | Act::Misuse(_, wanted), status) => {
             match (matches!(wanted.write, Write::Checkout { .. }), status) {
-                (false, 200) => cart(shop, body, version?, replayed, digest)?,
+                (false, 200) => cart(shop, body, version?, replayed, digest, tag)?,
                 (true, 201) => {
                     Outcome::Placed { version: version?, order: order(shop, body)?, replayed, digest }
                 }
@@ -174,7 +177,14 @@ fn said(shop: &Shop<'_>, act: &Act, answer: &Answer, body: &Value) -> Option<Out
     })
 }
 
-fn cart(shop: &Shop<'_>, body: &Value, version: Version, replayed: bool, digest: u64) -> Option<Outcome> {
+fn cart(
+    shop: &Shop<'_>,
+    body: &Value,
+    version: Version,
+    replayed: bool,
+    digest: u64,
+    tag: &str,
+) -> Option<Outcome> {
     let mut shown = Contents::default();
     let mut odd = None;
     let mut subtotal = 0;
@@ -210,7 +220,7 @@ fn cart(shop: &Shop<'_>, body: &Value, version: Version, replayed: bool, digest:
     if body["version"].as_str().and_then(Version::parse) != Some(version) {
         odd = Some(format!("the body is of version {}, the header of {version}", body["version"]));
     }
-    Some(Outcome::Cart { version, shown, total, odd, replayed, digest })
+    Some(Outcome::Cart { version, shown, total, odd, replayed, digest, tag: tag.to_owned() })
 }
 
 fn line_of(shop: &Shop<'_>, line: &Value) -> Option<(usize, u32)> {

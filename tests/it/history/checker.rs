@@ -49,8 +49,11 @@ impl Made {
     }
 
     /// Somebody of session 1, who follows, asks and hears.
-    fn add(&mut self, cart: CartNo, act: Act, outcome: Outcome) -> usize {
+    fn add(&mut self, cart: CartNo, act: Act, mut outcome: Outcome) -> usize {
         self.now += 10;
+        if let Outcome::Cart { tag, .. } = &mut outcome {
+            *tag = format!("{cart} {tag}");
+        }
         self.history.events.push(Event {
             session: 1,
             follows: true,
@@ -120,6 +123,7 @@ fn shown(number: u64, lines: &[(usize, u32)]) -> Outcome {
         odd: None,
         replayed: false,
         digest: number,
+        tag: format!("{number} {lines:?}"),
     }
 }
 
@@ -134,7 +138,7 @@ fn a_history_without_fault_is_let_pass() {
     made.add(USER, Act::Count, Outcome::Count { version: version(3), lines: 1, quantity: 4 });
     made.add(USER, Act::ReadLine(MUG), Outcome::Line { version: version(3), quantity: 4 });
     made.add(USER, Act::ReadLine(VASE), refused(404, "line_unknown"));
-    made.add(USER, Act::ReadUnless(version(3)), Outcome::NotModified(version(3)));
+    made.add(USER, Act::ReadUnless(version(3), "tag".to_owned()), Outcome::NotModified(version(3)));
     // Changes nothing, and makes no version.
     made.write(USER, Write::One(Command::Set { line: MUG, quantity: 4 }), 3, &[(MUG, 4)]);
     made.add(USER, Act::LastRead, shown(3, &[(MUG, 4)]));
@@ -212,7 +216,8 @@ fn a_read_of_another_cart_than_its_version_is_found() {
     let line = made.add(USER, Act::ReadLine(MUG), Outcome::Line { version: version(3), quantity: 5 });
     made.breaks(Rule::OneVersionOneCart, line);
     let mut made = Made::three_writes();
-    let same = made.add(USER, Act::ReadUnless(version(2)), Outcome::NotModified(version(3)));
+    let same =
+        made.add(USER, Act::ReadUnless(version(2), "tag".to_owned()), Outcome::NotModified(version(3)));
     made.breaks(Rule::OneVersionOneCart, same);
     let mut made = Made::three_writes();
     let odd = made.read(3, &[(MUG, 4)]);
@@ -275,8 +280,8 @@ fn another_answer_under_the_same_key_is_found() {
         made.add(USER, Act::Repeat(first, wanted(write)), outcome)
     };
     let replayed = |number, lines: &[(usize, u32)], digest| match shown(number, lines) {
-        Outcome::Cart { version, shown, total, odd, .. } => {
-            Outcome::Cart { version, shown, total, odd, replayed: true, digest }
+        Outcome::Cart { version, shown, total, odd, tag, .. } => {
+            Outcome::Cart { version, shown, total, odd, replayed: true, digest, tag }
         }
         other => other,
     };

@@ -9,9 +9,10 @@ use edge_host::app::App;
 use edge_host::epoch::KnownEpoch;
 use edge_host::error::CartError;
 use edge_host::home::HomeRegion;
-use edge_host::home::remote::{FORWARDS_IN_FLIGHT_MAX, RemoteHome};
+use edge_host::home::remote::{READS_IN_FLIGHT_MAX, RemoteHome};
+use edge_host::model::{CartCommand, Operation, OwnerKind, Principal, WriteRequest};
 use edge_host::peers::{PeerFile, PeerFiles, PeerTls};
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use harness::{Answer, Caller, Fleet, FleetOptions, PeerCa, eventually, peer_ca, scratch, shared, unique};
 use region_router::discovery::{Discovery, Dns};
 use region_router::topology::Targets;
@@ -261,13 +262,23 @@ async fn more_forwards_than_may_be_under_way_are_turned_away_at_once() {
         Arc::new(tls),
         KnownEpoch::default(),
     );
-    let asks = (0..FORWARDS_IN_FLIGHT_MAX + MANY).map(|_| home.items(&[]));
-    let answers = join_all(asks).await;
+    let asks = join_all((0..READS_IN_FLIGHT_MAX + MANY).map(|_| home.items(&[])));
+    let principal = Principal { kind: OwnerKind::Guest, id: "guest".to_owned(), currency: None };
+    let write = home.write(WriteRequest {
+        principal,
+        operation: Operation::Commands(vec![CartCommand::Clear]),
+        idempotency_key: "key".to_owned(),
+        key_made: false,
+        if_match: None,
+    });
+    let (answers, written) = join(asks, write).await;
+    let written = written.map(|reply| reply.answer.status);
+    assert_eq!(written, Err(CartError::HomeUnavailable), "reads keep no write out");
     let of = |error: CartError| answers.iter().filter(|answer| answer.as_ref() == Err(&error)).count();
     assert_eq!(of(CartError::Overloaded), MANY);
     assert_eq!(
         of(CartError::HomeUnavailable),
-        FORWARDS_IN_FLIGHT_MAX,
+        READS_IN_FLIGHT_MAX,
         "the others were waiting for a connection"
     );
 }

@@ -56,7 +56,7 @@ fn document(version: CartVersion, body: &str) -> CartDocument {
             coupons: vec![("KNOWN".to_owned(), Some(7)), ("UNKNOWN".to_owned(), None)],
         },
         good_until_ms: 1_800_000_000_000,
-        view_digest: Some("digest".to_owned()),
+        tag: "tag".to_owned(),
         body: body.to_owned().into(),
     }
 }
@@ -77,7 +77,6 @@ pub(crate) async fn what_was_put_in_comes_out(cache: Cache) {
     put_in.cart.lines[2].added_at_ms = 1;
     put_in.updated_at_ms = Some(7);
     put_in.expires_at_ms = Some(9);
-    put_in.view_digest = Some("digest".to_owned());
     put_in.cart_id = CART.to_owned();
     put(&cache, &put_in).await;
     match cache.get(CART).await.expect("the cache answers") {

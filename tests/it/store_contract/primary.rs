@@ -30,7 +30,7 @@ pub(crate) async fn a_write_is_read_back_whole(store: Store) {
     assert_eq!(read, written);
     assert_eq!(read.cart, cart);
     assert_eq!((read.version, read.state), (version(1), CartState::Active));
-    assert_eq!((read.updated_at_ms, read.view_digest.as_deref()), (Some(NOW_MS), Some("digest")));
+    assert_eq!(read.updated_at_ms, Some(NOW_MS));
     assert!(read.expires_at_ms > Some(NOW_MS));
 
     // Lines go, change and come; the order is that of their times.
@@ -58,7 +58,7 @@ pub(crate) async fn a_write_that_changes_nothing_keeps_its_version_and_its_answe
     let write = write_of(&owner);
     let mut nothing = |loaded: edge_host::store::Loaded| {
         let answer = answer("as it was", loaded.cart.version);
-        Some(Commit { cart: loaded.cart.cart, view_digest: None, effect: Effect::Unchanged, answer })
+        Some(Commit { cart: loaded.cart.cart, effect: Effect::Unchanged, answer })
     };
     let head = store.catalogue().await.expect("an answer").position;
     let record = done(store.write(&write, &mut nothing).await.expect("an answer"));
@@ -203,7 +203,7 @@ pub(crate) async fn a_merge_ends_the_guests_cart(store: Store) {
         let from = loaded.guest.expect("the guest's cart is loaded");
         assert_eq!(from, theirs);
         let answer = answer("merged", loaded.cart.version.next());
-        Some(Commit { cart: from.cart, view_digest: None, effect: Effect::Merged, answer })
+        Some(Commit { cart: from.cart, effect: Effect::Merged, answer })
     };
     let outcome = store.write(&write, &mut decide).await.expect("an answer");
     let WriteOutcome::Done { record, guest_version, .. } = outcome else { panic!("{outcome:?}") };

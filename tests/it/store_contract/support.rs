@@ -146,12 +146,7 @@ pub(crate) fn answer(body: &str, version: CartVersion) -> StoredAnswer {
 pub(crate) fn become_cart(cart: Cart) -> impl FnMut(Loaded) -> Option<Commit> + Send {
     move |loaded| {
         let answer = answer("done", loaded.cart.version.next());
-        Some(Commit {
-            cart: cart.clone(),
-            view_digest: Some("digest".to_owned()),
-            effect: Effect::Changed,
-            answer,
-        })
+        Some(Commit { cart: cart.clone(), effect: Effect::Changed, answer })
     }
 }
 
@@ -163,7 +158,7 @@ pub(crate) fn one_more(loaded: Loaded) -> Option<Commit> {
         Some(line) => line.quantity += 1,
         None => cart.lines.push(line("item-0", 1, NOW_MS)),
     }
-    Some(Commit { cart, view_digest: None, effect: Effect::Changed, answer })
+    Some(Commit { cart, effect: Effect::Changed, answer })
 }
 
 /// Decides to order what is in the cart.
@@ -183,12 +178,7 @@ pub(crate) fn order(order_id: &str, coupons: &[&str]) -> impl FnMut(Loaded) -> O
         let document = serde_json::json!({ "id": order_id, "units": cart.quantity() });
         let new = NewOrder { order_id: order_id.clone(), document, items, coupons: coupons.clone() };
         let answer = answer(&order_id, loaded.cart.version.next());
-        Some(Commit {
-            cart: Cart::empty(cart.currency),
-            view_digest: None,
-            effect: Effect::Ordered(new),
-            answer,
-        })
+        Some(Commit { cart: Cart::empty(cart.currency), effect: Effect::Ordered(new), answer })
     }
 }
 

@@ -16,7 +16,8 @@ use crate::store::sql::{from_json, to_json};
 /// When a cart that has expired expires.
 const NEVER_MS: Millis = Millis::MAX;
 
-const HEADER: &str = "c.cart_id, e.epoch, c.state, c.currency, c.version, c.coupons, c.updated_at, c.expires_at, c.view_digest";
+const HEADER: &str =
+    "c.cart_id, e.epoch, c.state, c.currency, c.version, c.coupons, c.updated_at, c.expires_at";
 
 #[derive(FromRow)]
 struct HeaderRow {
@@ -28,7 +29,6 @@ struct HeaderRow {
     coupons: String,
     updated_at: Millis,
     expires_at: Millis,
-    view_digest: Option<String>,
 }
 
 const LINE: &str =
@@ -162,7 +162,6 @@ fn header(row: HeaderRow) -> Result<CartRecord, StoreError> {
         },
         updated_at_ms: Some(row.updated_at),
         expires_at_ms: Some(row.expires_at).filter(|at_ms| *at_ms != NEVER_MS),
-        view_digest: row.view_digest,
     })
 }
 
@@ -204,7 +203,7 @@ pub(super) fn minor(price: Decimal, currency: Currency) -> Result<i64, StoreErro
 pub(super) fn add_header(headers: &mut Script, after: &CartRecord) -> Result<(), StoreError> {
     headers.add(
         "UPDATE carts SET state = ?, currency = ?, version = ?, item_count = ?, coupons = ?, updated_at = ?,
-             expires_at = ?, view_digest = ? WHERE cart_id = ?",
+             expires_at = ? WHERE cart_id = ?",
         &[
             after.state.as_str().into(),
             after.cart.currency.code().into(),
@@ -213,7 +212,6 @@ pub(super) fn add_header(headers: &mut Script, after: &CartRecord) -> Result<(),
             (&to_json(&after.cart.coupons)?).into(),
             after.updated_at_ms.unwrap_or(0).into(),
             after.expires_at_ms.unwrap_or(NEVER_MS).into(),
-            after.view_digest.as_deref().into(),
             (&after.cart_id).into(),
         ],
     );

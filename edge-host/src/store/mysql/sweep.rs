@@ -82,7 +82,6 @@ impl MySqlStore {
             version: record.version.next(),
             updated_at_ms: Some(now_ms),
             expires_at_ms: None,
-            view_digest: None,
             ..record.clone()
         };
         let mut changes = Changes::default();

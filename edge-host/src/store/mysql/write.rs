@@ -245,7 +245,6 @@ fn to_write(
     let mut record = cart.clone();
     if !matches!(commit.effect, Effect::Unchanged) {
         record.cart = commit.cart;
-        record.view_digest = commit.view_digest;
         record.version = cart.version.next();
         record.updated_at_ms = Some(write.now_ms);
         record.expires_at_ms = Some(write.now_ms + CART_TTL_MS);
@@ -276,7 +275,6 @@ fn ended(guest: &CartRecord, now_ms: Millis) -> CartRecord {
         cart: Cart::empty(guest.cart.currency),
         updated_at_ms: Some(now_ms),
         expires_at_ms: Some(now_ms + CART_TTL_MS),
-        view_digest: None,
         cart_id: guest.cart_id.clone(),
     }
 }

@@ -36,7 +36,6 @@ struct Header {
     lines: Vec<String>,
     updated_at_ms: Option<Millis>,
     expires_at_ms: Option<Millis>,
-    view_digest: Option<String>,
 }
 
 /// A line but its name.
@@ -60,7 +59,6 @@ pub(super) fn fields(record: &CartRecord) -> Result<(&'static str, Vec<Vec<u8>>)
         lines: cart.lines.iter().map(|line| line.line_id.clone()).collect(),
         updated_at_ms: record.updated_at_ms,
         expires_at_ms: record.expires_at_ms,
-        view_digest: record.view_digest.clone(),
     };
     let merged = u8::from(record.state == CartState::Merged);
     let count = format!("{} {} {merged}", cart.lines.len(), cart.quantity());
@@ -153,7 +151,6 @@ pub(super) fn entry(cart_id: &str, answer: Value) -> Result<Option<CacheEntry>, 
         cart,
         updated_at_ms: header.updated_at_ms,
         expires_at_ms: header.expires_at_ms,
-        view_digest: header.view_digest,
     };
     Ok(Some(CacheEntry::Full(record.into())))
 }

@@ -202,7 +202,7 @@ mod tests {
             rules: Revision::of(b""),
             facts: FactPrints::default(),
             good_until_ms: Millis::MAX,
-            view_digest: None,
+            tag: String::new(),
             body: "{}".into(),
         };
         Some(Glance { version, full: true, document: Some(document.into()), near: false })

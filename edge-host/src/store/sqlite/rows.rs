@@ -18,15 +18,15 @@ const NEVER_MS: Millis = Millis::MAX;
 type LineRow = (String, String, u32, i64, String, Millis, Millis);
 
 pub(super) async fn cart(tx: &mut SqliteConnection, cart_id: &str) -> Result<Option<CartRecord>, StoreError> {
-    type Header = (String, String, i64, String, Millis, Millis, Option<String>, u32);
+    type Header = (String, String, i64, String, Millis, Millis, u32);
     let header: Option<Header> = sqlx::query_as(
-        "SELECT state, currency, version, coupons, updated_at, expires_at, view_digest, epoch
+        "SELECT state, currency, version, coupons, updated_at, expires_at, epoch
          FROM carts, cluster WHERE cart_id = ?1",
     )
     .bind(cart_id)
     .fetch_optional(&mut *tx)
     .await?;
-    let Some((state, currency, version, coupons, updated_at, expires_at, view_digest, epoch)) = header else {
+    let Some((state, currency, version, coupons, updated_at, expires_at, epoch)) = header else {
         return Ok(None);
     };
     let lines: Vec<LineRow> = sqlx::query_as(
@@ -45,7 +45,6 @@ pub(super) async fn cart(tx: &mut SqliteConnection, cart_id: &str) -> Result<Opt
         cart: Cart { currency, lines: lines.into_iter().map(line).collect(), coupons: from_json(&coupons)? },
         updated_at_ms: Some(updated_at),
         expires_at_ms: Some(expires_at).filter(|at_ms| *at_ms != NEVER_MS),
-        view_digest,
     }))
 }
 
@@ -62,12 +61,11 @@ pub(super) async fn save_cart(
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO carts
-             (cart_id, owner_kind, owner_id, state, currency, version, coupons, updated_at, expires_at, view_digest)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+             (cart_id, owner_kind, owner_id, state, currency, version, coupons, updated_at, expires_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
          ON CONFLICT (cart_id) DO UPDATE SET state = excluded.state, currency = excluded.currency,
              version = excluded.version, coupons = excluded.coupons,
-             updated_at = excluded.updated_at, expires_at = excluded.expires_at,
-             view_digest = excluded.view_digest",
+             updated_at = excluded.updated_at, expires_at = excluded.expires_at",
     )
     .bind(&after.cart_id)
     .bind(owner.kind.as_str())
@@ -78,7 +76,6 @@ pub(super) async fn save_cart(
     .bind(to_json(&after.cart.coupons)?)
     .bind(after.updated_at_ms)
     .bind(after.expires_at_ms)
-    .bind(&after.view_digest)
     .execute(&mut *tx)
     .await?;
     save_lines(tx, &after.cart_id, &before.cart.lines, &after.cart.lines).await
@@ -90,7 +87,7 @@ pub(super) async fn save_expired_cart(
     emptied: &CartRecord,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "UPDATE carts SET version = ?2, coupons = '[]', updated_at = ?3, expires_at = ?4, view_digest = NULL WHERE cart_id = ?1",
+        "UPDATE carts SET version = ?2, coupons = '[]', updated_at = ?3, expires_at = ?4 WHERE cart_id = ?1",
     )
     .bind(&emptied.cart_id)
     .bind(signed(emptied.version.version)?)

@@ -1,9 +1,22 @@
 //! What was shown, by whom to whom, and in which order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::{CartHistory, Found, Merged, Placed, Rule, is_about_a_cart, newest_before, says_merged};
 use crate::history::record::{Act, Event, History, Outcome};
+
+/// A tag stands for one body of one cart.
+pub(super) fn tags(history: &History, found: &mut Found) {
+    let mut bodies = HashMap::new();
+    for (at, event) in history.events.iter().enumerate() {
+        let Outcome::Cart { tag, digest, .. } = &event.outcome else { continue };
+        let (first, cart, body) = *bodies.entry(tag).or_insert((at, event.cart, *digest));
+        if (cart, body) != (event.cart, *digest) {
+            let what = format!("the tag {tag} stands for two documents");
+            found.add(Rule::OneVersionOneCart, what, [first, at]);
+        }
+    }
+}
 
 /// Checks every answer against the life of the cart, and every session against itself.
 pub(super) fn check(history: &History, of: &CartHistory<'_>, merged: Option<&Merged<'_>>, found: &mut Found) {
@@ -45,8 +58,8 @@ fn shows_its_version(history: &History, of: &CartHistory<'_>, (at, event): Place
                 .then(|| format!("had {quantity} units in line {line}, and is {contents:?}"))
         }
         Outcome::NotModified(_) => {
-            let Act::ReadUnless(known) = event.act else { return };
-            (known != version).then(|| format!("was called the same as {known}"))
+            let Act::ReadUnless(known, _) = &event.act else { return };
+            (*known != version).then(|| format!("was called the same as {known}"))
         }
         Outcome::Placed { .. } | Outcome::Refused { .. } => None,
         _ => return,

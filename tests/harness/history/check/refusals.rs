@@ -76,7 +76,7 @@ impl Case<'_> {
                     | (412, "version_mismatch")
                     | (422, "quantity_above_item_max" | "coupon_exhausted" | "cart_empty")
             ),
-            Act::Read | Act::ReadUnless(_) | Act::Count | Act::LastRead => {
+            Act::Read | Act::ReadUnless(..) | Act::Count | Act::LastRead => {
                 (status, code) == (410, "cart_merged")
             }
             Act::ReadLine(_) => matches!((status, code), (404, "line_unknown") | (410, "cart_merged")),
