@@ -43,7 +43,7 @@ mod tests;
 pub use cart::{Cart, CartFault, Line, line_id};
 pub use command::{Command, MergePolicy, apply};
 pub use context::{Context, Coupon, CouponKind, Item, PrincipalKind};
-pub use money::{Currency, Money, MoneyError, allocate, percent_of};
+pub use money::{Currency, Money, MoneyError, allocate, parse_decimal, percent_of};
 pub use pricing::{Discount, Quote, QuoteFault, QuoteLine, Totals, Warning, quote};
 pub use promotion::{PriceTable, Promotion, PromotionKind};
 pub use rejection::Rejection;
@@ -63,6 +63,9 @@ pub mod limits {
     pub const QUANTITY_MAX: u32 = 999;
     /// Bytes of one line's variant, as canonical JSON.
     pub const VARIANT_BYTES_MAX: usize = 1024;
+    /// Lists and objects inside each other in a variant. It stands seven deep in a page of orders, and the strictest
+    /// common reader of JSON takes 64.
+    pub const VARIANT_DEPTH_MAX: usize = 16;
     /// Coupons in one cart.
     pub const COUPONS_MAX: usize = 20;
     /// Characters in an `item_id`.

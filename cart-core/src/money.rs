@@ -91,26 +91,31 @@ impl Money {
     /// Reads a decimal text such as `19.90`. Fewer digits than the currency has are fine, more are not:
     /// an amount is never rounded on the way in.
     pub fn parse(amount: &str, currency: Currency) -> Result<Self, MoneyError> {
-        let plain = |b: u8| b.is_ascii_digit() || b == b'.' || b == b'-';
-        if !amount.bytes().all(plain) {
-            return Err(MoneyError::Malformed);
-        }
-        let decimal = Decimal::from_str_exact(amount).map_err(|_| MoneyError::Malformed)?;
-        let digits = currency.digits();
-        if decimal.normalize().scale() > digits {
-            return Err(MoneyError::TooPrecise);
-        }
-        let minor = decimal
-            .checked_mul(Decimal::from(10_i64.pow(digits)))
-            .and_then(|scaled| i64::try_from(scaled).ok())
-            .ok_or(MoneyError::OutOfRange)?;
-        Ok(Self { minor, currency })
+        Ok(Self { minor: parse_decimal(amount, currency.digits())?, currency })
     }
 
     /// The amount as a decimal text with exactly the currency's digits.
     pub fn amount(&self) -> String {
         Decimal::new(self.minor, self.currency.digits()).to_string()
     }
+}
+
+/// Reads a plain decimal text as a whole number of its last digits: with two digits, `19.9` is 1990. The one reader
+/// of decimals that people write: digits, at most one point between them, and a minus sign before them; no exponent,
+/// no plus sign, no separators.
+pub fn parse_decimal(text: &str, digits: u32) -> Result<i64, MoneyError> {
+    let plain = |b: u8| b.is_ascii_digit() || b == b'.' || b == b'-';
+    if !text.bytes().all(plain) {
+        return Err(MoneyError::Malformed);
+    }
+    let decimal = Decimal::from_str_exact(text).map_err(|_| MoneyError::Malformed)?;
+    if decimal.normalize().scale() > digits {
+        return Err(MoneyError::TooPrecise);
+    }
+    decimal
+        .checked_mul(Decimal::from(10_i64.pow(digits)))
+        .and_then(|scaled| i64::try_from(scaled).ok())
+        .ok_or(MoneyError::OutOfRange)
 }
 
 /// `basis_points` hundredths of a per cent of `minor`, rounded half-even to a whole minor unit.

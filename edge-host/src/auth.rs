@@ -94,7 +94,8 @@ struct Claims {
 #[derive(Deserialize)]
 struct Proven {
     sub: String,
-    exp: i64,
+    /// A number of seconds, which may have a fraction (RFC 7519 §2).
+    exp: f64,
     #[serde(default)]
     currency: serde_json::Value,
 }
@@ -102,7 +103,10 @@ struct Proven {
 impl Proven {
     fn verified(self, kind: OwnerKind) -> Verified {
         let currency = self.currency.as_str().and_then(Currency::from_code).map(CurrencyCode);
-        Verified { principal: Principal { kind, id: self.sub, currency }, exp: self.exp }
+        // Beyond the range of an `i64` it is the end of that range.
+        #[expect(clippy::cast_possible_truncation, reason = "a fraction of a second less, and saturating")]
+        let exp = self.exp.floor() as i64;
+        Verified { principal: Principal { kind, id: self.sub, currency }, exp }
     }
 }
 
@@ -217,7 +221,7 @@ impl Verifier {
     fn check(&self, token: &str) -> Result<Proven, InvalidToken> {
         let decoded = jsonwebtoken::decode(token, &self.key, &self.validation).map_err(|_| InvalidToken)?;
         let proven: Proven = decoded.claims;
-        if proven.sub.is_empty() || proven.sub.len() > USER_ID_BYTES_MAX {
+        if !is_user_id(&proven.sub) {
             return Err(InvalidToken);
         }
         Ok(proven)
@@ -240,6 +244,12 @@ fn public_algorithms(jwk: &Jwk) -> Option<Vec<Algorithm>> {
         _ => return None,
     };
     Some(of_kind)
+}
+
+/// Whether a text can be the id of a user, in a token of any issuer and of ours: it can be a key in a database, and
+/// stands in logs as one word.
+pub fn is_user_id(text: &str) -> bool {
+    (1..=USER_ID_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
 /// Compares a presented secret with the right one, in constant time.

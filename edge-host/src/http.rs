@@ -39,8 +39,12 @@ use crate::store::PrimaryStore;
 use crate::telemetry;
 use crate::telemetry::metric::{self, HttpRequests};
 
+mod cursor;
 mod extract;
+mod hygiene;
+mod json;
 mod problem;
+mod times;
 
 mod carts;
 mod input;
@@ -54,6 +58,7 @@ mod internal;
 mod limits;
 mod request_id;
 
+use hygiene::Parameters;
 pub use limits::RateLimits;
 pub use problem::ApiError;
 
@@ -132,8 +137,9 @@ pub fn public_router(api: &Shared) -> Router {
         routes = routes.routes(routes!(shop::new_dev_token));
     }
     let (router, document) = routes.split_for_parts();
+    let parameters = Parameters::of(&document);
     let router = router.merge(SwaggerUi::new("/docs").url("/openapi.json", document));
-    finish(router, api)
+    finish(router, api, parameters)
 }
 
 /// The internal listener.
@@ -147,7 +153,7 @@ pub fn internal_router(api: &Shared) -> Router {
         .route("/admin/orders/{order_id}/paid", post(admin::order_paid))
         .route("/admin/orders/{order_id}/cancelled", post(admin::order_cancelled))
         .route("/admin/rules", get(admin::rules));
-    finish(router, api)
+    finish(router, api, Parameters::default())
 }
 
 /// The listener for other regions. Nobody else gets as far as this.
@@ -163,7 +169,7 @@ pub fn peer_router(api: &Shared) -> Router {
         .route(wire::FEED, post(internal::feed))
         .route(&format!("{}{{revision}}", wire::RULES), get(internal::rules))
         .route_layer(middleware::from_fn_with_state(Arc::clone(api), learn_epoch));
-    finish(router, api)
+    finish(router, api, Parameters::default())
 }
 
 /// Another region may know better than the primary here that this one is of the past.
@@ -177,9 +183,10 @@ async fn learn_epoch(State(api): State<Shared>, request: Request, next: Next) ->
 /// What all listeners have in common. It is one layer: each would cost every request an allocation or two more. What
 /// is around a request is made of plain functions that return a future: an `async fn` would carry it twice, as what it
 /// was given and as what it waits for.
-fn finish(router: Router<Shared>, api: &Shared) -> Router {
+fn finish(router: Router<Shared>, api: &Shared, parameters: Parameters) -> Router {
     let listener = Listener {
         api: Arc::clone(api),
+        parameters: Arc::new(parameters),
         in_progress: Arc::new(Semaphore::new(REQUESTS_IN_PROGRESS_MAX)),
         requests: Arc::new(HttpRequests::of(&api.service.region)),
     };
@@ -194,6 +201,7 @@ fn finish(router: Router<Shared>, api: &Shared) -> Router {
 #[derive(Clone)]
 struct Listener {
     api: Shared,
+    parameters: Arc<Parameters>,
     in_progress: Arc<Semaphore>,
     requests: Arc<HttpRequests>,
 }
@@ -238,8 +246,13 @@ async fn within_limits(listener: &Listener, request: Request, next: Next) -> Res
     if listener.api.service.home.forwards() && was_forwarded(request.headers()) {
         return ApiError::from(CartError::LoopDetected).into_response();
     }
-    let patience =
-        wire::patience(request.headers()).map_or(REQUEST_DEADLINE, |said| said.min(REQUEST_DEADLINE));
+    let from_region = request.extensions().get::<AskedBy>().is_some();
+    if !from_region && let Err(wrong) = hygiene::check(&request, &listener.parameters) {
+        return wrong.into_response();
+    }
+    // Only a region is believed: a stranger could have its work dropped half-way, again and again.
+    let said = if from_region { wire::patience(request.headers()) } else { None };
+    let patience = said.map_or(REQUEST_DEADLINE, |said| said.min(REQUEST_DEADLINE));
     match deadline::within(patience, or_its_panic(next.run(request))).await {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => ApiError::from(panic).into_response(),

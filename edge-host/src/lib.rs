@@ -44,6 +44,7 @@ pub mod model;
 pub mod view;
 
 pub mod document;
+pub mod raw_json;
 
 pub mod breaker;
 

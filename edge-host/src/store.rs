@@ -16,6 +16,7 @@ use crate::model::{
     CartRecord, CartState, CartVersion, CatalogueSnapshot, CouponRecord, FeedPage, FeedPosition, ItemRecord,
     Millis, OrderRecord, OrderState, Principal, StoredAnswer,
 };
+use crate::raw_json::RawJson;
 use crate::rules::Revision;
 
 pub mod memory;
@@ -352,7 +353,7 @@ pub struct NewOrder {
     /// Unique, and growing with time.
     pub order_id: String,
     /// The public document without the state.
-    pub document: serde_json::Value,
+    pub document: RawJson,
     /// What to take from stock.
     pub items: Vec<(String, u32)>,
     /// Coupons that were redeemed.

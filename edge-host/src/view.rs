@@ -6,12 +6,12 @@ use bytes::Bytes;
 use cart_core::{Cart, Currency, Money, Quote};
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use crate::model::{CartRecord, CartVersion, CurrencyCode, ItemRecord, Millis, OrderRecord, OrderState};
+use crate::raw_json::{Members, RawJson};
 
 /// An amount as a decimal text with the currency's own digits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -65,7 +65,7 @@ pub struct LineView {
     quantity: u32,
     /// As it was given; null for none.
     #[schema(value_type = Option<Object>)]
-    variant: Option<Value>,
+    variant: Option<RawJson>,
     /// The price of one when the line was added.
     unit_price: MoneyView,
     /// The price of one now; null when it is no longer sold.
@@ -162,7 +162,7 @@ pub struct OrderLineView {
     title: String,
     quantity: u32,
     #[schema(value_type = Option<Object>)]
-    variant: Option<Value>,
+    variant: Option<RawJson>,
     /// The price of one that was charged.
     unit_price: MoneyView,
     line_total: MoneyView,
@@ -308,12 +308,8 @@ pub fn fingerprint(whose: &str, document: &[u8]) -> String {
 }
 
 /// The public order as it stands now.
-pub fn order(record: OrderRecord) -> Value {
-    let mut document = record.document;
-    if let Some(fields) = document.as_object_mut() {
-        fields.insert("state".to_owned(), Value::from(record.state.as_str()));
-    }
-    document
+pub fn order(record: OrderRecord) -> serde_json::Result<RawJson> {
+    record.document.with_member("state", &record.state)
 }
 
 /// The public item.
@@ -333,11 +329,14 @@ pub fn item(record: &ItemRecord) -> ItemView {
 
 /// A time as RFC 3339 in UTC.
 pub fn rfc3339(at_ms: Millis) -> String {
-    jiff::Timestamp::from_millisecond(at_ms).unwrap_or(jiff::Timestamp::MAX).to_string()
+    // In civil time, which reaches to the end of year 9999; the range of timestamps ends a day before.
+    let epoch = jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0);
+    let at = epoch.saturating_add(jiff::SignedDuration::from_millis(at_ms));
+    format!("{at}Z")
 }
 
-fn variant(canonical: &str) -> Option<Value> {
-    if canonical.is_empty() { None } else { serde_json::from_str(canonical).ok() }
+fn variant(canonical: &str) -> Option<RawJson> {
+    if canonical.is_empty() { None } else { RawJson::new(canonical.to_owned()).ok() }
 }
 
 fn discounts(quote: &Quote, currency: Currency) -> Vec<DiscountView> {
@@ -360,17 +359,19 @@ fn totals(quote: &Quote, currency: Currency) -> TotalsView {
     }
 }
 
-/// A cart's document with the warning that home was not asked. Only text is changed: what merchants and shoppers have
-/// put into it stays to the byte.
+/// A cart's document with the warning that home was not asked. What merchants and shoppers have put into it stays to
+/// the byte.
 pub fn with_home_unreachable(document: &Bytes) -> Bytes {
-    const BEGIN: &[u8] = b"\"warnings\":[";
-    const WARNING: &[u8] = br#"{"code":"home_unreachable","detail":"The home region cannot be reached: the cart is shown as this region last knew it, and cannot be changed for now."}"#;
-    // The last one: a variant may have a field of this name, and comes before. In a string it would be escaped.
-    let begin = document.windows(BEGIN.len()).rposition(|part| part == BEGIN);
-    let Some(at) = begin.map(|at| at + BEGIN.len()) else { return document.clone() };
-    let (before, after) = document.split_at(at);
-    let comma: &[u8] = if after.starts_with(b"]") { b"" } else { b"," };
-    [before, WARNING, comma, after].concat().into()
+    const WARNING: &str = r#"{"code":"home_unreachable","detail":"The home region cannot be reached: the cart is shown as this region last knew it, and cannot be changed for now."}"#;
+    let warned = || {
+        let mut members = Members::read(std::str::from_utf8(document).ok()?).ok()?;
+        let others: Vec<&RawValue> = serde_json::from_str(members.get("warnings")?.get()).ok()?;
+        let all = others.iter().fold(WARNING.to_owned(), |all, warning| format!("{all},{}", warning.get()));
+        let all = RawValue::from_string(format!("[{all}]")).ok()?;
+        members.set("warnings", &all);
+        members.write().ok()
+    };
+    warned().map_or_else(|| document.clone(), Bytes::from)
 }
 
 fn warnings(quote: &Quote) -> Vec<WarningView> {

@@ -267,8 +267,12 @@ impl Fleet {
 
     /// Nobody in particular, calling the front door.
     pub fn front_door(&self) -> Caller {
-        let address = self.front_door.expect("this fleet was started with a front door");
-        Caller::new(format!("http://{address}"))
+        Caller::new(self.front_door_url())
+    }
+
+    /// Where the front door is.
+    pub fn front_door_url(&self) -> String {
+        format!("http://{}", self.front_door.expect("this fleet was started with a front door"))
     }
 
     /// Saves a component where the home region looks for its rules, whole at once, as an editor would.

@@ -4,4 +4,5 @@ mod inputs;
 mod nasty;
 mod rate;
 mod routes;
+mod strict;
 mod tokens;

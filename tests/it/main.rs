@@ -20,6 +20,9 @@ mod checkout;
 /// Wrong routes, inputs and tokens.
 mod errors;
 
+/// Whatever is accepted is read back byte for byte.
+mod roundtrip;
+
 // Several regions.
 
 /// Consistency, forwarding, the feed and outages.

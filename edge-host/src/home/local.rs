@@ -19,6 +19,7 @@ use crate::model::{
     ItemRecord, MADE_KEY_TTL_MS, Operation, OrderRecord, Principal, StoredAnswer, WriteReply, WriteRequest,
     WriteTiming,
 };
+use crate::raw_json::RawJson;
 use crate::rules::{Outcome, Rules, RulesError, RulesHandle};
 use crate::store::{CartDocument, CartWrite, Commit, Effect, Loaded, NewOrder, PrimaryStore, WriteOutcome};
 use crate::telemetry::metric;
@@ -275,14 +276,14 @@ impl Decision<'_> {
         let title = |item_id: &str| facts.title(item_id);
         let priced = Priced { record, quote: &quote, title: &title, rules: rules_view(self.rules) };
         let document = priced.order(&order_id, self.now_ms);
+        let body = to_json(&document)?;
+        let document = RawJson::new(body.clone()).map_err(|error| CartError::Internal(error.to_string()))?;
         let answer = StoredAnswer {
             status: 201,
-            body: to_json(&document)?,
+            body,
             version: record.version.next(),
             location: Some(format!("/v1/orders/{order_id}")),
         };
-        let document =
-            serde_json::to_value(&document).map_err(|error| CartError::Internal(error.to_string()))?;
         let gave = |code: &&String| quote.discounts.iter().any(|discount| discount.code == **code);
         let order = NewOrder {
             order_id,

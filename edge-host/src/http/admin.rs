@@ -6,21 +6,22 @@ use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use cart_core::limits;
+use cart_core::{limits, parse_decimal};
 use rust_decimal::Decimal;
-use rust_decimal::prelude::ToPrimitive;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::extract::{Body, Path, bearer, mistake};
 use super::input::{is_name, is_words, money};
 use super::problem::{ApiError, InputMistake};
+use super::times::Instant;
 use super::{Api, Shared};
 use crate::auth::same_secret;
 use crate::catalogue::{COUPONS_MAX, ITEMS_MAX};
 use crate::clock::now_ms;
 use crate::error::CartError;
 use crate::model::{CouponRecord, CouponValue, CurrencyCode, ItemRecord, Millis, OrderState, STOCK_MAX};
+use crate::raw_json::RawJson;
 use crate::rules::RunningRules;
 use crate::store::PrimaryStore;
 use crate::view::{self, ItemView, rfc3339};
@@ -71,8 +72,8 @@ pub(super) struct PutCoupon {
     kind: CouponKindWord,
     value: String,
     currency: Option<CurrencyCode>,
-    starts_at: Option<jiff::Timestamp>,
-    ends_at: Option<jiff::Timestamp>,
+    starts_at: Option<Instant>,
+    ends_at: Option<Instant>,
     redemptions_max: Option<u32>,
 }
 
@@ -139,7 +140,7 @@ pub(super) async fn order_paid(
     _: Admin,
     State(api): State<Shared>,
     Path(order_id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<RawJson>, ApiError> {
     settle(&api, order_id, OrderState::Paid).await
 }
 
@@ -148,7 +149,7 @@ pub(super) async fn order_cancelled(
     _: Admin,
     State(api): State<Shared>,
     Path(order_id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<RawJson>, ApiError> {
     settle(&api, order_id, OrderState::Cancelled).await
 }
 
@@ -174,7 +175,7 @@ pub(super) async fn rules(_: Admin, State(api): State<Shared>) -> Json<Value> {
     }))
 }
 
-async fn settle(api: &Api, order_id: String, to: OrderState) -> Result<Json<Value>, ApiError> {
+async fn settle(api: &Api, order_id: String, to: OrderState) -> Result<Json<RawJson>, ApiError> {
     let order = primary(api)?.settle_order(&order_id, to, now_ms()).await.map_err(CartError::from)?;
     let order = order.ok_or(CartError::OrderUnknown(order_id))?;
     if order.state != to {
@@ -185,7 +186,8 @@ async fn settle(api: &Api, order_id: String, to: OrderState) -> Result<Json<Valu
             errors: Vec::new(),
         });
     }
-    Ok(Json(view::order(order)))
+    let order = view::order(order).map_err(|error| CartError::Internal(error.to_string()))?;
+    Ok(Json(order))
 }
 
 fn primary(api: &Api) -> Result<&dyn PrimaryStore, ApiError> {
@@ -275,16 +277,26 @@ impl PutCoupon {
             }
         };
         if value.is_none() && mistakes.is_empty() {
-            let detail = "a percentage above 0 up to 100 with two decimals, or an amount of the currency";
+            let detail = match self.currency {
+                None => "a percentage is a decimal number above 0 up to 100 such as \"12.5\", with at most two decimals"
+                    .to_owned(),
+                Some(of) => {
+                    let why = money(&self.value, of.0).err();
+                    why.unwrap_or_else(|| "the amount is above 0 and at most 10 thousand million".to_owned())
+                }
+            };
             mistakes.push(mistake("#/value", detail));
+        }
+        if self.redemptions_max == Some(0) {
+            mistakes.push(mistake("#/redemptions_max", "a limit is at least 1"));
         }
         refuse(mistakes)?;
         let value = value.ok_or(ApiError::bad_request("invalid_input", "the value cannot be read"))?;
         Ok(CouponRecord {
             code,
             value,
-            starts_at_ms: self.starts_at.map(|at| at.as_millisecond()),
-            ends_at_ms: self.ends_at.map(|at| at.as_millisecond()),
+            starts_at_ms: self.starts_at.map(|at| at.0),
+            ends_at_ms: self.ends_at.map(|at| at.0),
             redemptions_max: self.redemptions_max,
             redemptions: 0,
             changed_at_ms,
@@ -294,8 +306,7 @@ impl PutCoupon {
 
 /// Hundredths of a per cent of a text such as `12.5`.
 fn percent(text: &str) -> Option<u32> {
-    let hundredths = text.parse::<Decimal>().ok()?.checked_mul(Decimal::ONE_HUNDRED)?;
-    let whole = hundredths.is_integer().then(|| hundredths.to_u32())??;
+    let whole = u32::try_from(parse_decimal(text, 2).ok()?).ok()?;
     (1..=10_000).contains(&whole).then_some(whole)
 }
 

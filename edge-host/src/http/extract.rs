@@ -4,15 +4,16 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE};
+use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use region_router::front_door::{came_by_https, client_address};
 use serde::de::DeserializeOwned;
 
 use super::Shared;
+use super::json::{self, Json, Kind};
 use super::problem::{ApiError, InputMistake};
 use super::tags::{Match, NoneMatch};
 use crate::model::{OwnerKind, Principal, Seen};
@@ -175,6 +176,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         check_media_type(request.headers())?;
+        check_encoding(request.headers())?;
         Ok(Self(parse(&read(request, BODY_BYTES_MAX).await?)?))
     }
 }
@@ -187,11 +189,13 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalB
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let media_type = check_media_type(request.headers());
+        let encoding = check_encoding(request.headers());
         let bytes = read(request, BODY_BYTES_MAX).await?;
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
         media_type?;
+        encoding?;
         Ok(Self(parse(&bytes)?))
     }
 }
@@ -223,6 +227,24 @@ pub(super) async fn read(request: Request, bytes_max: usize) -> Result<Bytes, Ap
     })
 }
 
+/// Bodies are not compressed: the largest has 64 KiB.
+fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
+    let identity = |value: &HeaderValue| {
+        value
+            .to_str()
+            .is_ok_and(|value| value.split(',').all(|one| one.trim().eq_ignore_ascii_case("identity")))
+    };
+    if headers.get_all(CONTENT_ENCODING).iter().all(identity) {
+        return Ok(());
+    }
+    Err(ApiError::Input {
+        status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        code: "content_encoding_unsupported",
+        detail: "the body has to be sent as it is, without a Content-Encoding".to_owned(),
+        errors: Vec::new(),
+    })
+}
+
 fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -238,46 +260,12 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let path = pointer(error.path());
-        let inner = error.into_inner();
-        if inner.is_data() {
-            ApiError::input("invalid_input", &path, for_people(&inner))
-        } else {
-            ApiError::bad_request("malformed_json", format!("the body is not JSON: {inner}"))
-        }
-    })?;
-    reader.end().map_err(|error| {
-        ApiError::bad_request("malformed_json", format!("the body is not one JSON value: {error}"))
-    })?;
-    Ok(value)
-}
-
-/// The message for people: without « at line 1 column 23 », which the pointer says better, and without the
-/// names of our types.
-fn for_people(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
-    message
-        .replace("expected i64", "expected a whole number")
-        .replace("expected u32", "expected a whole number")
-}
-
-fn pointer(path: &serde_path_to_error::Path) -> String {
-    use serde_path_to_error::Segment;
-    let mut pointer = "#".to_owned();
-    for segment in path {
-        match segment {
-            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
-            Segment::Map { key } | Segment::Enum { variant: key } => {
-                pointer.push('/');
-                pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
-            }
-            Segment::Unknown => {}
-        }
-    }
-    pointer
+    json::read(bytes).and_then(json::fill).map_err(|wrong| match wrong.kind {
+        Kind::NotJson => ApiError::bad_request("malformed_json", wrong.detail),
+        Kind::TooDeep => ApiError::input("json_too_deep", &wrong.pointer(), &wrong.detail),
+        Kind::VariantTooDeep => ApiError::input("variant_too_deep", &wrong.pointer(), &wrong.detail),
+        Kind::Unknown | Kind::Wrong => ApiError::input("invalid_input", &wrong.pointer(), &wrong.detail),
+    })
 }
 
 /// A path parameter.
@@ -288,8 +276,8 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let path = axum::extract::Path::<T>::from_request_parts(parts, state).await;
-        path.map(|path| Self(path.0)).map_err(|error: PathRejection| {
-            ApiError::bad_request("path_malformed", format!("the path cannot be read: {}", error.body_text()))
+        path.map(|path| Self(path.0)).map_err(|_: PathRejection| {
+            ApiError::bad_request("path_malformed", "the path cannot be read: it is not UTF-8")
         })
     }
 }
@@ -301,12 +289,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
-        query.map(|query| Self(query.0)).map_err(|error: QueryRejection| {
-            ApiError::bad_request(
-                "query_malformed",
-                format!("the query cannot be read: {}", error.body_text()),
-            )
+        let pairs = axum::extract::Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+        let malformed = |detail: String| ApiError::bad_request("query_malformed", detail);
+        let pairs =
+            pairs.map_err(|_: QueryRejection| malformed("the query is not name=value pairs".to_owned()))?;
+        Json::query(pairs.0).and_then(json::fill).map(Self).map_err(|wrong| {
+            match (wrong.kind, wrong.field()) {
+                (Kind::Unknown, _) => ApiError::bad_request("parameter_unknown", wrong.detail),
+                (_, Some(name)) => malformed(format!("{name}: {}", wrong.detail)),
+                (_, None) => malformed(wrong.detail),
+            }
         })
     }
 }

@@ -1,12 +1,13 @@
 //! What clients send about carts, checked for form. Whether it makes sense is for the rules to say.
 
 use cart_core::{Currency, Money, MoneyError, limits};
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::extract::mistake;
+use super::json::Canonical;
 use super::problem::{ApiError, InputMistake};
+use crate::auth::is_user_id;
 use crate::model::{CartCommand, CurrencyCode, MergePolicyWord};
 use crate::view::MoneyView;
 
@@ -25,9 +26,10 @@ pub(super) struct AddItem {
     item_id: String,
     #[schema(minimum = 1, maximum = 999)]
     quantity: i64,
-    /// Tells lines of one item apart; at most 1 KiB of JSON.
+    /// Tells lines of one item apart: at most 1 KiB of JSON, 16 deep. The order of names and spaces do not matter;
+    /// numbers are compared and shown by their own digits, so 1 and 1.0 are two variants.
     #[schema(value_type = Option<Object>, example = json!({"size": "M"}))]
-    variant: Option<Map<String, Value>>,
+    variant: Option<Canonical>,
 }
 
 /// Make a line so many.
@@ -43,20 +45,20 @@ pub(super) struct SetQuantity {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Commands {
-    #[schema(max_items = 50)]
-    commands: Vec<BatchCommand>,
+    #[schema(max_items = 50, value_type = Vec<BatchCommand>)]
+    commands: Vec<CommandFields>,
 }
 
 /// One change of a batch.
-#[derive(Deserialize, ToSchema)]
-#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "op", rename_all = "snake_case")]
 pub(super) enum BatchCommand {
     /// Put so many of an item in.
     Add {
         item_id: String,
         quantity: i64,
         #[schema(value_type = Option<Object>)]
-        variant: Option<Map<String, Value>>,
+        variant: Option<Canonical>,
     },
     /// Make a line so many; 0 removes it.
     SetQuantity { line_id: String, quantity: i64 },
@@ -68,6 +70,93 @@ pub(super) enum BatchCommand {
     ApplyCoupon { code: String },
     /// Take a coupon back.
     RemoveCoupon { code: String },
+}
+
+/// The fields of all commands of a batch. A reader derived from [`BatchCommand`] would turn the digits of a variant
+/// into machine numbers before it knows what they are, and take a list for an object.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CommandFields {
+    op: Op,
+    item_id: Option<String>,
+    quantity: Option<i64>,
+    variant: Option<Canonical>,
+    line_id: Option<String>,
+    code: Option<String>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Op {
+    Add,
+    SetQuantity,
+    Remove,
+    Clear,
+    ApplyCoupon,
+    RemoveCoupon,
+}
+
+impl CommandFields {
+    /// The command. Every field that it needs has to be there, and no other.
+    fn command(mut self, at: &str, form: &mut Form) -> Option<BatchCommand> {
+        let mut missing = |field: &str| {
+            form.wrong::<()>("invalid_input", at, format!("{field} is missing"));
+        };
+        let command = match self.op {
+            Op::Add => {
+                let (item_id, quantity) = (self.item_id.take(), self.quantity.take());
+                let (item_id, quantity) = (
+                    or_missing(item_id, "item_id", &mut missing),
+                    or_missing(quantity, "quantity", &mut missing),
+                );
+                let variant = self.variant.take();
+                item_id.zip(quantity).map(|(item_id, quantity)| BatchCommand::Add {
+                    item_id,
+                    quantity,
+                    variant,
+                })
+            }
+            Op::SetQuantity => {
+                let (line_id, quantity) = (self.line_id.take(), self.quantity.take());
+                let (line_id, quantity) = (
+                    or_missing(line_id, "line_id", &mut missing),
+                    or_missing(quantity, "quantity", &mut missing),
+                );
+                line_id
+                    .zip(quantity)
+                    .map(|(line_id, quantity)| BatchCommand::SetQuantity { line_id, quantity })
+            }
+            Op::Remove => or_missing(self.line_id.take(), "line_id", &mut missing)
+                .map(|line_id| BatchCommand::Remove { line_id }),
+            Op::Clear => Some(BatchCommand::Clear {}),
+            Op::ApplyCoupon => or_missing(self.code.take(), "code", &mut missing)
+                .map(|code| BatchCommand::ApplyCoupon { code }),
+            Op::RemoveCoupon => or_missing(self.code.take(), "code", &mut missing)
+                .map(|code| BatchCommand::RemoveCoupon { code }),
+        };
+        let left = [
+            ("item_id", self.item_id.is_some()),
+            ("quantity", self.quantity.is_some()),
+            ("variant", self.variant.is_some()),
+            ("line_id", self.line_id.is_some()),
+            ("code", self.code.is_some()),
+        ];
+        for (field, _) in left.into_iter().filter(|(_, left)| *left) {
+            form.wrong::<()>(
+                "invalid_input",
+                &format!("{at}/{field}"),
+                format!("this command has no {field}"),
+            );
+        }
+        command
+    }
+}
+
+fn or_missing<T>(value: Option<T>, field: &str, missing: &mut impl FnMut(&str)) -> Option<T> {
+    if value.is_none() {
+        missing(field);
+    }
+    value
 }
 
 /// Take a guest's cart over.
@@ -118,9 +207,9 @@ impl AddItem {
 
 impl SetQuantity {
     pub(super) fn command(self, line_id: String) -> Result<CartCommand, ApiError> {
+        let line_id = self::line_id(line_id)?;
         let mut form = Form::default();
-        let line_id = form.line_id("#", line_id);
-        let command = line_id.and_then(|line_id| form.set_quantity("#", line_id, self.quantity));
+        let command = form.set_quantity("#", line_id, self.quantity);
         form.finish(command)
     }
 }
@@ -132,7 +221,11 @@ impl Commands {
             return Err(ApiError::input("commands_out_of_range", "#/commands", detail));
         }
         let mut form = Form::default();
-        let each = |(at, command)| form.batch(&format!("#/commands/{at}"), command);
+        let each = |(at, fields): (usize, CommandFields)| {
+            let at = format!("#/commands/{at}");
+            let command = fields.command(&at, &mut form)?;
+            form.batch(&at, command)
+        };
         let commands: Option<Vec<CartCommand>> =
             self.commands.into_iter().enumerate().map(each).collect::<Vec<_>>().into_iter().collect();
         form.finish(commands)
@@ -154,22 +247,32 @@ impl Checkout {
 pub(super) fn line_id(line_id: String) -> Result<String, ApiError> {
     let mut form = Form::default();
     let line_id = form.line_id("#", line_id);
-    form.finish(line_id)
+    form.finish(line_id).map_err(without_place)
 }
 
 /// A coupon code in a path.
 pub(super) fn coupon_code(code: String) -> Result<String, ApiError> {
     let mut form = Form::default();
     let code = form.coupon_code("#", code);
-    form.finish(code)
+    form.finish(code).map_err(without_place)
+}
+
+/// A path has no place that a pointer into the body could name.
+fn without_place(error: ApiError) -> ApiError {
+    match error {
+        ApiError::Input { status, code, detail, .. } => {
+            ApiError::Input { status, code, detail, errors: Vec::new() }
+        }
+        other => other,
+    }
 }
 
 /// A user id.
 pub(super) fn user_id(user_id: &str) -> Result<(), ApiError> {
-    if is_name(user_id, 128) {
+    if is_user_id(user_id) {
         return Ok(());
     }
-    let detail = "a user id has 1 to 128 visible ASCII characters";
+    let detail = "a user id has 1 to 128 bytes and no control characters";
     Err(ApiError::input("user_id_malformed", "#/user_id", detail))
 }
 
@@ -250,7 +353,7 @@ impl Form {
         at: &str,
         item_id: String,
         quantity: i64,
-        variant: Option<Map<String, Value>>,
+        variant: Option<Canonical>,
     ) -> Option<CartCommand> {
         let item_id = if is_name(&item_id, limits::ITEM_ID_CHARS_MAX) {
             Some(item_id)
@@ -260,7 +363,8 @@ impl Form {
             self.wrong("item_id_malformed", &format!("{at}/item_id"), detail)
         };
         let quantity = self.quantity(at, quantity, 1);
-        let variant = canonical(variant);
+        // None and `{}` are the same.
+        let variant = variant.map(|Canonical(text)| text).filter(|text| text != "{}").unwrap_or_default();
         let variant = if variant.len() > limits::VARIANT_BYTES_MAX {
             let detail = format!("a variant has at most {} bytes of JSON", limits::VARIANT_BYTES_MAX);
             self.wrong("variant_too_large", &format!("{at}/variant"), detail)
@@ -301,37 +405,5 @@ impl Form {
         let max = limits::COUPON_CODE_CHARS_MAX;
         let detail = format!("a coupon code has 1 to {max} visible ASCII characters");
         self.wrong("coupon_code_malformed", pointer, detail)
-    }
-}
-
-/// A variant as canonical JSON: keys sorted at every depth, no spaces. None and `{}` are the same.
-fn canonical(variant: Option<Map<String, Value>>) -> String {
-    fn sorted(value: Value) -> Value {
-        match value {
-            Value::Object(map) => {
-                let mut fields: Vec<_> = map.into_iter().map(|(key, value)| (key, sorted(value))).collect();
-                fields.sort_by(|a, b| a.0.cmp(&b.0));
-                Value::Object(fields.into_iter().collect())
-            }
-            Value::Array(values) => Value::Array(values.into_iter().map(sorted).collect()),
-            other => other,
-        }
-    }
-    match variant {
-        Some(map) if !map.is_empty() => sorted(Value::Object(map)).to_string(),
-        _ => String::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn a_variant_is_the_same_whatever_the_order_of_its_keys() {
-        let of = |value: Value| canonical(value.as_object().cloned());
-        assert_eq!(of(json!({"b": {"y": 1, "x": [2]}, "a": "M"})), r#"{"a":"M","b":{"x":[2],"y":1}}"#);
-        assert_eq!(of(json!({})), "");
     }
 }

@@ -8,16 +8,18 @@ use region_router::decision::{
     ClientHint, ROUND_TRIPS_HEADER, RoundTrip, RoundTripsMalformed, parse_round_trips,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::Shared;
+use super::cursor::List;
 use super::extract::{Body, Caller, ClientAddress, IfNoneMatch, OptionalBody, Path, Query};
 use super::problem::{ApiError, Problem};
 use super::{input, respond};
 use crate::catalogue::Catalogue;
 use crate::clock::now_ms;
 use crate::error::CartError;
+use crate::model::OrderRecord;
+use crate::raw_json::RawJson;
 use crate::view::{self, ItemView, OrderView, rfc3339};
 
 /// Orders and items in one page, where the client does not say.
@@ -43,6 +45,7 @@ pub(super) struct DevToken {
 
 /// Which page is wanted.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Page {
     limit: Option<usize>,
     cursor: Option<String>,
@@ -52,7 +55,7 @@ pub(super) struct Page {
 #[derive(Serialize, ToSchema)]
 pub(super) struct Orders {
     #[schema(value_type = Vec<OrderView>)]
-    orders: Vec<Value>,
+    orders: Vec<RawJson>,
     /// For the next page; null on the last one.
     next_cursor: Option<String>,
 }
@@ -139,12 +142,14 @@ pub(super) async fn orders(
 ) -> Result<Response, ApiError> {
     let limit = page.limit()?;
     let more = u32::try_from(limit + 1).unwrap_or(u32::MAX);
-    let mut orders = api.service.home.orders(&principal, page.cursor.as_deref(), more).await?;
+    let after = List::Orders.after(page.cursor.as_deref())?;
+    let mut orders = api.service.home.orders(&principal, after.as_deref(), more).await?;
     let full = orders.len() > limit;
     orders.truncate(limit);
-    let next_cursor = if full { orders.last().map(|order| order.order_id.clone()) } else { None };
-    let orders = Orders { orders: orders.into_iter().map(view::order).collect(), next_cursor };
-    respond::of_orders(&principal.cart_id(), &orders, &known)
+    let next_cursor =
+        if full { orders.last().map(|order| List::Orders.cursor_after(&order.order_id)) } else { None };
+    let orders: Result<_, ApiError> = orders.into_iter().map(shown).collect();
+    respond::of_orders(&principal.cart_id(), &Orders { orders: orders?, next_cursor }, &known)
 }
 
 /// One order of the caller.
@@ -159,8 +164,12 @@ pub(super) async fn order(
     Path(order_id): Path<String>,
     IfNoneMatch(known): IfNoneMatch,
 ) -> Result<Response, ApiError> {
-    let order = view::order(api.service.home.order(&principal, &order_id).await?);
+    let order = shown(api.service.home.order(&principal, &order_id).await?)?;
     respond::of_orders(&principal.cart_id(), &order, &known)
+}
+
+fn shown(order: OrderRecord) -> Result<RawJson, ApiError> {
+    view::order(order).map_err(|error| CartError::Internal(error.to_string()).into())
 }
 
 /// The catalogue with current prices.
@@ -177,10 +186,12 @@ pub(super) async fn items(
 ) -> Result<Response, ApiError> {
     api.limits.address(address)?;
     let limit = page.limit()?;
-    let mut items = catalogue(&api)?.items(page.cursor.as_deref(), limit + 1);
+    let after = List::Items.after(page.cursor.as_deref())?;
+    let mut items = catalogue(&api)?.items(after.as_deref(), limit + 1);
     let full = items.len() > limit;
     items.truncate(limit);
-    let next_cursor = if full { items.last().map(|item| item.item_id.clone()) } else { None };
+    let next_cursor =
+        if full { items.last().map(|item| List::Items.cursor_after(&item.item_id)) } else { None };
     let items = Items { items: items.iter().map(|item| view::item(item)).collect(), next_cursor };
     respond::of_catalogue(&items, &known)
 }

@@ -4,6 +4,7 @@ use cart_core::Currency;
 use serde::{Deserialize, Serialize};
 
 use super::{CurrencyCode, Millis};
+use crate::raw_json::RawJson;
 
 /// An item of the catalogue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,7 +95,7 @@ pub struct OrderRecord {
     /// What has become of it.
     pub state: OrderState,
     /// The public document without the state.
-    pub document: serde_json::Value,
+    pub document: RawJson,
 }
 
 /// What has become of an order.

@@ -60,6 +60,9 @@ async fn a_user_token_by_the_right_key_is_believed() {
     let claims = json!({ "sub": unique("user"), "exp": FAR, "currency": "USD" });
     let dollars = nobody.with_token(sign(&Header::new(Algorithm::HS256), &claims, &hs256(HS256_SECRET)));
     assert_json(&dollars.cart().await["currency"], json!("SGD"));
+    // A time may have a fraction (RFC 7519 §2, NumericDate).
+    let claims = json!({ "sub": unique("user"), "exp": FAR as f64 + 0.5, "nbf": LONG_AGO as f64 + 0.25 });
+    nobody.with_token(sign(&Header::new(Algorithm::HS256), &claims, &hs256(HS256_SECRET))).cart().await;
     // `Bearer` is a word, not a secret: its case does not matter (RFC 9110 §11.1).
     nobody.get("/v1/cart").header("authorization", format!("bearer {}", ours.token())).await.ok();
 }
@@ -81,6 +84,7 @@ async fn a_token_that_proves_nothing_is_refused() {
     let guest_signature = guest.token().split('.').nth(2).expect("a signature").to_owned();
     let guest_type = header(Algorithm::HS256, Some(GUEST_TYPE));
     for (what, token) in [
+        ("a user with a control character", hs(&json!({ "sub": "a\u{0}b", "exp": FAR }), &right)),
         ("garbage", "garbage".to_owned()),
         ("dots", "..".to_owned()),
         ("too long", format!("{head}.{}.{signature}", "A".repeat(20_000))),

@@ -9,6 +9,7 @@ use edge_host::model::{
     CartRecord, CartVersion, CouponRecord, CouponValue, CurrencyCode, FeedPosition, IDEMPOTENCY_TTL_MS,
     ItemRecord, OwnerKind, Principal, StoredAnswer,
 };
+use edge_host::raw_json::RawJson;
 use edge_host::store::memory::MemoryCache;
 use edge_host::store::mysql::{self, MySqlStore, MySqlTarget};
 use edge_host::store::redis::{RedisCache, RedisTarget};
@@ -176,6 +177,7 @@ pub(crate) fn order(order_id: &str, coupons: &[&str]) -> impl FnMut(Loaded) -> O
             return None;
         }
         let document = serde_json::json!({ "id": order_id, "units": cart.quantity() });
+        let document = RawJson::new(document.to_string()).expect("JSON");
         let new = NewOrder { order_id: order_id.clone(), document, items, coupons: coupons.clone() };
         let answer = answer(&order_id, loaded.cart.version.next());
         Some(Commit { cart: Cart::empty(cart.currency), effect: Effect::Ordered(new), answer })
