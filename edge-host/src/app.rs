@@ -20,6 +20,7 @@ use crate::clock::now_ms;
 use crate::config::{CacheAt, Config, Database, Role};
 use crate::epoch::KnownEpoch;
 use crate::feed::{CacheKeeper, CatalogueFeed, FeedReader, Hints};
+use crate::home::detached::Detached;
 use crate::home::local::LocalHome;
 use crate::home::remote::RemoteHome;
 use crate::home::{HomeRegion, Homes};
@@ -121,14 +122,14 @@ impl App {
         let known = KnownEpoch::default();
         let primary = primary(&config, &known).await?;
         let home: Arc<dyn HomeRegion> = match (&config.role, &primary) {
-            (Role::Home { .. }, Some(store)) => Arc::new(LocalHome {
+            (Role::Home { .. }, Some(store)) => Arc::new(Detached::new(Arc::new(LocalHome {
                 store: Arc::clone(store),
                 feed: FeedReader::new(Arc::clone(store) as _),
                 rules: Arc::clone(&rules),
                 catalogue: Arc::clone(&catalogue),
                 region: region.clone(),
                 currency_default: config.currency_default,
-            }),
+            }))),
             (Role::Edge { home_peers }, _) => {
                 let found = Discovery::start(home_peers, &config.dns);
                 let home = config.topology.home().id;

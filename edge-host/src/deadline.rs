@@ -5,6 +5,7 @@ use std::future::ready;
 use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt, TryFutureExt};
+use tracing::Instrument;
 
 tokio::task_local! {
     static DEADLINE: Instant;
@@ -30,6 +31,26 @@ pub fn remaining() -> Option<Duration> {
     DEADLINE.try_with(|deadline| deadline.saturating_duration_since(Instant::now())).ok()
 }
 
+/// Does something that goes on when whoever waits for it is gone. It knows the deadline of its caller, and is not cut
+/// off by it.
+pub async fn detached<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    let deadline = DEADLINE.try_with(|deadline| *deadline).ok();
+    let work = async move {
+        match deadline {
+            Some(deadline) => DEADLINE.scope(deadline, work).await,
+            None => work.await,
+        }
+    };
+    match tokio::spawn(work.in_current_span()).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime ends, and all of its tasks with it.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +63,23 @@ mod tests {
         assert!(known.is_some_and(|known| known <= patience && known > patience / 2), "{known:?}");
         let soon = Duration::from_millis(1);
         assert_eq!(within(soon, std::future::pending::<()>()).await, Err(Passed));
+    }
+
+    #[tokio::test]
+    async fn detached_work_goes_on_without_its_caller() {
+        let (done, mut seen) = tokio::sync::mpsc::channel(1);
+        let work = detached(async move {
+            tokio::task::yield_now().await;
+            done.send(remaining()).await
+        });
+        // Asked once, and dropped.
+        assert!(
+            within(Duration::from_secs(60), async { work.now_or_never() })
+                .await
+                .is_ok_and(|now| now.is_none())
+        );
+        let known = seen.recv().await.expect("it was done");
+        assert!(known.is_some(), "it knows its caller's deadline");
     }
 
     #[tokio::test]

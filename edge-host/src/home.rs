@@ -14,6 +14,7 @@ use crate::model::{
     WriteRequest,
 };
 
+pub mod detached;
 pub mod local;
 pub mod remote;
 pub mod wire;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::clock::now_ms;
+use crate::deadline::detached;
 use crate::epoch::KnownEpoch;
 use crate::feed::FeedReader;
 use crate::model::{CartRecord, CatalogueSnapshot, FeedPage, FeedPosition, ItemRecord, Millis};
@@ -67,12 +68,14 @@ impl Replica {
 
     /// A cart, if it was written here.
     pub async fn cart(&self, cart_id: &str) -> Result<Option<CartRecord>, StoreError> {
-        within(READ_DEADLINE, self.store.cart(cart_id)).await
+        let (store, cart_id) = (Arc::clone(&self.store), cart_id.to_owned());
+        detached(async move { within(READ_DEADLINE, store.cart(&cart_id)).await }).await
     }
 
     /// Items, as far as they exist here.
     pub async fn items(&self, item_ids: &[String]) -> Result<Vec<ItemRecord>, StoreError> {
-        within(READ_DEADLINE, self.store.items(item_ids)).await
+        let (store, item_ids) = (Arc::clone(&self.store), item_ids.to_vec());
+        detached(async move { within(READ_DEADLINE, store.items(&item_ids)).await }).await
     }
 
     /// The whole catalogue.

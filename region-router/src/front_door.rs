@@ -15,6 +15,7 @@ mod caller;
 mod delivery;
 mod edges;
 mod headers;
+mod host;
 mod limits;
 mod proxy;
 mod query;
@@ -36,6 +37,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 pub use caller::{came_by_https, client_address};
+pub use host::host_is_valid;
 pub use limits::Limits;
 
 use crate::discovery::Dns;

@@ -23,6 +23,10 @@ const RETRY_AFTER_NO_REGION: Duration = Duration::from_secs(2);
 pub(super) enum Problem {
     /// The request line is not one for an API: `CONNECT`, or `OPTIONS *`.
     TargetMalformed,
+    /// Not one `Host` that names a host.
+    HostMalformed,
+    /// More than one token.
+    AuthorizationRepeated,
     /// The front door's own page is only read.
     MethodNotAllowed,
     /// The named region does not exist.
@@ -76,6 +80,10 @@ impl Problem {
             Self::TargetMalformed => {
                 (StatusCode::BAD_REQUEST, "target_malformed", "Malformed request target")
             }
+            Self::HostMalformed => (StatusCode::BAD_REQUEST, "host_malformed", "Malformed Host"),
+            Self::AuthorizationRepeated => {
+                (StatusCode::BAD_REQUEST, "authorization_repeated", "Repeated Authorization")
+            }
             Self::MethodNotAllowed => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed")
             }
@@ -96,6 +104,11 @@ impl Problem {
     fn detail(&self) -> String {
         match self {
             Self::TargetMalformed => "The request target has to be a path.".to_owned(),
+            Self::HostMalformed => {
+                "A request has one Host header with the name or address that it is for (RFC 9112, section 3.2)."
+                    .to_owned()
+            }
+            Self::AuthorizationRepeated => "A request has at most one Authorization header.".to_owned(),
             Self::MethodNotAllowed => "This page can only be read.".to_owned(),
             Self::RegionUnknown { named, known } => {
                 format!("There is no region `{}`. The regions are {known}.", named.named)

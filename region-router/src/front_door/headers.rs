@@ -53,12 +53,22 @@ const SAID_BY_PROXIES: [HeaderName; 6] = [
     HeaderName::from_static("x-real-ip"),
 ];
 
+/// Headers that regions speak to each other with. A caller's own mean nothing.
+const BETWEEN_REGIONS: [HeaderName; 3] = [
+    HeaderName::from_static("troli-deadline-ms"),
+    HeaderName::from_static("troli-epoch"),
+    HeaderName::from_static("troli-peer"),
+];
+
 /// The headers of a request as an edge is to see them. `Host` stays.
 pub(super) fn to_edge(headers: &mut HeaderMap, caller: &Caller, request_id: &HeaderValue) {
     remove_hop_by_hop(headers);
     // The body is complete in memory: its length is known anew, and nobody has to be asked to continue.
     headers.remove(CONTENT_LENGTH);
     headers.remove(EXPECT);
+    for name in &BETWEEN_REGIONS {
+        headers.remove(name);
+    }
     if !caller.peer_trusted {
         for name in &SAID_BY_PROXIES {
             headers.remove(name);
@@ -157,6 +167,8 @@ mod tests {
             ("upgrade", "h2c"),
             ("expect", "100-continue"),
             ("content-length", "7"),
+            ("troli-deadline-ms", "0"),
+            ("troli-epoch", "7"),
             ("host", "cart.example"),
             ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
         ]);

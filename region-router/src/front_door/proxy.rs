@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::HeaderValue;
+use http::header::{AUTHORIZATION, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
@@ -18,6 +18,7 @@ use super::caller::Caller;
 use super::delivery::{Delivered, Delivery};
 use super::edges::{Edges, Place};
 use super::headers::{self, TROLI_REGION};
+use super::host::host_is_valid;
 use super::query::take_region;
 use super::upstream::Outgoing;
 use super::{Config, Limits, STATUS_PATH};
@@ -93,6 +94,12 @@ impl FrontDoor {
         request: Request<Incoming>,
         request_id: &HeaderValue,
     ) -> Result<Response<AnswerBody>, Problem> {
+        if !host_is_valid(request.headers(), request.version()) {
+            return Err(Problem::HostMalformed);
+        }
+        if request.headers().get_all(AUTHORIZATION).iter().nth(1).is_some() {
+            return Err(Problem::AuthorizationRepeated);
+        }
         let plan = self.plan(peer, &request)?;
         if plan.target.path() == STATUS_PATH {
             return self.status_page(&plan, request.method(), request_id);
