@@ -76,13 +76,6 @@ impl Catalogue {
         tables.items.insert(item.record.item_id.clone(), item);
     }
 
-    /// Puts an item in that was not known: what the feed has brought meanwhile is newer.
-    pub fn fill_item(&self, item: ItemRecord) {
-        let item = Known::new(item);
-        let mut tables = self.tables.write().expect("no holder of the lock can panic");
-        tables.items.entry(item.record.item_id.clone()).or_insert(item);
-    }
-
     /// Puts a coupon in, or replaces it.
     pub fn put_coupon(&self, coupon: CouponRecord) {
         let coupon = Known::new(coupon);
@@ -108,11 +101,6 @@ impl Catalogue {
     pub fn coupon(&self, code: &str) -> Option<Arc<CouponRecord>> {
         let tables = self.tables.read().expect("no holder of the lock can panic");
         tables.coupons.get(code).map(|coupon| Arc::clone(&coupon.record))
-    }
-
-    /// Whether there is such a coupon.
-    pub fn has_coupon(&self, code: &str) -> bool {
-        self.tables.read().expect("no holder of the lock can panic").coupons.contains_key(code)
     }
 
     /// How many coupons there are.

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use moka::future::Cache;
+use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::clock::now_ms;
@@ -126,12 +127,15 @@ pub struct CatalogueFeed {
     service: Arc<CartService>,
     rules: Arc<RulesSource>,
     ready: AtomicBool,
+    /// How far the catalogue has been told.
+    position: watch::Sender<FeedPosition>,
 }
 
 impl CatalogueFeed {
     /// A feed that has not begun.
     pub fn new(service: Arc<CartService>, rules: Arc<RulesSource>) -> Self {
-        Self { service, rules, ready: AtomicBool::new(false) }
+        let position = watch::Sender::new(FeedPosition::default());
+        Self { service, rules, ready: AtomicBool::new(false), position }
     }
 
     /// Whether this edge has the catalogue and the rules it needs to serve.
@@ -139,10 +143,20 @@ impl CatalogueFeed {
         self.ready.load(Ordering::Acquire)
     }
 
+    /// Waits until the catalogue has been told of the change at this place, at most so long.
+    pub async fn applied(&self, seq: u64, at_most: Duration) {
+        let mut position = self.position.subscribe();
+        let told = position.wait_for(|position| position.covers(seq));
+        if tokio::time::timeout(at_most, told).await.is_err() {
+            debug!(feed.seq = seq, "the catalogue does not follow in time");
+        }
+    }
+
     /// Follows for ever.
     pub async fn run(&self) {
         loop {
             let (position, epoch) = self.start().await;
+            self.position.send_replace(position.clone());
             self.follow(position, epoch).await;
             warn!("feed lost, starting over from a snapshot");
         }
@@ -184,6 +198,7 @@ impl CatalogueFeed {
                             unhurried(asked).await;
                         }
                         position = page.position;
+                        self.position.send_replace(position.clone());
                         pause = Pause::default();
                     }
                     Err(error) => {

@@ -39,6 +39,8 @@ pub mod feed;
 
 pub mod catalogue;
 
+pub mod merchant;
+
 pub mod model;
 
 pub mod view;

@@ -444,20 +444,17 @@ impl CartService {
         (fetched, asked.into_inner())
     }
 
-    /// The facts of a cart. What this region has not heard of yet, it asks for.
+    /// The facts of a cart. What this region has not heard of yet, it asks for, for this one cart: the catalogue has
+    /// one way in, the feed, which may be about to bring an older state of the same item.
     async fn facts(&self, record: &CartRecord) -> CartFacts {
-        let facts = self.catalogue.facts(&record.cart);
-        if facts.items_missing.is_empty() {
-            return facts;
-        }
-        match self.upstream.items(&facts.items_missing).await {
-            Ok(items) => {
-                items.into_iter().for_each(|item| self.catalogue.fill_item(item));
-                self.catalogue.facts(&record.cart)
+        let mut facts = self.catalogue.facts(&record.cart);
+        if !facts.items_missing.is_empty() {
+            match self.upstream.items(&facts.items_missing).await {
+                Ok(items) => facts.items.extend(items.into_iter().map(Arc::new)),
+                Err(error) => debug!(error = %error, "unknown items are shown as gone"),
             }
-            // The cart is shown with the line as gone; the warning says so.
-            Err(_) => facts,
         }
+        facts
     }
 }
 

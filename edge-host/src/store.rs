@@ -19,12 +19,15 @@ use crate::model::{
 use crate::raw_json::RawJson;
 use crate::rules::Revision;
 
+mod keyed;
 pub mod memory;
 pub mod mysql;
 pub mod redis;
 mod sql;
 pub mod sqlite;
 mod ttl;
+
+pub use keyed::{DecideCoupon, DecideItem, KeyedOutcome, OnceKey};
 
 /// The region's copy of carts. It may forget, but it never goes back: no entry is replaced by an older one.
 ///
@@ -246,19 +249,30 @@ pub trait PrimaryStore: ReplicaStore {
     async fn order(&self, owner: &Principal, order_id: &str) -> Result<Option<OrderRecord>, StoreError>;
 
     /// The payment service's word. Cancelling gives the stock back. An order that has left
-    /// `pending_payment` stays as it is and is returned so.
+    /// `pending_payment` for another state stays as it is: refused, with the order.
     async fn settle_order(
         &self,
         order_id: &str,
         to: OrderState,
-        now_ms: Millis,
-    ) -> Result<Option<OrderRecord>, StoreError>;
+        key: &OnceKey,
+    ) -> Result<KeyedOutcome<OrderRecord>, StoreError>;
 
-    /// Creates or replaces an item.
-    async fn put_item(&self, item: ItemRecord) -> Result<(), StoreError>;
+    /// Creates or changes an item in one transaction: the key, the item under lock, `decide`, then the changed rows
+    /// and the outbox row, or nothing at all. An item that `decide` returns as it was is not written.
+    async fn write_item(
+        &self,
+        item_id: &str,
+        key: &OnceKey,
+        decide: &mut DecideItem<'_>,
+    ) -> Result<KeyedOutcome<ItemRecord>, StoreError>;
 
-    /// Creates or replaces a coupon; its redemptions stay counted.
-    async fn put_coupon(&self, coupon: CouponRecord) -> Result<CouponRecord, StoreError>;
+    /// The same for a coupon.
+    async fn write_coupon(
+        &self,
+        code: &str,
+        key: &OnceKey,
+        decide: &mut DecideCoupon<'_>,
+    ) -> Result<KeyedOutcome<CouponRecord>, StoreError>;
 
     /// Makes these rules the active ones, and tells every region through the feed.
     async fn activate_rules(&self, revision: &str, bytes: &[u8], now_ms: Millis) -> Result<(), StoreError>;

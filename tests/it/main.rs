@@ -43,8 +43,11 @@ mod geodns;
 /// Addresses from DNS, our own as the server.
 mod discovery;
 
-/// Health, metrics and admin.
+/// Health, metrics, and who may do what.
 mod internal_listener;
+
+/// What a merchant and the payment service change.
+mod admin;
 
 // The rules.
 

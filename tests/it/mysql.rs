@@ -16,7 +16,7 @@ use region_router::link::Link;
 use sqlx::{Connection, MySqlConnection};
 
 use crate::store_contract::support::{
-    NOW_MS, cart_of, done, guest, item, one_more, order, order_of, put_cart, write_of,
+    NOW_MS, cart_of, done, guest, item, one_more, order, order_of, put_cart, put_item, write_of,
 };
 
 /// Writes that share a transaction.
@@ -99,7 +99,7 @@ async fn two_hosts_never_sell_what_is_not_there() {
     let hosts = [open(&url), open(&url)];
     let store: Arc<dyn PrimaryStore> = Arc::clone(&hosts[0]) as _;
     for (name, stock) in [("item-0", 7), ("item-1", 9)] {
-        store.put_item(item(name, stock)).await.expect("an answer");
+        put_item(&*store, item(name, stock)).await;
     }
     let names: Vec<String> = (0..24).map(|n| format!("rival-{n}")).collect();
     for name in &names {
@@ -119,7 +119,7 @@ async fn two_hosts_never_sell_what_is_not_there() {
 async fn what_is_known_is_loaded_only_where_stock_is_taken() {
     let store = open(&migrated().await);
     for name in ["item-0", "item-1"] {
-        store.put_item(item(name, 5)).await.expect("an answer");
+        put_item(&*store, item(name, 5)).await;
     }
     let known = Catalogue::default();
     known.put_item(item("item-0", 9));
@@ -136,6 +136,49 @@ async fn what_is_known_is_loaded_only_where_stock_is_taken() {
         store.write(&write, &mut look).await.expect("an answer");
         assert_eq!(seen, stocks, "{takes_stock}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_is_charged_at_the_prices_that_are_so_once_its_items_are_locked() {
+    let url = migrated().await;
+    let store = open(&url);
+    for name in ["item-0", "item-1"] {
+        put_item(&*store, item(name, 9)).await;
+    }
+    let primary: Arc<dyn PrimaryStore> = Arc::clone(&store) as _;
+    put_cart(&primary, &guest("buyer"), cart_of(&[1, 1])).await;
+    // A merchant holds an item while the order comes for it, and changes its price before they let go.
+    let mut merchant = connect(&url).await;
+    let mut change = merchant.begin().await.expect("a transaction");
+    for statement in [
+        "UPDATE items SET changed_at = changed_at + 1 WHERE item_id = 'item-1'",
+        "UPDATE item_prices SET price = 99",
+    ] {
+        sqlx::raw_sql(statement).execute(&mut *change).await.expect("it is there");
+    }
+    let order = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        let mut look = |loaded: Loaded| {
+            seen = loaded.items.iter().flat_map(|item| item.prices.values().copied()).collect();
+            None
+        };
+        store.write(&order_of(&guest("buyer")), &mut look).await.expect("an answer");
+        seen
+    });
+    let mut root = connect(&MySqlServer::shared().await.admin_url()).await;
+    let database = url.rsplit('/').next().expect("a database").to_owned();
+    eventually("the order waits for the item", async || {
+        let waits = "SELECT COUNT(*) FROM information_schema.innodb_trx t
+                     JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id
+                     WHERE t.trx_state = 'LOCK WAIT' AND p.db = ?";
+        let waiting: i64 =
+            sqlx::query_scalar(waits).bind(&database).fetch_one(&mut root).await.expect("root may see that");
+        waiting > 0
+    })
+    .await;
+    change.commit().await.expect("it commits");
+    let seen = order.await.expect("no panic");
+    assert_eq!(seen, [9900, 99, 9900, 99], "two currencies of two items");
 }
 
 #[tokio::test]

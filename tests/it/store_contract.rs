@@ -4,6 +4,7 @@
 
 pub(crate) mod cache;
 mod housekeeping;
+mod merchant;
 mod primary;
 pub(crate) mod support;
 
@@ -41,6 +42,17 @@ macro_rules! primary_store {
                 a_follower_that_was_away_too_long_is_told_so,
                 the_catalogue_stands_for_its_place_in_the_feed,
                 rules_are_kept_and_told,
+            ]);
+            primary_store!(@ $open, merchant: [
+                an_item_is_decided_from_what_it_is,
+                an_item_that_stays_as_it_is_is_not_told,
+                a_change_is_done_once_under_its_key,
+                a_refused_change_keeps_nothing,
+                of_many_who_make_one_item_one_makes_it,
+                changes_of_an_item_come_one_after_the_other,
+                an_order_is_settled_once_under_its_key,
+                old_keys_are_forgotten_and_young_ones_kept,
+                a_guests_orders_become_the_users,
             ]);
         }
     };

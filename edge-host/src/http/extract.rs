@@ -139,7 +139,7 @@ impl Conditions {
 }
 
 /// The key, quoted as the draft standard has it, or bare as most clients send it.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
         return Ok(None);
     };

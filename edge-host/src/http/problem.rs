@@ -43,6 +43,8 @@ pub enum ApiError {
     MethodNotAllowed,
     /// A header that the method requires is missing.
     PreconditionRequired,
+    /// `If-Match` or `If-None-Match` does not hold for an item, whose tag is this.
+    ItemVersionMismatch(Option<String>),
     /// Too many requests of one caller.
     RateLimited {
         /// Whole seconds until the next one is welcome.
@@ -193,6 +195,12 @@ fn parts(error: ApiError) -> Parts {
             "precondition_required",
             "If-Match with the cart's version is needed",
         ),
+        ApiError::ItemVersionMismatch(current) => Parts::new(
+            S::PRECONDITION_FAILED,
+            "version_mismatch",
+            "the item is not the one that the condition names",
+        )
+        .with("current_version", current),
         ApiError::RateLimited { retry_after_s, per_s } => {
             Parts::new(S::TOO_MANY_REQUESTS, "rate_limited", "too many requests, slow down")
                 .retry_after(retry_after_s)

@@ -3,6 +3,7 @@
 use axum::http::header::{HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 
 use super::problem::ApiError;
+use crate::merchant::Tags;
 use crate::model::CartVersion;
 
 /// Entity tags in one header; a client knows a version or two of its cart.
@@ -51,6 +52,22 @@ impl Match {
         let any = values().any(|tag| tag.any);
         Ok(Self { given: true, versions: Some(versions).filter(|_| !any) })
     }
+}
+
+/// The tags of a header that is about an item; `None` without the header.
+pub(super) fn of_item(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Tags>, ApiError> {
+    if !headers.contains_key(name) {
+        return Ok(None);
+    }
+    check_count(headers, name)?;
+    let mut of_item = Tags::default();
+    for tag in headers.get_all(name).into_iter().flat_map(|value| tags(value.as_bytes())) {
+        let list = if tag.weak { &mut of_item.weak } else { &mut of_item.strong };
+        // A tag of ours is ASCII; another one names no item, however it is written.
+        list.push(String::from_utf8_lossy(tag.opaque).into_owned());
+        of_item.any |= tag.any;
+    }
+    Ok(Some(of_item))
 }
 
 fn check_count(headers: &HeaderMap, name: &HeaderName) -> Result<(), ApiError> {

@@ -2,7 +2,7 @@
 
 use jiff::civil::{self, DateTime};
 use jiff::fmt::temporal::{Pieces, PiecesOffset};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::model::Millis;
 
@@ -10,7 +10,7 @@ use crate::model::Millis;
 const FORM: &[u8] = b"0000-00-00T00:00:00";
 
 /// An instant. The years are 0000 to 9999, as the format has them; the last is 9999-12-31T23:59:59.999Z.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(super) struct Instant(pub(super) Millis);
 
 impl<'de> Deserialize<'de> for Instant {

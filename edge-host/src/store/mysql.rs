@@ -24,13 +24,17 @@ use crate::model::{
     CartRecord, CatalogueSnapshot, CouponRecord, FeedPage, FeedPosition, ItemRecord, Millis, OrderRecord,
     OrderState, Principal,
 };
-use crate::store::{CartWrite, Decide, PrimaryStore, Pulse, ReplicaStore, StoreError, WriteOutcome};
+use crate::store::{
+    CartWrite, Decide, DecideCoupon, DecideItem, KeyedOutcome, OnceKey, PrimaryStore, Pulse, ReplicaStore,
+    StoreError, WriteOutcome,
+};
 
 mod answers;
 mod candidates;
 mod carts;
 mod catalogue;
 mod changes;
+mod keys;
 mod lists;
 mod nodelay;
 mod orders;
@@ -255,17 +259,48 @@ impl PrimaryStore for MySqlStore {
         &self,
         order_id: &str,
         to: OrderState,
-        now_ms: Millis,
-    ) -> Result<Option<OrderRecord>, StoreError> {
-        retried(|| self.try_settle(order_id, to, now_ms)).await
+        key: &OnceKey,
+    ) -> Result<KeyedOutcome<OrderRecord>, StoreError> {
+        let Some(_claim) = self.claim_key(key) else { return Ok(KeyedOutcome::InProgress) };
+        let (mut attempts, mut commit_tried) = (Attempts::new(), false);
+        loop {
+            let attempt = self.try_settle_once(order_id, to, key, &mut commit_tried);
+            if let Some(ended) = attempts.make(attempt).await {
+                return ended;
+            }
+        }
     }
 
-    async fn put_item(&self, item: ItemRecord) -> Result<(), StoreError> {
-        retried(|| self.try_put_item(&item)).await
+    async fn write_item(
+        &self,
+        item_id: &str,
+        key: &OnceKey,
+        decide: &mut DecideItem<'_>,
+    ) -> Result<KeyedOutcome<ItemRecord>, StoreError> {
+        let Some(_claim) = self.claim_key(key) else { return Ok(KeyedOutcome::InProgress) };
+        let (mut attempts, mut commit_tried) = (Attempts::new(), false);
+        loop {
+            let attempt = self.try_write_item(item_id, key, decide, &mut commit_tried);
+            if let Some(ended) = attempts.make(attempt).await {
+                return ended;
+            }
+        }
     }
 
-    async fn put_coupon(&self, coupon: CouponRecord) -> Result<CouponRecord, StoreError> {
-        retried(|| self.try_put_coupon(&coupon)).await
+    async fn write_coupon(
+        &self,
+        code: &str,
+        key: &OnceKey,
+        decide: &mut DecideCoupon<'_>,
+    ) -> Result<KeyedOutcome<CouponRecord>, StoreError> {
+        let Some(_claim) = self.claim_key(key) else { return Ok(KeyedOutcome::InProgress) };
+        let (mut attempts, mut commit_tried) = (Attempts::new(), false);
+        loop {
+            let attempt = self.try_write_coupon(code, key, decide, &mut commit_tried);
+            if let Some(ended) = attempts.make(attempt).await {
+                return ended;
+            }
+        }
     }
 
     async fn activate_rules(&self, revision: &str, bytes: &[u8], now_ms: Millis) -> Result<(), StoreError> {

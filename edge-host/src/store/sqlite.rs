@@ -19,9 +19,13 @@ use crate::model::{
     CART_TTL_MS, CartRecord, CartState, CatalogueSnapshot, Change, CouponRecord, FeedEvent, FeedPage,
     FeedPosition, ItemRecord, Millis, OrderRecord, OrderState, PAYMENT_TTL_MS, Principal,
 };
-use crate::store::sql::{from_json, signed, to_json, unsigned};
-use crate::store::{CartWrite, Decide, Effect, Loaded, PrimaryStore, ReplicaStore, StoreError, WriteOutcome};
+use crate::store::sql::{from_json, signed, unsigned};
+use crate::store::{
+    CartWrite, Decide, DecideCoupon, DecideItem, Effect, KeyedOutcome, Loaded, OnceKey, PrimaryStore,
+    ReplicaStore, StoreError, WriteOutcome,
+};
 
+mod merchant;
 mod outbox;
 mod rows;
 mod stock;
@@ -88,11 +92,16 @@ impl SqliteStore {
         committed.await.map_err(StoreError::unavailable)?
     }
 
+    /// Cancels an order whose time to be paid is over.
+    async fn cancel(&self, order_id: &str, now_ms: Millis) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        let seq = settle(&mut tx, order_id, OrderState::Cancelled, now_ms).await?;
+        self.commit(tx, seq).await
+    }
+
     /// Claims a key for the time of one request.
     fn claim(&self, write: &CartWrite) -> Option<Claim> {
-        let key = (write.unused.cart_id.clone(), write.idempotency_key.clone());
-        let mut in_flight = self.in_flight.lock().expect("no holder of the lock can panic");
-        in_flight.insert(key.clone()).then(|| Claim { in_flight: Arc::clone(&self.in_flight), key })
+        Claim::new(&self.in_flight, (write.unused.cart_id.clone(), write.idempotency_key.clone()))
     }
 }
 
@@ -100,6 +109,14 @@ impl SqliteStore {
 struct Claim {
     in_flight: Arc<Mutex<HashSet<(String, String)>>>,
     key: (String, String),
+}
+
+impl Claim {
+    /// Claims a key, unless somebody has it.
+    fn new(in_flight: &Arc<Mutex<HashSet<(String, String)>>>, key: (String, String)) -> Option<Self> {
+        let mut claimed = in_flight.lock().expect("no holder of the lock can panic");
+        claimed.insert(key.clone()).then(|| Self { in_flight: Arc::clone(in_flight), key })
+    }
 }
 
 impl Drop for Claim {
@@ -224,6 +241,7 @@ impl PrimaryStore for SqliteStore {
             (Effect::Merged, Some((guest, (owner, _)))) => {
                 guest_version = Some(guest.version.next());
                 seq = Some(end_guest_cart(&mut tx, owner, &guest, write.now_ms).await?);
+                rows::hand_over_orders(&mut tx, &guest.cart_id, cart_id).await?;
             }
             (Effect::Ordered(order), _) => {
                 rows::insert_order(&mut tx, cart_id, order, write.now_ms).await?;
@@ -270,64 +288,27 @@ impl PrimaryStore for SqliteStore {
         &self,
         order_id: &str,
         to: OrderState,
-        now_ms: Millis,
-    ) -> Result<Option<OrderRecord>, StoreError> {
-        let mut tx = self.begin().await?;
-        let seq = settle(&mut tx, order_id, to, now_ms).await?;
-        let row: Option<(String, String, String)> =
-            sqlx::query_as("SELECT order_id, state, document FROM orders WHERE order_id = ?1")
-                .bind(order_id)
-                .fetch_optional(&mut *tx)
-                .await?;
-        self.commit(tx, seq).await?;
-        row.map(rows::order).transpose()
+        key: &OnceKey,
+    ) -> Result<KeyedOutcome<OrderRecord>, StoreError> {
+        self.settle_order_once(order_id, to, key).await
     }
 
-    async fn put_item(&self, item: ItemRecord) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
-        sqlx::query(
-            "INSERT INTO items (item_id, title, prices, stock, quantity_max, tax_zero, tags, changed_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-             ON CONFLICT (item_id) DO UPDATE SET title = excluded.title, prices = excluded.prices,
-                 stock = excluded.stock, quantity_max = excluded.quantity_max,
-                 tax_zero = excluded.tax_zero, tags = excluded.tags, changed_at = excluded.changed_at",
-        )
-        .bind(&item.item_id)
-        .bind(&item.title)
-        .bind(to_json(&item.prices)?)
-        .bind(item.stock)
-        .bind(item.quantity_max)
-        .bind(item.tax_zero)
-        .bind(to_json(&item.tags)?)
-        .bind(item.changed_at_ms)
-        .execute(&mut *tx)
-        .await?;
-        let at_ms = item.changed_at_ms;
-        let seq = publish(&mut tx, &Change::Item(item), at_ms).await?;
-        self.commit(tx, Some(seq)).await
+    async fn write_item(
+        &self,
+        item_id: &str,
+        key: &OnceKey,
+        decide: &mut DecideItem<'_>,
+    ) -> Result<KeyedOutcome<ItemRecord>, StoreError> {
+        self.write_item_once(item_id, key, decide).await
     }
 
-    async fn put_coupon(&self, mut coupon: CouponRecord) -> Result<CouponRecord, StoreError> {
-        let mut tx = self.begin().await?;
-        coupon.redemptions = sqlx::query_scalar(
-            "INSERT INTO coupons (code, value, starts_at, ends_at, redemptions_max, redemptions, changed_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6)
-             ON CONFLICT (code) DO UPDATE SET value = excluded.value, starts_at = excluded.starts_at,
-                 ends_at = excluded.ends_at, redemptions_max = excluded.redemptions_max,
-                 changed_at = excluded.changed_at
-             RETURNING redemptions",
-        )
-        .bind(&coupon.code)
-        .bind(to_json(&coupon.value)?)
-        .bind(coupon.starts_at_ms)
-        .bind(coupon.ends_at_ms)
-        .bind(coupon.redemptions_max)
-        .bind(coupon.changed_at_ms)
-        .fetch_one(&mut *tx)
-        .await?;
-        let seq = publish(&mut tx, &Change::Coupon(coupon.clone()), coupon.changed_at_ms).await?;
-        self.commit(tx, Some(seq)).await?;
-        Ok(coupon)
+    async fn write_coupon(
+        &self,
+        code: &str,
+        key: &OnceKey,
+        decide: &mut DecideCoupon<'_>,
+    ) -> Result<KeyedOutcome<CouponRecord>, StoreError> {
+        self.write_coupon_once(code, key, decide).await
     }
 
     async fn activate_rules(&self, revision: &str, bytes: &[u8], now_ms: Millis) -> Result<(), StoreError> {
@@ -357,8 +338,8 @@ impl PrimaryStore for SqliteStore {
         .await?;
         // Each by itself: one that cannot be cancelled must not keep the stock of the others.
         for order_id in unpaid {
-            match self.settle_order(&order_id, OrderState::Cancelled, now_ms).await {
-                Ok(_) => swept += 1,
+            match self.cancel(&order_id, now_ms).await {
+                Ok(()) => swept += 1,
                 Err(error) => {
                     tracing::error!(order.id = order_id, error = %error, "unpaid order not cancelled")
                 }
@@ -381,6 +362,7 @@ impl PrimaryStore for SqliteStore {
         }
         swept += rows::delete_merged_carts(&mut tx, now_ms, SWEEP_ROWS_MAX).await?;
         swept += rows::delete_expired_answers(&mut tx, now_ms, SWEEP_ROWS_MAX).await?;
+        swept += rows::delete_expired_keys(&mut tx, now_ms, SWEEP_ROWS_MAX).await?;
         swept += rows::delete_old_events(&mut tx, now_ms - OUTBOX_TTL_MS, SWEEP_ROWS_MAX).await?;
         self.commit(tx, seq).await?;
         Ok(swept)

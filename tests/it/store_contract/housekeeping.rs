@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 
 use super::support::{
     NOW_MS, Store, become_cart, cart_of, coupon, done, guest, item, one_more, order, order_of, put_cart,
-    version, write_of,
+    put_coupon, put_item, settle, version, write_of,
 };
 
 const HOUR_MS: i64 = 3600 * 1000;
@@ -41,9 +41,9 @@ async fn place(
 }
 
 pub(crate) async fn an_order_takes_stock_and_empties_the_cart(store: Store) {
-    store.put_item(item("item-0", 5)).await.expect("an answer");
-    store.put_item(item("item-1", 2)).await.expect("an answer");
-    store.put_coupon(coupon("FIVE")).await.expect("an answer");
+    put_item(&*store, item("item-0", 5)).await;
+    put_item(&*store, item("item-1", 2)).await;
+    put_coupon(&*store, coupon("FIVE")).await;
     let record = done(place(&store, "buyer", "o_1", &[2, 2], &["FIVE"]).await);
     assert_eq!((record.cart.lines.len(), record.version), (0, version(2)));
     assert_eq!((stock(&store, "item-0").await, stock(&store, "item-1").await), (3, 0));
@@ -52,11 +52,11 @@ pub(crate) async fn an_order_takes_stock_and_empties_the_cart(store: Store) {
     assert_eq!((placed.order_id.as_str(), placed.state), ("o_1", OrderState::PendingPayment));
     assert_eq!(placed.document.as_str(), r#"{"id":"o_1","units":4}"#);
     // A merchant who sets a coupon anew does not give redemptions away.
-    assert_eq!(store.put_coupon(coupon("FIVE")).await.expect("an answer").redemptions, 1);
+    assert_eq!(put_coupon(&*store, coupon("FIVE")).await.redemptions, 1);
 }
 
 pub(crate) async fn stock_never_falls_below_nothing(store: Store) {
-    store.put_item(item("item-0", 5)).await.expect("an answer");
+    put_item(&*store, item("item-0", 5)).await;
     let names: Vec<String> = (0..12).map(|n| format!("rival-{n}")).collect();
     for name in &names {
         put_cart(&store, &guest(name), cart_of(&[2])).await;
@@ -71,29 +71,29 @@ pub(crate) async fn stock_never_falls_below_nothing(store: Store) {
 }
 
 pub(crate) async fn a_cancelled_order_gives_back_once(store: Store) {
-    store.put_item(item("item-0", 5)).await.expect("an answer");
-    store.put_coupon(coupon("FIVE")).await.expect("an answer");
+    put_item(&*store, item("item-0", 5)).await;
+    put_coupon(&*store, coupon("FIVE")).await;
     done(place(&store, "buyer", "o_1", &[3], &["FIVE"]).await);
     for state in [OrderState::Cancelled, OrderState::Cancelled, OrderState::Paid] {
-        let settled = store.settle_order("o_1", state, NOW_MS).await.expect("an answer").expect("the order");
+        let settled = settle(&*store, "o_1", state).await.expect("the order");
         assert_eq!(settled.state, OrderState::Cancelled);
     }
     assert_eq!((stock(&store, "item-0").await, redemptions(&store, "FIVE").await), (5, 0));
-    assert!(store.settle_order("o_none", OrderState::Paid, NOW_MS).await.expect("an answer").is_none());
+    assert!(settle(&*store, "o_none", OrderState::Paid).await.is_none());
 }
 
 pub(crate) async fn a_paid_order_is_never_cancelled(store: Store) {
-    store.put_item(item("item-0", 5)).await.expect("an answer");
+    put_item(&*store, item("item-0", 5)).await;
     done(place(&store, "buyer", "o_1", &[3], &[]).await);
-    store.settle_order("o_1", OrderState::Paid, NOW_MS).await.expect("an answer");
-    let late = store.settle_order("o_1", OrderState::Cancelled, NOW_MS).await.expect("an answer");
+    settle(&*store, "o_1", OrderState::Paid).await;
+    let late = settle(&*store, "o_1", OrderState::Cancelled).await;
     assert_eq!(late.expect("the order").state, OrderState::Paid);
     sweep_all(&store, NOW_MS + PAYMENT_TTL_MS + 1).await;
     assert_eq!(stock(&store, "item-0").await, 2);
 }
 
 pub(crate) async fn orders_come_newest_first_and_belong_to_their_owner(store: Store) {
-    store.put_item(item("item-0", 100)).await.expect("an answer");
+    put_item(&*store, item("item-0", 100)).await;
     for n in 1..=5 {
         done(place(&store, "buyer", &format!("o_{n}"), &[1], &[]).await);
     }
@@ -110,7 +110,7 @@ pub(crate) async fn orders_come_newest_first_and_belong_to_their_owner(store: St
 }
 
 pub(crate) async fn an_unpaid_order_is_cancelled_when_its_time_is_over(store: Store) {
-    store.put_item(item("item-0", 5)).await.expect("an answer");
+    put_item(&*store, item("item-0", 5)).await;
     done(place(&store, "buyer", "o_1", &[3], &[]).await);
     let state =
         async || store.order(&guest("buyer"), "o_1").await.expect("an answer").expect("the order").state;
@@ -156,10 +156,10 @@ pub(crate) async fn the_feed_tells_every_change_in_order(store: Store) {
     let mut news = store.feed_news();
     let begin = store.catalogue().await.expect("an answer").position;
     let owner = guest("told");
-    store.put_item(item("item-0", 5)).await.expect("an answer");
-    store.put_coupon(coupon("FIVE")).await.expect("an answer");
+    put_item(&*store, item("item-0", 5)).await;
+    put_coupon(&*store, coupon("FIVE")).await;
     done(place(&store, "told", "o_1", &[2], &["FIVE"]).await);
-    store.settle_order("o_1", OrderState::Cancelled, NOW_MS).await.expect("an answer");
+    settle(&*store, "o_1", OrderState::Cancelled).await;
     let page = store.feed(Some(&begin), 100, NOW_MS).await.expect("an answer");
     assert!(!page.lost);
     let words: Vec<String> = page.events.iter().map(word).collect();
@@ -205,7 +205,7 @@ fn word(event: &FeedEvent) -> String {
 
 pub(crate) async fn a_follower_that_was_away_too_long_is_told_so(store: Store) {
     for n in 0..3 {
-        store.put_item(item(&format!("item-{n}"), 5)).await.expect("an answer");
+        put_item(&*store, item(&format!("item-{n}"), 5)).await;
     }
     let head = store.catalogue().await.expect("an answer").position;
     let at = |seq: u64| FeedPosition::at(seq);
@@ -223,16 +223,16 @@ pub(crate) async fn a_follower_that_was_away_too_long_is_told_so(store: Store) {
     // Who asks for no place is told where the feed is, and misses nothing from there on.
     let now = store.feed(None, 10, NOW_MS).await.expect("an answer");
     assert_eq!((now.lost, now.events.len(), &now.position), (false, 0, &head));
-    store.put_item(item("item-9", 5)).await.expect("an answer");
+    put_item(&*store, item("item-9", 5)).await;
     let next = store.feed(Some(&now.position), 10, NOW_MS).await.expect("an answer");
     assert_eq!((next.lost, next.events.len()), (false, 1));
 }
 
 pub(crate) async fn the_catalogue_stands_for_its_place_in_the_feed(store: Store) {
-    store.put_item(item("item-0", 5)).await.expect("an answer");
-    store.put_item(item("item-1", 5)).await.expect("an answer");
-    store.put_item(item("item-0", 4)).await.expect("an answer");
-    store.put_coupon(coupon("FIVE")).await.expect("an answer");
+    put_item(&*store, item("item-0", 5)).await;
+    put_item(&*store, item("item-1", 5)).await;
+    put_item(&*store, item("item-0", 4)).await;
+    put_coupon(&*store, coupon("FIVE")).await;
     let mut catalogue = store.catalogue().await.expect("an answer");
     catalogue.items.sort_by(|a, b| a.item_id.cmp(&b.item_id));
     assert_eq!(catalogue.items, [item("item-0", 4), item("item-1", 5)]);

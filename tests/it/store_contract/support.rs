@@ -7,7 +7,7 @@ use cart_core::{Cart, Currency, Line, line_id};
 use edge_host::epoch::KnownEpoch;
 use edge_host::model::{
     CartRecord, CartVersion, CouponRecord, CouponValue, CurrencyCode, FeedPosition, IDEMPOTENCY_TTL_MS,
-    ItemRecord, OwnerKind, Principal, StoredAnswer,
+    ItemRecord, OrderRecord, OrderState, OwnerKind, Principal, StoredAnswer,
 };
 use edge_host::raw_json::RawJson;
 use edge_host::store::memory::MemoryCache;
@@ -15,7 +15,8 @@ use edge_host::store::mysql::{self, MySqlStore, MySqlTarget};
 use edge_host::store::redis::{RedisCache, RedisTarget};
 use edge_host::store::sqlite::SqliteStore;
 use edge_host::store::{
-    CacheFeed, CartCache, CartWrite, Commit, Effect, Loaded, NewOrder, PrimaryStore, WriteOutcome,
+    CacheFeed, CartCache, CartWrite, Commit, Effect, KeyedOutcome, Loaded, NewOrder, OnceKey, PrimaryStore,
+    WriteOutcome,
 };
 use harness::{MySqlServer, RedisServer, fresh_key, scratch};
 use tempfile::TempDir;
@@ -197,4 +198,47 @@ pub(crate) fn done(outcome: WriteOutcome) -> CartRecord {
 pub(crate) async fn put_cart(store: &Store, principal: &Principal, cart: Cart) -> CartRecord {
     let outcome = store.write(&write_of(principal), &mut become_cart(cart)).await;
     done(outcome.expect("the store answers"))
+}
+
+/// A key that nobody has used, for a change of the catalogue or of an order.
+pub(crate) fn once() -> OnceKey {
+    OnceKey {
+        key: fresh_key(),
+        fingerprint: [1; 32],
+        route: "PUT /admin/items/any".to_owned(),
+        now_ms: NOW_MS,
+        kept_until_ms: NOW_MS + IDEMPOTENCY_TTL_MS,
+    }
+}
+
+/// Puts this item in place.
+pub(crate) async fn put_item(store: &(impl PrimaryStore + ?Sized), item: ItemRecord) {
+    let item_id = item.item_id.clone();
+    let outcome = store.write_item(&item_id, &once(), &mut |_| Some(item.clone())).await;
+    assert!(matches!(outcome, Ok(KeyedOutcome::Done { .. })), "{outcome:?}");
+}
+
+/// Puts this coupon in place; its redemptions stay.
+pub(crate) async fn put_coupon(store: &(impl PrimaryStore + ?Sized), coupon: CouponRecord) -> CouponRecord {
+    let code = coupon.code.clone();
+    let mut decide = |before: Option<&CouponRecord>| {
+        let redemptions = before.map_or(0, |before| before.redemptions);
+        Some(CouponRecord { redemptions, ..coupon.clone() })
+    };
+    let outcome = store.write_coupon(&code, &once(), &mut decide).await.expect("an answer");
+    let KeyedOutcome::Done { value, .. } = outcome else { panic!("not done: {outcome:?}") };
+    value
+}
+
+/// The payment service's word; returns the order as it is then.
+pub(crate) async fn settle(
+    store: &(impl PrimaryStore + ?Sized),
+    order_id: &str,
+    to: OrderState,
+) -> Option<OrderRecord> {
+    match store.settle_order(order_id, to, &once()).await.expect("an answer") {
+        KeyedOutcome::Done { value, .. } => Some(value),
+        KeyedOutcome::Refused(found) => found,
+        other => panic!("neither done nor refused: {other:?}"),
+    }
 }

@@ -5,33 +5,75 @@ use std::collections::BTreeMap;
 use rust_decimal::Decimal;
 use sqlx::{FromRow, MySqlConnection};
 
-use super::MySqlStore;
 use super::carts::{currency, minor, price};
 use super::lists::{in_list, padded};
 use super::outbox::{self, publish};
 use super::session::{Failure, Session};
+use super::{MySqlStore, keys};
 use crate::clock::now_ms;
 use crate::model::{CatalogueSnapshot, Change, CouponRecord, CurrencyCode, ItemRecord, Millis};
-use crate::store::StoreError;
+use crate::store::keyed::Taken;
 use crate::store::sql::{from_json, to_json};
+use crate::store::{DecideCoupon, DecideItem, KeyedOutcome, OnceKey, StoreError};
 
 /// One attempt at each.
 impl MySqlStore {
-    pub(super) async fn try_put_item(&self, item: &ItemRecord) -> Result<(), Failure> {
+    /// `commit_tried` says whether an attempt has got as far as its commit: then a key that is found may be its own.
+    pub(super) async fn try_write_item(
+        &self,
+        item_id: &str,
+        key: &OnceKey,
+        decide: &mut DecideItem<'_>,
+        commit_tried: &mut bool,
+    ) -> Result<KeyedOutcome<ItemRecord>, Failure> {
         let mut tx = Session::begin(&self.connections).await?;
-        put_item(&mut tx, item).await?;
-        publish(&mut tx, &Change::Item(item.clone()), item.changed_at_ms).await?;
-        self.commit(tx, true).await
+        let taken = keys::take(&mut tx, key).await?;
+        let before = items(&mut tx, &[item_id], true).await?.pop();
+        if let Some(over) = over(&taken, before.as_ref(), *commit_tried)? {
+            tx.roll_back().await?;
+            return Ok(over);
+        }
+        let Some(after) = decide(before.as_ref()) else {
+            tx.roll_back().await?;
+            return Ok(KeyedOutcome::Refused(before));
+        };
+        let mut seq = None;
+        if before.as_ref() != Some(&after) {
+            put_item(&mut tx, before.is_some(), &after).await?;
+            seq = Some(publish(&mut tx, &Change::Item(after.clone()), key.now_ms).await?);
+        }
+        *commit_tried = true;
+        self.commit(tx, seq.is_some()).await?;
+        Ok(KeyedOutcome::Done { value: after, seq })
     }
 
-    pub(super) async fn try_put_coupon(&self, coupon: &CouponRecord) -> Result<CouponRecord, Failure> {
+    /// The same for a coupon.
+    pub(super) async fn try_write_coupon(
+        &self,
+        code: &str,
+        key: &OnceKey,
+        decide: &mut DecideCoupon<'_>,
+        commit_tried: &mut bool,
+    ) -> Result<KeyedOutcome<CouponRecord>, Failure> {
         let mut tx = Session::begin(&self.connections).await?;
-        put_coupon(&mut tx, coupon).await?;
-        let saved = coupons(&mut tx, &[&coupon.code], false).await?.pop();
-        let saved = saved.ok_or_else(|| StoreError::Corrupt(format!("coupon {} is gone", coupon.code)))?;
-        publish(&mut tx, &Change::Coupon(saved.clone()), coupon.changed_at_ms).await?;
-        self.commit(tx, true).await?;
-        Ok(saved)
+        let taken = keys::take(&mut tx, key).await?;
+        let before = coupons(&mut tx, &[code], true).await?.pop();
+        if let Some(over) = over(&taken, before.as_ref(), *commit_tried)? {
+            tx.roll_back().await?;
+            return Ok(over);
+        }
+        let Some(after) = decide(before.as_ref()) else {
+            tx.roll_back().await?;
+            return Ok(KeyedOutcome::Refused(before));
+        };
+        let mut seq = None;
+        if before.as_ref() != Some(&after) {
+            put_coupon(&mut tx, before.is_some(), &after).await?;
+            seq = Some(publish(&mut tx, &Change::Coupon(after.clone()), key.now_ms).await?);
+        }
+        *commit_tried = true;
+        self.commit(tx, seq.is_some()).await?;
+        Ok(KeyedOutcome::Done { value: after, seq })
     }
 
     pub(super) async fn try_activate_rules(
@@ -87,6 +129,21 @@ impl MySqlStore {
     }
 }
 
+/// The outcome of a request whose key says that there is nothing to decide.
+fn over<T: Clone>(
+    taken: &Taken,
+    now: Option<&T>,
+    commit_tried: bool,
+) -> Result<Option<KeyedOutcome<T>>, StoreError> {
+    let value = || now.cloned().ok_or_else(|| StoreError::Corrupt("what was written is gone".to_owned()));
+    Ok(match taken {
+        Taken::Free => None,
+        Taken::Reused => Some(KeyedOutcome::KeyReused),
+        Taken::Done if commit_tried => Some(KeyedOutcome::Done { value: value()?, seq: None }),
+        Taken::Done => Some(KeyedOutcome::Replayed(value()?)),
+    })
+}
+
 /// An item beside one of its prices, or none.
 #[derive(FromRow)]
 struct ItemRow {
@@ -112,7 +169,7 @@ async fn all_items(tx: &mut MySqlConnection) -> Result<Vec<ItemRecord>, Failure>
     Ok(item_records(rows)?)
 }
 
-/// The items of these names. Locked, nobody else takes of their stock until the transaction ends.
+/// The items of these names. Locked, nobody else changes them or takes of their stock until the transaction ends.
 pub(super) async fn items(
     tx: &mut MySqlConnection,
     item_ids: &[&str],
@@ -122,10 +179,19 @@ pub(super) async fn items(
         return Ok(Vec::new());
     }
     let item_ids = padded(item_ids);
+    if lock {
+        // In a statement of its own, before they are read: a statement that waits for a lock reads what it does not
+        // lock, which are the prices, as it was before the wait. Whoever changes a price locks its item first.
+        // Everybody locks in the order of names, so that two orders wait for each other and do not block.
+        let begin = "SELECT item_id FROM items WHERE item_id IN (";
+        let mut query = sqlx::query(in_list(begin, item_ids.len(), ") ORDER BY item_id FOR UPDATE"));
+        for item_id in &item_ids {
+            query = query.bind(item_id);
+        }
+        query.execute(&mut *tx).await?;
+    }
     let begin = format!("{ITEMS} WHERE i.item_id IN (");
-    // Everybody locks in the order of names, so that two orders wait for each other and do not block.
-    let end = if lock { ") ORDER BY i.item_id FOR UPDATE OF i" } else { ") ORDER BY i.item_id" };
-    let mut query = sqlx::query_as(in_list(&begin, item_ids.len(), end));
+    let mut query = sqlx::query_as(in_list(&begin, item_ids.len(), ") ORDER BY i.item_id"));
     for item_id in item_ids {
         query = query.bind(item_id);
     }
@@ -156,23 +222,26 @@ fn item_records(rows: Vec<ItemRow>) -> Result<Vec<ItemRecord>, StoreError> {
     Ok(items)
 }
 
-/// Creates or replaces an item.
-async fn put_item(tx: &mut MySqlConnection, item: &ItemRecord) -> Result<(), Failure> {
-    sqlx::query(
-        "INSERT INTO items (item_id, title, stock, quantity_max, tax_zero, tags, changed_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?) AS new
-         ON DUPLICATE KEY UPDATE title = new.title, stock = new.stock, quantity_max = new.quantity_max,
-             tax_zero = new.tax_zero, tags = new.tags, changed_at = new.changed_at",
-    )
-    .bind(&item.item_id)
-    .bind(&item.title)
-    .bind(item.stock)
-    .bind(item.quantity_max)
-    .bind(item.tax_zero)
-    .bind(to_json(&item.tags)?)
-    .bind(item.changed_at_ms)
-    .execute(&mut *tx)
-    .await?;
+/// Writes an item. Where it is there, it is locked.
+async fn put_item(tx: &mut MySqlConnection, is_there: bool, item: &ItemRecord) -> Result<(), Failure> {
+    let statement = if is_there {
+        "UPDATE items SET title = ?, stock = ?, quantity_max = ?, tax_zero = ?, tags = ?, changed_at = ?
+         WHERE item_id = ?"
+    } else {
+        "INSERT INTO items (title, stock, quantity_max, tax_zero, tags, changed_at, item_id)
+         VALUES (?, ?, ?, ?, ?, ?, ?)"
+    };
+    let written = sqlx::query(statement)
+        .bind(&item.title)
+        .bind(item.stock)
+        .bind(item.quantity_max)
+        .bind(item.tax_zero)
+        .bind(to_json(&item.tags)?)
+        .bind(item.changed_at_ms)
+        .bind(&item.item_id)
+        .execute(&mut *tx)
+        .await;
+    unless_made_meanwhile(written)?;
     sqlx::query("DELETE FROM item_prices WHERE item_id = ?").bind(&item.item_id).execute(&mut *tx).await?;
     for (of, minor) in &item.prices {
         sqlx::query("INSERT INTO item_prices (item_id, currency, price) VALUES (?, ?, ?)")
@@ -185,23 +254,36 @@ async fn put_item(tx: &mut MySqlConnection, item: &ItemRecord) -> Result<(), Fai
     Ok(())
 }
 
-/// Creates or replaces a coupon; its redemptions stay counted.
-async fn put_coupon(tx: &mut MySqlConnection, coupon: &CouponRecord) -> Result<(), Failure> {
-    sqlx::query(
-        "INSERT INTO coupons (code, value, starts_at, ends_at, redemptions_max, redemptions, changed_at)
-         VALUES (?, ?, ?, ?, ?, 0, ?) AS new
-         ON DUPLICATE KEY UPDATE value = new.value, starts_at = new.starts_at, ends_at = new.ends_at,
-             redemptions_max = new.redemptions_max, changed_at = new.changed_at",
-    )
-    .bind(&coupon.code)
-    .bind(to_json(&coupon.value)?)
-    .bind(coupon.starts_at_ms)
-    .bind(coupon.ends_at_ms)
-    .bind(coupon.redemptions_max)
-    .bind(coupon.changed_at_ms)
-    .execute(tx)
-    .await?;
-    Ok(())
+/// Writes a coupon. Where it is there, it is locked.
+async fn put_coupon(tx: &mut MySqlConnection, is_there: bool, coupon: &CouponRecord) -> Result<(), Failure> {
+    let statement = if is_there {
+        "UPDATE coupons SET value = ?, starts_at = ?, ends_at = ?, redemptions_max = ?, redemptions = ?,
+             changed_at = ? WHERE code = ?"
+    } else {
+        "INSERT INTO coupons (value, starts_at, ends_at, redemptions_max, redemptions, changed_at, code)
+         VALUES (?, ?, ?, ?, ?, ?, ?)"
+    };
+    let written = sqlx::query(statement)
+        .bind(to_json(&coupon.value)?)
+        .bind(coupon.starts_at_ms)
+        .bind(coupon.ends_at_ms)
+        .bind(coupon.redemptions_max)
+        .bind(coupon.redemptions)
+        .bind(coupon.changed_at_ms)
+        .bind(&coupon.code)
+        .execute(tx)
+        .await;
+    unless_made_meanwhile(written)
+}
+
+/// What is not there cannot be locked: of two that make it at once, the second finds it at its next attempt.
+fn unless_made_meanwhile<T>(written: Result<T, sqlx::Error>) -> Result<(), Failure> {
+    match written {
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+            Err(Failure::Undone(StoreError::unavailable(error)))
+        }
+        written => Ok(written.map(|_| ())?),
+    }
 }
 
 #[derive(FromRow)]

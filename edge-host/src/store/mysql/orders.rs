@@ -2,30 +2,67 @@
 
 use sqlx::MySqlConnection;
 
-use super::MySqlStore;
 use super::outbox::publish_facts;
+use super::script::Script;
 use super::session::{Failure, Session};
+use super::{MySqlStore, keys};
 use crate::model::{Millis, OrderRecord, OrderState, Principal, STOCK_MAX};
+use crate::store::keyed::Taken;
 use crate::store::sql::{from_json, to_json};
-use crate::store::{NewOrder, StoreError};
+use crate::store::{KeyedOutcome, NewOrder, OnceKey, StoreError};
 
 /// One attempt at each.
 impl MySqlStore {
-    pub(super) async fn try_settle(
+    /// The payment service's word, under its key. `commit_tried` says whether an attempt has got as far as its
+    /// commit: then a key that is found may be its own.
+    pub(super) async fn try_settle_once(
         &self,
         order_id: &str,
         to: OrderState,
-        now_ms: Millis,
-    ) -> Result<Option<OrderRecord>, Failure> {
+        key: &OnceKey,
+        commit_tried: &mut bool,
+    ) -> Result<KeyedOutcome<OrderRecord>, Failure> {
         let mut tx = Session::begin(&self.connections).await?;
-        settle(&mut tx, order_id, to, now_ms).await?;
+        let taken = keys::take(&mut tx, key).await?;
+        if matches!(taken, Taken::Free) {
+            settle(&mut tx, order_id, to, key.now_ms).await?;
+        }
         let row: Option<OrderRow> =
             sqlx::query_as("SELECT order_id, state, document FROM orders WHERE order_id = ?")
                 .bind(order_id)
                 .fetch_optional(&mut *tx)
                 .await?;
-        self.commit(tx, true).await?;
-        Ok(row.map(order).transpose()?)
+        let found = row.map(order).transpose()?;
+        match (taken, found) {
+            (Taken::Reused, _) => {
+                tx.roll_back().await?;
+                Ok(KeyedOutcome::KeyReused)
+            }
+            (Taken::Free, Some(value)) if value.state == to => {
+                *commit_tried = true;
+                self.commit(tx, true).await?;
+                Ok(KeyedOutcome::Done { value, seq: None })
+            }
+            (Taken::Done, Some(value)) => {
+                tx.roll_back().await?;
+                Ok(if *commit_tried {
+                    KeyedOutcome::Done { value, seq: None }
+                } else {
+                    KeyedOutcome::Replayed(value)
+                })
+            }
+            (_, found) => {
+                tx.roll_back().await?;
+                Ok(KeyedOutcome::Refused(found))
+            }
+        }
+    }
+
+    /// Cancels an order whose time to be paid is over.
+    pub(super) async fn try_cancel(&self, order_id: &str, now_ms: Millis) -> Result<(), Failure> {
+        let mut tx = Session::begin(&self.connections).await?;
+        settle(&mut tx, order_id, OrderState::Cancelled, now_ms).await?;
+        self.commit(tx, true).await
     }
 
     pub(super) async fn try_orders(
@@ -75,6 +112,12 @@ pub(super) async fn place(
 ) -> Result<(), Failure> {
     insert_order(tx, cart_id, order, now_ms).await?;
     take_stock(tx, order, now_ms).await
+}
+
+/// A guest's orders become those of the user who took the guest's cart over. Both carts are locked, so the guest
+/// places no order meanwhile.
+pub(super) fn hand_over(script: &mut Script, guest_cart_id: &str, cart_id: &str) {
+    script.add("UPDATE orders SET cart_id = ? WHERE cart_id = ?", &[cart_id.into(), guest_cart_id.into()]);
 }
 
 async fn insert_order(

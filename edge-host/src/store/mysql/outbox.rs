@@ -71,17 +71,18 @@ pub(super) fn publish_all(script: &mut Script, events: &Rows) {
     script.add_rows("INSERT INTO outbox (at, payload) VALUES ", events, "");
 }
 
+/// Tells of one change; returns its place.
 pub(super) async fn publish(
     tx: &mut MySqlConnection,
     change: &Change,
     now_ms: Millis,
-) -> Result<(), Failure> {
-    sqlx::query("INSERT INTO outbox (at, payload) VALUES (?, ?)")
+) -> Result<u64, Failure> {
+    let inserted = sqlx::query("INSERT INTO outbox (at, payload) VALUES (?, ?)")
         .bind(now_ms)
         .bind(to_json(change)?)
         .execute(tx)
         .await?;
-    Ok(())
+    Ok(inserted.last_insert_id())
 }
 
 /// Where the feed is now: everything that is committed is before this position, and what is under way is not.

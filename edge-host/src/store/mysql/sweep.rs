@@ -8,7 +8,7 @@ use super::changes::Changes;
 use super::outbox;
 use super::script::Script;
 use super::session::{Failure, Session};
-use crate::model::{CartRecord, CartState, Millis, OrderState, PAYMENT_TTL_MS};
+use crate::model::{CartRecord, CartState, Millis, PAYMENT_TTL_MS};
 
 /// Rows of one kind that one sweep takes, so that a sweep never locks for long.
 const SWEEP_ROWS_MAX: i64 = 200;
@@ -40,8 +40,8 @@ impl MySqlStore {
         let mut swept = 0;
         // Each by itself: one that cannot be swept must not keep the others.
         for order_id in unpaid {
-            match self.try_settle(&order_id, OrderState::Cancelled, now_ms).await {
-                Ok(_) => swept += 1,
+            match self.try_cancel(&order_id, now_ms).await {
+                Ok(()) => swept += 1,
                 Err(error) => {
                     tracing::error!(order.id = order_id, error = ?error, "unpaid order not cancelled")
                 }
@@ -89,7 +89,7 @@ impl MySqlStore {
         self.commit_after(changes.into_script(), tx, true).await
     }
 
-    /// Answers that may be forgotten; and guests' carts that went to users, once the guests' tokens have ended.
+    /// Answers and keys that may be forgotten; and guests' carts that went to users, once the guests' tokens have ended.
     async fn delete_expired(&self, now_ms: Millis) -> Result<u64, Failure> {
         let merged = sqlx::query("DELETE FROM carts WHERE state = 'merged' AND expires_at <= ? LIMIT ?")
             .bind(now_ms)
@@ -101,6 +101,11 @@ impl MySqlStore {
             .bind(SWEEP_ROWS_MAX)
             .execute(&self.connections.pool()?)
             .await?;
-        Ok(merged.rows_affected() + answers.rows_affected())
+        let keys = sqlx::query("DELETE FROM admin_keys WHERE expires_at <= ? LIMIT ?")
+            .bind(now_ms)
+            .bind(SWEEP_ROWS_MAX)
+            .execute(&self.connections.pool()?)
+            .await?;
+        Ok(merged.rows_affected() + answers.rows_affected() + keys.rows_affected())
     }
 }

@@ -17,9 +17,7 @@ use crate::store::{CartWrite, Commit, Decide, Effect, Loaded, NewOrder, StoreErr
 impl MySqlStore {
     /// Claims a key for the time of one request.
     pub(super) fn claim(&self, write: &CartWrite) -> Option<Claim> {
-        let key = (write.unused.cart_id.clone(), write.idempotency_key.clone());
-        let mut in_flight = self.in_flight.lock().expect("no holder of the lock can panic");
-        in_flight.insert(key.clone()).then(|| Claim { in_flight: Arc::clone(&self.in_flight), key })
+        Claim::new(&self.in_flight, (write.unused.cart_id.clone(), write.idempotency_key.clone()))
     }
 
     /// One attempt at a write in a transaction of its own. `commit_tried` says whether one of them, this one or one
@@ -45,6 +43,10 @@ impl MySqlStore {
                 }
                 let has_news = changes.has_news();
                 let mut script = changes.into_script();
+                for (_, ended) in to_write.carts.iter().filter(|(_, after)| after.state == CartState::Merged)
+                {
+                    orders::hand_over(&mut script, &ended.cart_id, &write.unused.cart_id);
+                }
                 if let Some(order) = to_write.order {
                     // The feed tells of the cart first, and then of what its order has taken.
                     std::mem::take(&mut script).run(&mut tx).await?;
@@ -62,6 +64,17 @@ impl MySqlStore {
 pub(super) struct Claim {
     in_flight: Arc<Mutex<HashSet<(String, String)>>>,
     key: (String, String),
+}
+
+impl Claim {
+    /// Claims a key, unless somebody has it.
+    pub(super) fn new(
+        in_flight: &Arc<Mutex<HashSet<(String, String)>>>,
+        key: (String, String),
+    ) -> Option<Self> {
+        let mut claimed = in_flight.lock().expect("no holder of the lock can panic");
+        claimed.insert(key.clone()).then(|| Self { in_flight: Arc::clone(in_flight), key })
+    }
 }
 
 impl Drop for Claim {

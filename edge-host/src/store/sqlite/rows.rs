@@ -243,6 +243,22 @@ pub(super) async fn delete_expired_answers(
     Ok(deleted.rows_affected())
 }
 
+/// Keys of the merchant's and the payment service's changes.
+pub(super) async fn delete_expired_keys(
+    tx: &mut SqliteConnection,
+    now_ms: Millis,
+    limit: i64,
+) -> Result<u64, StoreError> {
+    let deleted = sqlx::query(
+        "DELETE FROM admin_keys WHERE key IN (SELECT key FROM admin_keys WHERE expires_at <= ?1 LIMIT ?2)",
+    )
+    .bind(now_ms)
+    .bind(limit)
+    .execute(tx)
+    .await?;
+    Ok(deleted.rows_affected())
+}
+
 /// Guests' carts that went to users, once the guests' tokens have ended.
 pub(super) async fn delete_merged_carts(
     tx: &mut SqliteConnection,
@@ -310,6 +326,20 @@ pub(super) async fn insert_order(
             .execute(&mut *tx)
             .await?;
     }
+    Ok(())
+}
+
+/// A guest's orders become those of the user who took the guest's cart over.
+pub(super) async fn hand_over_orders(
+    tx: &mut SqliteConnection,
+    guest_cart_id: &str,
+    cart_id: &str,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE orders SET cart_id = ?2 WHERE cart_id = ?1")
+        .bind(guest_cart_id)
+        .bind(cart_id)
+        .execute(tx)
+        .await?;
     Ok(())
 }
 

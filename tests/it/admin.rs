@@ -1,0 +1,5 @@
+//! The catalogue and the orders, as the merchant and the payment service change them.
+
+mod items;
+mod keys;
+mod sales;
