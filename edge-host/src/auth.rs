@@ -145,15 +145,16 @@ impl Tokens {
     /// A new guest.
     pub fn issue_guest(&self, currency: Option<CurrencyCode>, now_ms: Millis) -> Option<GuestToken> {
         let id = format!("g_{}", Uuid::new_v4().simple());
+        self.renew_guest(Principal { kind: OwnerKind::Guest, id, currency }, now_ms)
+    }
+
+    /// A fresh token of a guest. The tokens before it stay good until they end.
+    pub fn renew_guest(&self, guest: Principal, now_ms: Millis) -> Option<GuestToken> {
         let expires_at_ms = now_ms + CART_TTL_MS;
-        let claims = Claims { sub: id.clone(), exp: expires_at_ms / 1000, currency };
+        let claims = Claims { sub: guest.id.clone(), exp: expires_at_ms / 1000, currency: guest.currency };
         let header = Header { typ: Some(GUEST_TOKEN_TYPE.to_owned()), ..Header::new(Algorithm::HS256) };
         let token = jsonwebtoken::encode(&header, &claims, &self.guest_signing).ok()?;
-        Some(GuestToken {
-            principal: Principal { kind: OwnerKind::Guest, id, currency },
-            token,
-            expires_at_ms,
-        })
+        Some(GuestToken { principal: guest, token, expires_at_ms })
     }
 
     /// A token of any user, where the configuration allows it.

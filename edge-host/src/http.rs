@@ -128,6 +128,7 @@ pub fn public_router(api: &Shared) -> Router {
         .routes(routes!(carts::merge))
         .routes(routes!(carts::checkout))
         .routes(routes!(shop::new_guest))
+        .routes(routes!(shop::renew_guest))
         .routes(routes!(shop::orders))
         .routes(routes!(shop::order))
         .routes(routes!(shop::items))

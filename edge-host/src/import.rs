@@ -6,20 +6,23 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use reqwest::Client;
+use reqwest::header::IF_NONE_MATCH;
+use reqwest::{Client, StatusCode};
 use serde::Serialize;
 
 pub(crate) const HELP: &str =
     "The first row names the columns: item_id, title, then any of stock, price_SGD, price_MYR, price_IDR,
 price_THB, price_VND, price_PHP, quantity_max, tax_class (standard or zero), tags (words with spaces between).
 A column price is the same as price_SGD. An empty price means that the item is not sold in that currency.
-Other columns are left alone.";
+Without a stock, an item that is there keeps its stock, and a new one has 1000000 units.
+Other columns are ignored.";
 
-/// Items on their way at once: enough to keep a far home region busy.
-const IN_FLIGHT: usize = 16;
+/// Items on their way at once: enough to keep a far home region busy, which answers each when its own catalogue has
+/// followed.
+const IN_FLIGHT: usize = 32;
 /// For one item.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Units of an item whose file says nothing of stock.
+/// Units of a new item whose file says nothing of stock.
 const STOCK_DEFAULT: u32 = 1_000_000;
 
 #[derive(clap::Args)]
@@ -34,13 +37,14 @@ pub(crate) struct Import {
     token_file: PathBuf,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 struct Item {
     #[serde(skip)]
     item_id: String,
     title: String,
     prices: BTreeMap<String, String>,
-    stock: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stock: Option<u32>,
     quantity_max: Option<u32>,
     tax_class: String,
     tags: Vec<String>,
@@ -83,7 +87,7 @@ fn item(mut record: BTreeMap<String, String>) -> anyhow::Result<Item> {
             text.parse().map(Some).with_context(|| format!("{name}: {text}"))
         }
     };
-    let stock = number("stock", &take("stock"))?.unwrap_or(STOCK_DEFAULT);
+    let stock = number("stock", &take("stock"))?;
     let quantity_max = number("quantity_max", &take("quantity_max"))?;
     let tax_class = Some(take("tax_class")).filter(|class| !class.is_empty());
     let tags = take("tags").split_whitespace().map(ToOwned::to_owned).collect();
@@ -101,13 +105,22 @@ fn item(mut record: BTreeMap<String, String>) -> anyhow::Result<Item> {
     Ok(Item { item_id, title, prices, stock, quantity_max, tax_class, tags })
 }
 
+/// Creates or replaces an item.
 async fn put(client: &Client, admin: &str, token: &str, item: Item) -> anyhow::Result<()> {
     let mut url = reqwest::Url::parse(admin).context("--admin is not a URL")?;
     url.path_segments_mut()
         .map_err(|()| anyhow::anyhow!("--admin is not a base URL"))?
         .pop_if_empty()
         .extend(["admin", "items", &item.item_id]);
-    let response = client.put(url).bearer_auth(token).json(&item).send().await?;
+    let put = |item: &Item| client.put(url.clone()).bearer_auth(token).json(item);
+    let response = match item.stock {
+        Some(_) => put(&item).send().await?,
+        None => {
+            let new = Item { stock: Some(STOCK_DEFAULT), ..item.clone() };
+            let made = put(&new).header(IF_NONE_MATCH, "*").send().await?;
+            if made.status() == StatusCode::PRECONDITION_FAILED { put(&item).send().await? } else { made }
+        }
+    };
     let status = response.status();
     if !status.is_success() {
         bail!("item {}: {status} {}", item.item_id, response.text().await.unwrap_or_default());

@@ -71,7 +71,10 @@ async fn admin_routes_open_for_the_admin_token_alone() {
     for region in fleet.ids() {
         let nobody = fleet.internal(region);
         for (method, path) in [
+            ("GET", "/admin/items/x"),
             ("PUT", "/admin/items/x"),
+            ("PATCH", "/admin/items/x"),
+            ("POST", "/admin/items/x/stock"),
             ("PUT", "/admin/coupons/x"),
             ("POST", "/admin/orders/x/paid"),
             ("POST", "/admin/orders/x/cancelled"),

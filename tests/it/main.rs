@@ -11,6 +11,9 @@ mod carts;
 /// Versions, conditions, idempotency keys and races.
 mod concurrency_and_conditions;
 
+/// A guest's token is renewed.
+mod guests;
+
 /// A guest signs in.
 mod merge;
 

@@ -180,3 +180,43 @@ async fn only_a_user_can_merge_and_only_a_guests_cart() {
     assert_json(&unknown_policy["errors"][0]["pointer"], json!("#/policy"));
     it.guest.get("/v1/cart").await.ok();
 }
+
+#[tokio::test]
+async fn a_guests_orders_are_the_users_from_then_on() {
+    for region in ["sin", "jkt"] {
+        let it = sign_in(region).await;
+        let placed = it.guest.checkout().await;
+        let order = placed.is(201);
+        let path = placed.header("location").to_owned();
+        it.guest.add(&it.shared, 1).await.ok();
+        it.user.get(&path).await.problem(404, "order_unknown");
+        it.user.post("/v1/cart/merge", it.body(None)).await.ok();
+        assert_json(&it.user.get(&path).await.ok(), order.clone());
+        assert_json(&it.user.get("/v1/orders").await.ok()["orders"], json!([order]));
+        it.guest.get(&path).await.problem(410, "cart_merged");
+        it.guest.get("/v1/orders").await.problem(410, "cart_merged");
+        // The payment service knows an order by its name alone.
+        let id = order["id"].as_str().expect("a name");
+        shared().admin().settle(id, "paid").await.ok();
+        assert_json(&it.user.get(&path).await.ok()["state"], json!("paid"));
+    }
+}
+
+#[tokio::test]
+async fn an_order_that_is_placed_while_the_guest_signs_in_is_somebodys() {
+    let fleet = shared();
+    for _ in 0..5 {
+        let it = sign_in("sin").await;
+        let (placed, merged) =
+            tokio::join!(it.guest.checkout(), it.user.post("/v1/cart/merge", it.body(None)));
+        merged.ok();
+        let orders = it.user.at(fleet.url("jkt")).get("/v1/orders").await.ok();
+        match placed.status {
+            201 => assert_json(&orders["orders"], json!([placed.json()])),
+            _ => {
+                placed.problem(410, "cart_merged");
+                assert_json(&orders["orders"], json!([]));
+            }
+        }
+    }
+}

@@ -16,8 +16,8 @@ use crate::feed::FeedReader;
 use crate::home::HomeRegion;
 use crate::model::{
     CartCommand, CartRecord, CartState, CatalogueSnapshot, FeedPage, FeedPosition, IDEMPOTENCY_TTL_MS,
-    ItemRecord, MADE_KEY_TTL_MS, Operation, OrderRecord, Principal, StoredAnswer, WriteReply, WriteRequest,
-    WriteTiming,
+    ItemRecord, MADE_KEY_TTL_MS, Operation, OrderRecord, OwnerKind, Principal, StoredAnswer, WriteReply,
+    WriteRequest, WriteTiming,
 };
 use crate::raw_json::RawJson;
 use crate::rules::{Outcome, Rules, RulesError, RulesHandle};
@@ -106,12 +106,19 @@ impl HomeRegion for LocalHome {
         before: Option<&str>,
         limit: u32,
     ) -> Result<Vec<OrderRecord>, CartError> {
-        Ok(self.store.orders(owner, before, limit).await?)
+        let orders = self.store.orders(owner, before, limit).await?;
+        if orders.is_empty() {
+            self.unless_merged(owner).await?;
+        }
+        Ok(orders)
     }
 
     async fn order(&self, owner: &Principal, order_id: &str) -> Result<OrderRecord, CartError> {
-        let order = self.store.order(owner, order_id).await?;
-        order.ok_or_else(|| CartError::OrderUnknown(order_id.to_owned()))
+        if let Some(order) = self.store.order(owner, order_id).await? {
+            return Ok(order);
+        }
+        self.unless_merged(owner).await?;
+        Err(CartError::OrderUnknown(order_id.to_owned()))
     }
 
     async fn items(&self, item_ids: &[String]) -> Result<Vec<ItemRecord>, CartError> {
@@ -136,6 +143,19 @@ impl HomeRegion for LocalHome {
 }
 
 impl LocalHome {
+    /// A guest whose cart went to a user has no orders any more: they went along.
+    async fn unless_merged(&self, owner: &Principal) -> Result<(), CartError> {
+        if owner.kind != OwnerKind::Guest {
+            return Ok(());
+        }
+        let cart = self.store.cart(&owner.cart_id()).await?;
+        if cart.is_some_and(|cart| cart.state == CartState::Merged) {
+            Err(CartError::CartMerged)
+        } else {
+            Ok(())
+        }
+    }
+
     fn active_rules(&self) -> Result<Arc<Rules>, CartError> {
         let none = || CartError::RulesFailed { code: "rules_not_loaded".to_owned() };
         self.rules.current().ok_or_else(none)

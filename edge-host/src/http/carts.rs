@@ -221,7 +221,10 @@ pub(super) async fn commands(
     write(&api, principal, conditions, operation).await
 }
 
-/// Takes a guest's cart over, after signing in. The guest's cart ends.
+/// Merges a guest's cart into the user's, after signing in.
+///
+/// The guest's cart ends: its token is answered 410 `cart_merged` from then on. The guest's orders become the user's.
+/// The `warnings` of this one answer also say what was capped or left out. After a sign-out, go on with a new guest.
 #[utoipa::path(
     post, path = "/v1/cart/merge", tag = "cart", security(("bearer" = [])), request_body = input::Merge,
     params(("Idempotency-Key" = String, Header), ("If-Match" = Option<String>, Header)),

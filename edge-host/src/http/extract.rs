@@ -56,6 +56,14 @@ impl Caller {
             OwnerKind::Guest => Err(ApiError::Forbidden("only a signed-in user can do this")),
         }
     }
+
+    /// The principal, which must be a guest.
+    pub(super) fn guest(self) -> Result<Principal, ApiError> {
+        match self.0.kind {
+            OwnerKind::Guest => Ok(self.0),
+            OwnerKind::User => Err(ApiError::Forbidden("only a guest can do this")),
+        }
+    }
 }
 
 /// The token of `Authorization: Bearer …`.

@@ -159,13 +159,13 @@ fn or_missing<T>(value: Option<T>, field: &str, missing: &mut impl FnMut(&str)) 
     value
 }
 
-/// Take a guest's cart over.
+/// Merge a guest's cart into the user's.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Merge {
     /// The guest's own token.
     pub(super) guest_token: String,
-    /// For lines that both carts have; `max` where it is left out.
+    /// The quantity of lines that both carts have; `max` by default.
     #[serde(default)]
     pub(super) policy: MergePolicyWord,
 }

@@ -12,9 +12,10 @@ use utoipa::ToSchema;
 
 use super::Shared;
 use super::cursor::List;
-use super::extract::{Body, Caller, ClientAddress, IfNoneMatch, OptionalBody, Path, Query};
+use super::extract::{Body, Caller, ClientAddress, Conditions, IfNoneMatch, OptionalBody, Path, Query};
 use super::problem::{ApiError, Problem};
 use super::{input, respond};
+use crate::auth::GuestToken;
 use crate::catalogue::Catalogue;
 use crate::clock::now_ms;
 use crate::error::CartError;
@@ -27,7 +28,7 @@ const PAGE_DEFAULT: usize = 20;
 /// Orders and items in one page at most.
 const PAGE_MAX: usize = 100;
 
-/// A new guest's token.
+/// A guest's token.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Guest {
     guest_id: String,
@@ -107,8 +108,31 @@ pub(super) async fn new_guest(
     OptionalBody(body): OptionalBody<input::NewGuest>,
 ) -> Result<(StatusCode, Json<Guest>), ApiError> {
     api.limits.address(address)?;
-    let guest = api.tokens.issue_guest(body.currency, now_ms());
-    let guest = guest.ok_or_else(|| CartError::Internal("a guest token could not be signed".to_owned()))?;
+    guest(api.tokens.issue_guest(body.currency, now_ms()))
+}
+
+/// Renews the caller's guest token: a fresh one of the same guest and cart, for 30 more days. The old one stays
+/// valid until it expires. An app that is opened now and then renews when half of that time is over. A guest whose
+/// cart was merged into a user's gets 410 `cart_merged`: after a sign-out, create a new guest.
+#[utoipa::path(
+    post, path = "/v1/guests/renew", tag = "who", security(("bearer" = [])),
+    responses((status = 201, body = Guest), (status = "default", body = Problem)),
+)]
+pub(super) async fn renew_guest(
+    State(api): State<Shared>,
+    ClientAddress(address): ClientAddress,
+    caller: Caller,
+    conditions: Conditions,
+) -> Result<(StatusCode, Json<Guest>), ApiError> {
+    api.limits.address(address)?;
+    let principal = caller.guest()?;
+    // A cart that was merged has no count.
+    api.service.count(&principal, conditions.seen).await?;
+    guest(api.tokens.renew_guest(principal, now_ms()))
+}
+
+fn guest(issued: Option<GuestToken>) -> Result<(StatusCode, Json<Guest>), ApiError> {
+    let guest = issued.ok_or_else(|| CartError::Internal("a guest token could not be signed".to_owned()))?;
     let expires_at = rfc3339(guest.expires_at_ms);
     Ok((StatusCode::CREATED, Json(Guest { guest_id: guest.principal.id, token: guest.token, expires_at })))
 }

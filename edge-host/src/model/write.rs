@@ -76,16 +76,17 @@ impl CartCommand {
     }
 }
 
-/// What becomes of a line that both carts have.
+/// The quantity of a line that both carts have; lines of only one cart are kept. `max` is the larger quantity and the
+/// default, `sum` both added up, `replace` the guest's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum MergePolicyWord {
     /// The larger quantity.
     #[default]
     Max,
-    /// Both together.
+    /// Both added up.
     Sum,
-    /// The guest's quantity.
+    /// The guest's quantity, in place of the user's.
     Replace,
 }
 
