@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use reqwest::Client;
 use reqwest::header::IF_NONE_MATCH;
-use reqwest::{Client, StatusCode};
 use serde::Serialize;
 
 pub(crate) const HELP: &str =
@@ -22,6 +22,8 @@ Other columns are ignored.";
 const IN_FLIGHT: usize = 32;
 /// For one item.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// The answer to a condition that does not hold: the item is there.
+const PRECONDITION_FAILED: u16 = 412;
 /// Units of a new item whose file says nothing of stock.
 const STOCK_DEFAULT: u32 = 1_000_000;
 
@@ -118,7 +120,7 @@ async fn put(client: &Client, admin: &str, token: &str, item: Item) -> anyhow::R
         None => {
             let new = Item { stock: Some(STOCK_DEFAULT), ..item.clone() };
             let made = put(&new).header(IF_NONE_MATCH, "*").send().await?;
-            if made.status() == StatusCode::PRECONDITION_FAILED { put(&item).send().await? } else { made }
+            if made.status().as_u16() == PRECONDITION_FAILED { put(&item).send().await? } else { made }
         }
     };
     let status = response.status();
