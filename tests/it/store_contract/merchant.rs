@@ -158,7 +158,7 @@ pub(crate) async fn a_guests_orders_become_the_users(store: Store) {
     write.guest = Some((visitor.clone(), CartRecord::unused(&visitor, Currency::Sgd, 0)));
     let mut merge = |loaded: Loaded| {
         let answer = answer("merged", loaded.cart.version.next());
-        Some(Commit { cart: loaded.cart.cart, view_digest: None, effect: Effect::Merged, answer })
+        Some(Commit { cart: loaded.cart.cart, effect: Effect::Merged, answer })
     };
     done(store.write(&write, &mut merge).await.expect("an answer"));
     let names = async |owner| -> Vec<String> {
