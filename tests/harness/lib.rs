@@ -8,15 +8,18 @@
 //! - [`PeerCa`]: makes the certificates that regions prove themselves by.
 //! - [`Caller`]: a client of the public API, as nobody, a guest or a user; [`Admin`]: one of the internal
 //!   listener.
+//! - [`Browser`]: a real Chromium, whose pages are [`fetch`](Page::fetch)ing.
 //! - [`Answer`]: what came back, with checks that say what was expected and what came.
 //! - [`eventually`]: waits for a condition, never for a time.
 //! - [`history`]: many clients at random work while things go wrong, and whether what they saw can be.
 //! - [`components`]: the rules, built from their sources.
 
 mod answer;
+mod browser;
 mod caller;
 mod chance;
 mod components;
+mod environment;
 mod fleet;
 pub mod history;
 mod internal;
@@ -31,9 +34,11 @@ mod stack;
 mod wait;
 
 pub use answer::Answer;
+pub use browser::{Browser, Fetch, Fetched, Page};
 pub use caller::{Ask, Caller, fresh_key, unique};
 pub use chance::Chance;
 pub use components::{Components, components};
+pub use environment::{any_seed, number_setting, size_setting, text_setting};
 pub use fleet::{Fleet, FleetOptions, HS256_SECRET, shared};
 pub use internal::{Admin, goods};
 pub use mysql::{MySqlGroup, MySqlReplica, MySqlServer};

@@ -15,13 +15,18 @@ pub struct GroupedChild {
 impl GroupedChild {
     /// Starts a command; its output can be taken from [`child`](Self::child).
     pub fn start(mut command: Command) -> io::Result<Self> {
-        let child = command
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::start_group(command)
+    }
+
+    /// Starts a command; its input and output can be taken from [`child`](Self::child).
+    pub fn start_dialogue(mut command: Command) -> io::Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        Self::start_group(command)
+    }
+
+    fn start_group(mut command: Command) -> io::Result<Self> {
+        let child = command.process_group(0).kill_on_drop(true).spawn()?;
         let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let group = id.ok_or_else(|| io::Error::other("the child was gone before it began"))?;
         Ok(Self { child, group })

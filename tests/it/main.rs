@@ -31,6 +31,9 @@ mod roundtrip;
 /// Consistency, forwarding, the feed and outages.
 mod regions;
 
+/// Chromium, with its cache and its cookies.
+mod browser;
+
 /// Random work while things go wrong.
 mod history;
 

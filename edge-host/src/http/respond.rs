@@ -34,8 +34,9 @@ const HEADER_BYTES: usize = 320;
 const REVALIDATED: HeaderValue = HeaderValue::from_static("private, no-cache");
 /// Nothing is gained by keeping it.
 const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
-/// A change of the catalogue is in every region within two seconds; a cache adds at most one.
-const CATALOGUE: HeaderValue = HeaderValue::from_static("public, max-age=1");
+/// Anybody's to keep, and asked for again before it is shown: a page that shows a new price in the cart must not show
+/// the old one beside it.
+const CATALOGUE: HeaderValue = HeaderValue::from_static("public, max-age=0, must-revalidate");
 /// The documentation changes with a release.
 const DOCUMENTATION: HeaderValue = HeaderValue::from_static("public, max-age=60");
 /// What decides whose answer it is.

@@ -1,5 +1,6 @@
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::{any_seed, number_setting, size_setting, text_setting};
 
 /// What a run is: told by the seed, and the same plan for the same seed. How the threads of the fleet take turns
 /// is not part of the plan, so what failed once fails again often, and not always.
@@ -29,7 +30,7 @@ impl Options {
     /// A run with this many operations, unless the environment says otherwise.
     pub fn from_environment(operations: usize) -> Self {
         let all = ["sin", "kul", "jkt", "bkk", "sgn", "mnl"];
-        let regions = text(REGIONS).map(|text| {
+        let regions = text_setting(REGIONS).map(|text| {
             let known = |name: &str| {
                 let found = all.iter().find(|id| **id == name.trim()).copied();
                 found.unwrap_or_else(|| panic!("{REGIONS}: there is no region {name:?}"))
@@ -37,11 +38,12 @@ impl Options {
             text.split(',').map(known).collect()
         });
         Self {
-            seed: number(SEED).unwrap_or_else(any_seed),
-            operations: number(OPERATIONS).map_or(operations, size),
-            clients: number(CLIENTS).map_or(24, size),
+            seed: number_setting(SEED).unwrap_or_else(any_seed),
+            operations: size_setting(OPERATIONS).unwrap_or(operations),
+            clients: size_setting(CLIENTS).unwrap_or(24),
             regions: regions.unwrap_or_else(|| vec!["sin", "jkt", "bkk"]),
-            faults: text(FAULTS).map(|text| text.split(',').map(|kind| kind.trim().to_owned()).collect()),
+            faults: text_setting(FAULTS)
+                .map(|text| text.split(',').map(|kind| kind.trim().to_owned()).collect()),
             operations_per_fault: 250,
         }
     }
@@ -57,24 +59,4 @@ impl fmt::Display for Options {
             None => Ok(()),
         }
     }
-}
-
-/// Another one in each run, so that a hundred runs look into a hundred corners.
-fn any_seed() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970");
-    u64::from(since.subsec_nanos()) ^ (since.as_secs() << 20) & 0xffff_ffff
-}
-
-fn text(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|text| !text.is_empty())
-}
-
-fn number(name: &str) -> Option<u64> {
-    text(name).map(|text| {
-        text.replace('_', "").parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}"))
-    })
-}
-
-fn size(number: u64) -> usize {
-    usize::try_from(number).expect("it fits")
 }
