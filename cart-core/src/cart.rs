@@ -17,7 +17,7 @@ pub struct Cart {
     pub coupons: Vec<String>,
 }
 
-/// So many of one item, in one variant.
+/// A quantity of one item in one variant, and the price that was stored for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     /// Derived from the item and the variant by [`line_id`].
@@ -28,10 +28,14 @@ pub struct Line {
     pub quantity: u32,
     /// The variant as canonical JSON (sorted keys, no spaces); empty for none.
     pub variant: String,
-    /// The price of one when the line was added, in minor units.
-    pub unit_price: i64,
+    /// The price of one that was stored for this line, in minor units: the catalogue's at `priced_at_ms`.
+    /// What is charged is decided by the [`PricePolicy`](crate::PricePolicy).
+    pub added_price: i64,
     /// Unix milliseconds; strictly growing along the lines that one shopper adds.
     pub added_at_ms: i64,
+    /// When `added_price` was stored, in Unix milliseconds: when the line was added, when its quantity was last
+    /// raised, or when the price was refreshed.
+    pub priced_at_ms: i64,
     /// Unix milliseconds.
     pub updated_at_ms: i64,
 }
@@ -57,6 +61,15 @@ pub fn line_id(item_id: &str, variant: &str) -> String {
         bits &= (1 << held) - 1;
     }
     id
+}
+
+impl Line {
+    /// Stores a price for the whole line.
+    pub(crate) fn store_price(&mut self, price: i64, now_ms: i64) {
+        self.added_price = price;
+        self.priced_at_ms = now_ms;
+        self.updated_at_ms = now_ms;
+    }
 }
 
 /// What is wrong with a cart that some rules returned.
@@ -93,12 +106,20 @@ impl Cart {
         self.lines.iter().map(|line| u64::from(line.quantity)).sum()
     }
 
+    /// Bytes of all variants together; [`limits::VARIANTS_BYTES_MAX`] bounds them.
+    pub fn variants_bytes(&self) -> usize {
+        self.lines.iter().map(|line| line.variant.len()).sum()
+    }
+
     /// The line of that name.
     pub fn line(&self, line_id: &str) -> Option<&Line> {
         self.lines.iter().find(|line| line.line_id == line_id)
     }
 
-    /// Checks what every cart must be, whoever made it.
+    /// Checks what every cart must be, whichever rules made it.
+    ///
+    /// [`limits::VARIANTS_BYTES_MAX`] is not among it: a cart from before that limit can still be shown, made
+    /// smaller and bought. It only cannot grow.
     pub fn verify(&self) -> Result<(), CartFault> {
         if self.lines.len() > limits::LINES_MAX {
             return Err(CartFault::TooManyLines);
@@ -110,7 +131,7 @@ impl Cart {
             if line.quantity == 0 || line.quantity > limits::QUANTITY_MAX {
                 return Err(CartFault::Quantity);
             }
-            if !(0..=limits::PRICE_MINOR_MAX).contains(&line.unit_price) {
+            if !(0..=limits::PRICE_MINOR_MAX).contains(&line.added_price) {
                 return Err(CartFault::Price);
             }
             if line.line_id != line_id(&line.item_id, &line.variant) {

@@ -3,7 +3,7 @@ use alloc::vec::Vec;
 
 use crate::cart::Cart;
 use crate::context::Context;
-use crate::pricing::Quote;
+use crate::quote::Quote;
 use crate::rejection::Rejection;
 
 /// The standard preconditions of an order: something in the cart, all of it for sale, enough of it in stock,

@@ -1,16 +1,21 @@
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 use crate::cart::{Cart, Line, line_id};
 use crate::context::{Context, CouponLapse, Item};
 use crate::limits;
+use crate::param::Param;
+use crate::quote::Warning;
 use crate::rejection::Rejection;
 
 /// What a shopper asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Put so many of an item in; they join the line of the same item and variant.
+    /// Add units of an item; they join the line of the same item and variant.
     Add {
         /// The item.
         item_id: String,
@@ -19,7 +24,7 @@ pub enum Command {
         /// Canonical JSON, empty for none.
         variant: String,
     },
-    /// Make a line so many; none removes it.
+    /// Set a line's quantity; 0 removes it.
     SetQuantity {
         /// The line.
         line_id: String,
@@ -33,15 +38,20 @@ pub enum Command {
     },
     /// Take every line out. Coupons stay: they were typed in for the shopping, not for a line.
     Clear,
-    /// Type a coupon in; a second time changes nothing.
+    /// Apply a coupon; a second time changes nothing.
     ApplyCoupon {
         /// The code.
         code: String,
     },
-    /// Take a coupon back; one that is not there changes nothing.
+    /// Remove a coupon; one that is not there changes nothing.
     RemoveCoupon {
         /// The code.
         code: String,
+    },
+    /// Store the catalogue's price of now for a line, or for every line whose item is still sold.
+    RefreshPrice {
+        /// The line; `None` for all.
+        line_id: Option<String>,
     },
     /// Take a guest's cart over.
     Merge {
@@ -64,8 +74,40 @@ pub enum MergePolicy {
     Replace,
 }
 
+/// What a command has made of a cart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The cart afterwards.
+    pub cart: Cart,
+    /// What the shopper should know of this command alone, such as what a merge has cut. They are shown once,
+    /// with the answer to the command; what stays true is for the warnings of the quote.
+    pub warnings: Vec<Warning>,
+}
+
+impl From<Cart> for Applied {
+    fn from(cart: Cart) -> Self {
+        Self { cart, warnings: Vec::new() }
+    }
+}
+
 /// The standard answer to a command: the cart as it is afterwards, or why not.
-pub fn apply(cart: Cart, command: &Command, context: &Context) -> Result<Cart, Rejection> {
+///
+/// What raises a line's quantity stores the catalogue's price of now for the whole line; what lowers it keeps the
+/// stored price. Lines that a merge joins keep the price that was stored last.
+pub fn apply(cart: Cart, command: &Command, context: &Context) -> Result<Applied, Rejection> {
+    let variants_before = cart.variants_bytes();
+    let applied = match command {
+        Command::Merge { from, policy } => merge(cart, from, *policy, context)?,
+        _ => change(cart, command, context)?.into(),
+    };
+    let variants = applied.cart.variants_bytes();
+    if variants > limits::VARIANTS_BYTES_MAX && variants > variants_before {
+        return Err(Rejection::VariantsTooLarge);
+    }
+    Ok(applied)
+}
+
+fn change(cart: Cart, command: &Command, context: &Context) -> Result<Cart, Rejection> {
     match command {
         Command::Add { item_id, quantity, variant } => add(cart, item_id, *quantity, variant, context),
         Command::SetQuantity { line_id, quantity: 0 } | Command::Remove { line_id } => remove(cart, line_id),
@@ -76,7 +118,9 @@ pub fn apply(cart: Cart, command: &Command, context: &Context) -> Result<Cart, R
             let coupons = cart.coupons.into_iter().filter(|applied| applied != code).collect();
             Ok(Cart { coupons, ..cart })
         }
-        Command::Merge { from, policy } => merge(cart, from, *policy, context),
+        Command::RefreshPrice { line_id: Some(line_id) } => refresh_one(cart, line_id, context),
+        Command::RefreshPrice { line_id: None } => Ok(refresh_all(cart, context)),
+        Command::Merge { from, policy } => merge(cart, from, *policy, context).map(|applied| applied.cart),
     }
 }
 
@@ -104,7 +148,7 @@ fn add(
     let line_id = line_id(item_id, variant);
     if let Some(line) = cart.lines.iter_mut().find(|line| line.line_id == line_id) {
         line.quantity = checked_quantity(line.quantity.saturating_add(quantity), item, Some(&line_id))?;
-        line.updated_at_ms = context.now_ms;
+        line.store_price(price, context.now_ms);
         return Ok(cart);
     }
     if cart.lines.len() >= limits::LINES_MAX {
@@ -119,8 +163,9 @@ fn add(
         item_id: item_id.to_string(),
         quantity,
         variant: variant.to_string(),
-        unit_price: price,
+        added_price: price,
         added_at_ms,
+        priced_at_ms: context.now_ms,
         updated_at_ms: context.now_ms,
     });
     Ok(cart)
@@ -131,17 +176,36 @@ fn set_quantity(mut cart: Cart, line_id: &str, quantity: u32, context: &Context)
     if quantity == line.quantity {
         return Ok(cart);
     }
-    let fewer = quantity < line.quantity;
-    line.quantity = match context.item(&line.item_id) {
-        Some(item) if !fewer => checked_quantity(quantity, item, Some(line_id))?,
+    if quantity > line.quantity {
+        let gone = || Rejection::ItemGone { line_id: line_id.to_string(), item_id: line.item_id.clone() };
+        let item = context.item(&line.item_id).ok_or_else(gone)?;
+        let price = item.price.ok_or_else(gone)?;
+        line.quantity = checked_quantity(quantity, item, Some(line_id))?;
+        line.store_price(price, context.now_ms);
+    } else {
         // Taking units out is always allowed, also of an item that has left the catalogue.
-        _ if fewer => quantity,
-        _ => {
-            return Err(Rejection::ItemGone { line_id: line_id.to_string(), item_id: line.item_id.clone() });
-        }
-    };
-    line.updated_at_ms = context.now_ms;
+        line.quantity = quantity;
+        line.updated_at_ms = context.now_ms;
+    }
     Ok(cart)
+}
+
+fn refresh_one(mut cart: Cart, line_id: &str, context: &Context) -> Result<Cart, Rejection> {
+    let line = line_mut(&mut cart, line_id)?;
+    let Some(price) = context.price(&line.item_id) else {
+        return Err(Rejection::ItemGone { line_id: line_id.to_string(), item_id: line.item_id.clone() });
+    };
+    line.store_price(price, context.now_ms);
+    Ok(cart)
+}
+
+fn refresh_all(mut cart: Cart, context: &Context) -> Cart {
+    for line in &mut cart.lines {
+        if let Some(price) = context.price(&line.item_id) {
+            line.store_price(price, context.now_ms);
+        }
+    }
+    cart
 }
 
 fn remove(mut cart: Cart, line_id: &str) -> Result<Cart, Rejection> {
@@ -172,7 +236,7 @@ fn apply_coupon(mut cart: Cart, code: &str, context: &Context) -> Result<Cart, R
 
 /// Both carts in one. Neither stock nor an item's own limit stands in the way, because a sign-in must not
 /// lose what a shopper chose: the quote warns, and checkout decides.
-fn merge(mut cart: Cart, from: &Cart, policy: MergePolicy, context: &Context) -> Result<Cart, Rejection> {
+fn merge(mut cart: Cart, from: &Cart, policy: MergePolicy, context: &Context) -> Result<Applied, Rejection> {
     if cart.currency != from.currency {
         if !cart.lines.is_empty() && !from.lines.is_empty() {
             return Err(Rejection::CurrencyMismatch { from: from.currency, into: cart.currency });
@@ -184,9 +248,10 @@ fn merge(mut cart: Cart, from: &Cart, policy: MergePolicy, context: &Context) ->
     // By name, because two full carts would otherwise compare a quarter of a million pairs.
     let ours: BTreeMap<String, usize> =
         cart.lines.iter().enumerate().map(|(at, line)| (line.line_id.clone(), at)).collect();
+    let mut warnings = Vec::new();
     for theirs in &from.lines {
         match ours.get(&theirs.line_id).and_then(|at| cart.lines.get_mut(*at)) {
-            Some(ours) => merge_line(ours, theirs, policy, context.now_ms),
+            Some(ours) => warnings.extend(merge_line(ours, theirs, policy, context.now_ms)),
             None => cart.lines.push(theirs.clone()),
         }
     }
@@ -199,23 +264,36 @@ fn merge(mut cart: Cart, from: &Cart, policy: MergePolicy, context: &Context) ->
     if cart.coupons.len() > limits::COUPONS_MAX {
         return Err(Rejection::TooManyCoupons);
     }
-    Ok(cart)
+    Ok(Applied { cart, warnings })
 }
 
-fn merge_line(ours: &mut Line, theirs: &Line, policy: MergePolicy, now_ms: i64) {
-    let quantity = match policy {
+/// Joins two lines of one name; a warning says what was cut.
+fn merge_line(ours: &mut Line, theirs: &Line, policy: MergePolicy, now_ms: i64) -> Option<Warning> {
+    let wanted = match policy {
         MergePolicy::Max => ours.quantity.max(theirs.quantity),
-        MergePolicy::Sum => (ours.quantity + theirs.quantity).min(limits::QUANTITY_MAX),
+        MergePolicy::Sum => ours.quantity + theirs.quantity,
         MergePolicy::Replace => theirs.quantity,
     };
+    let quantity = wanted.min(limits::QUANTITY_MAX);
     if quantity != ours.quantity {
         ours.quantity = quantity;
         ours.updated_at_ms = now_ms;
     }
-    // The older promise of a price stands, whichever cart it was made in.
-    if (theirs.added_at_ms, theirs.unit_price) < (ours.added_at_ms, ours.unit_price) {
-        ours.added_at_ms = theirs.added_at_ms;
-        ours.unit_price = theirs.unit_price;
+    ours.added_at_ms = ours.added_at_ms.min(theirs.added_at_ms);
+    // The price that was stored last stands, whichever cart it was stored in; of two of one moment the lower one.
+    if (theirs.priced_at_ms, Reverse(theirs.added_price)) > (ours.priced_at_ms, Reverse(ours.added_price)) {
+        ours.priced_at_ms = theirs.priced_at_ms;
+        ours.added_price = theirs.added_price;
+    }
+    (quantity < wanted).then(|| quantity_capped(ours, wanted, quantity))
+}
+
+fn quantity_capped(line: &Line, wanted: u32, quantity: u32) -> Warning {
+    Warning {
+        code: "quantity_capped".to_string(),
+        line_id: Some(line.line_id.clone()),
+        detail: format!("both carts together have {wanted} of {}; {quantity} were kept", line.item_id),
+        params: vec![Param::number("wanted", wanted), Param::number("kept", quantity)],
     }
 }
 

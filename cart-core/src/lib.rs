@@ -11,7 +11,9 @@
 //! - [`Context`]: the facts a decision may use: the time, and the items and coupons the cart mentions.
 //! - [`Command`]: what a shopper asks for; answered by a new cart or a [`Rejection`].
 //! - [`Promotion`]: a merchant's rule. [`Discount`]: the amount that a promotion or a coupon takes off.
-//! - [`Quote`]: a cart with today's prices, discounts, tax and warnings.
+//! - [`PricePolicy`]: whether a line is charged at the price that was stored for it or at the catalogue's.
+//! - [`Quote`]: a cart with what it costs: prices, discounts, tax, and warnings; also which coupons and
+//!   promotions gave nothing ([`NotApplied`]), and the promotion that is nearest ([`Nearest`]).
 //! - [`CartRules`]: all of it together; the default methods are the standard rules.
 #![no_std]
 
@@ -23,6 +25,10 @@ mod cart;
 
 mod context;
 
+mod price;
+
+mod param;
+
 mod rejection;
 
 mod command;
@@ -30,6 +36,12 @@ mod command;
 mod promotion;
 
 mod tax;
+
+mod offer;
+
+mod quote;
+
+mod coupon;
 
 mod pricing;
 
@@ -41,11 +53,15 @@ mod rules;
 mod tests;
 
 pub use cart::{Cart, CartFault, Line, line_id};
-pub use command::{Command, MergePolicy, apply};
-pub use context::{Context, Coupon, CouponKind, Item, PrincipalKind};
+pub use command::{Applied, Command, MergePolicy, apply};
+pub use context::{Context, Coupon, CouponKind, CouponLapse, Item, PrincipalKind};
 pub use money::{Currency, Money, MoneyError, allocate, parse_decimal, percent_of};
-pub use pricing::{Discount, Quote, QuoteFault, QuoteLine, Totals, Warning, quote};
+pub use offer::{Missing, Nearest, NotApplied};
+pub use param::{Param, ParamValue};
+pub use price::{PriceBasis, PricePolicy};
+pub use pricing::{price_warning, quote};
 pub use promotion::{PriceTable, Promotion, PromotionKind};
+pub use quote::{Discount, Quote, QuoteFault, QuoteLine, Totals, Warning};
 pub use rejection::Rejection;
 pub use rules::{CartRules, Manifest, StandardRules};
 pub use tax::{TaxClass, TaxRule, tax_rule};
@@ -66,6 +82,8 @@ pub mod limits {
     /// Lists and objects inside each other in a variant. It stands seven deep in a page of orders, and the strictest
     /// common reader of JSON takes 64.
     pub const VARIANT_DEPTH_MAX: usize = 16;
+    /// Bytes of all variants in one cart. Every read and every call of the rules carries them.
+    pub const VARIANTS_BYTES_MAX: usize = 64 * 1024;
     /// Coupons in one cart.
     pub const COUPONS_MAX: usize = 20;
     /// Characters in an `item_id`.

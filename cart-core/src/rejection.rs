@@ -1,6 +1,9 @@
 use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use crate::limits;
+use crate::param::{self, Param};
 
 /// The rules said no. Not an error: nothing broke, and the shopper is told why.
 ///
@@ -56,6 +59,9 @@ pub enum Rejection {
     /// A variant beyond [`limits::VARIANT_BYTES_MAX`].
     #[error("a variant has at most {max} bytes", max = limits::VARIANT_BYTES_MAX)]
     VariantTooLarge,
+    /// Variants beyond [`limits::VARIANTS_BYTES_MAX`] in one cart.
+    #[error("the variants of a cart have at most {max} bytes together", max = limits::VARIANTS_BYTES_MAX)]
+    VariantsTooLarge,
     /// The cart has no such line.
     #[error("the cart has no line {line_id}")]
     LineUnknown {
@@ -118,6 +124,8 @@ pub enum Rejection {
         detail: String,
         /// The line it is about.
         line_id: Option<String>,
+        /// What a translation of `detail` needs.
+        params: Vec<Param>,
     },
 }
 
@@ -132,6 +140,7 @@ impl Rejection {
             Self::QuantityOutOfRange => "quantity_out_of_range",
             Self::QuantityAboveItemMax { .. } => "quantity_above_item_max",
             Self::VariantTooLarge => "variant_too_large",
+            Self::VariantsTooLarge => "variants_too_large",
             Self::LineUnknown { .. } => "line_unknown",
             Self::TooManyLines => "too_many_lines",
             Self::CouponUnknown { .. } => "coupon_unknown",
@@ -143,6 +152,40 @@ impl Rejection {
             Self::CurrencyMismatch { .. } => "currency_mismatch",
             Self::CartEmpty => "cart_empty",
             Self::Custom { code, .. } => code,
+        }
+    }
+
+    /// What a translation of the text needs.
+    pub fn params(&self) -> Vec<Param> {
+        match self {
+            Self::ItemUnknown { item_id } | Self::ItemGone { item_id, .. } => {
+                vec![Param::text("item_id", item_id)]
+            }
+            Self::ItemNotSold { item_id, currency } => {
+                vec![Param::text("item_id", item_id), Param::text("currency", currency.code())]
+            }
+            Self::OutOfStock { item_id, stock, .. } => {
+                vec![Param::text("item_id", item_id), Param::number("stock", *stock)]
+            }
+            Self::QuantityAboveItemMax { item_id, quantity_max, .. } => {
+                vec![Param::text("item_id", item_id), Param::number("quantity_max", *quantity_max)]
+            }
+            Self::QuantityOutOfRange => vec![Param::number("quantity_max", limits::QUANTITY_MAX)],
+            Self::CouponUnknown { code }
+            | Self::CouponNotStarted { code }
+            | Self::CouponExpired { code }
+            | Self::CouponExhausted { code }
+            | Self::CouponCurrency { code } => vec![Param::text("code", code)],
+            Self::CurrencyMismatch { from, into } => {
+                vec![Param::text("from", from.code()), Param::text("into", into.code())]
+            }
+            Self::Custom { params, .. } => params.clone(),
+            Self::VariantTooLarge
+            | Self::VariantsTooLarge
+            | Self::LineUnknown { .. }
+            | Self::TooManyLines
+            | Self::TooManyCoupons
+            | Self::CartEmpty => param::NONE,
         }
     }
 

@@ -3,20 +3,34 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::cart::Cart;
-use crate::command::{self, Command};
+use crate::command::{self, Applied, Command};
 use crate::context::Context;
 use crate::money::Currency;
-use crate::pricing::{self, Quote};
+use crate::price::PricePolicy;
+use crate::pricing;
 use crate::promotion::{Promotion, PromotionKind};
+use crate::quote::Quote;
 use crate::rejection::Rejection;
 
 /// The rules of a shop. The default methods are the standard rules; override what differs.
 ///
 /// An implementation is a pure function of its arguments. It is run in a fresh instance for every call, so
 /// nothing that it remembers survives.
+///
+/// The default methods call each other on `self`: `checkout` charges `self.quote`, and `quote` takes
+/// `self.promotions` and `self.price_policy`. An override that wants the standard behaviour and something more
+/// calls the free functions [`quote`](crate::quote) and [`checkout`](crate::checkout()) with what `self` says.
+/// `StandardRules.quote(…)` would leave out the overrides of `self`, and what the shopper is shown would not be
+/// what checkout charges; the host refuses such rules.
 pub trait CartRules {
     /// Who these rules are.
     fn describe(&self) -> Manifest;
+
+    /// At which price lines are charged. The standard rules charge the price that was stored.
+    fn price_policy(&self, cart: &Cart, context: &Context) -> PricePolicy {
+        let _ = (cart, context);
+        PricePolicy::STORED
+    }
 
     /// The promotions that hold for this cart.
     fn promotions(&self, cart: &Cart, context: &Context) -> Vec<Promotion> {
@@ -25,13 +39,13 @@ pub trait CartRules {
     }
 
     /// The cart after a command, or why not.
-    fn apply(&self, cart: Cart, command: &Command, context: &Context) -> Result<Cart, Rejection> {
+    fn apply(&self, cart: Cart, command: &Command, context: &Context) -> Result<Applied, Rejection> {
         command::apply(cart, command, context)
     }
 
-    /// The cart with today's prices.
+    /// What the cart costs.
     fn quote(&self, cart: &Cart, context: &Context) -> Quote {
-        pricing::quote(cart, context, &self.promotions(cart, context))
+        pricing::quote(cart, context, self.price_policy(cart, context), &self.promotions(cart, context))
     }
 
     /// The price to be charged, or every reason why the cart cannot be ordered now.

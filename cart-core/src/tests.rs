@@ -3,4 +3,6 @@
 mod commands;
 mod examples;
 mod generate;
+mod offers;
+mod prices;
 mod totals;

@@ -1,7 +1,7 @@
 //! The rendered cart: what a region shows again and again, as long as nothing it was made from has changed.
 
 use bytes::Bytes;
-use cart_core::Quote;
+use cart_core::{Quote, Warning};
 use serde::Serialize;
 
 use crate::catalogue::CartFacts;
@@ -20,28 +20,33 @@ const TURN_MS: Millis = 15 * 60 * 1000;
 /// once.
 const SPREAD_MS: Millis = 60 * 1000;
 
-/// The public document of a cart as JSON.
+/// The public document of a cart as JSON. The warnings are of the command that was just done; a read has none.
 pub fn body(
     record: &CartRecord,
     quote: &Quote,
+    warnings: &[Warning],
     facts: &CartFacts,
     rules: &Rules,
 ) -> Result<String, CartError> {
     let title = |item_id: &str| facts.title(item_id);
-    to_json(&Priced { record, quote, title: &title, rules: rules_view(rules) }.cart())
+    to_json(&Priced { record, quote, warnings, title: &title, rules: rules_view(rules) }.cart())
 }
 
-/// That document with what it was made from: facts with these fingerprints, by these rules, now.
+/// That document with what it was made from: facts with these fingerprints, by these rules, now. It is good until a
+/// coupon begins or ends, a stored price is held no longer, or the rules say that they look at the time.
 pub fn document(
     record: &CartRecord,
     body: Bytes,
     facts: &CartFacts,
     prints: FactPrints,
     rules: &Rules,
+    quote: &Quote,
     now_ms: Millis,
 ) -> CartDocument {
     let applied = facts.coupons.iter().filter(|coupon| record.cart.coupons.contains(&coupon.code));
-    let bounds = applied.flat_map(|coupon| [coupon.starts_at_ms, coupon.ends_at_ms]).flatten();
+    let coupons = applied.flat_map(|coupon| [coupon.starts_at_ms, coupon.ends_at_ms]).flatten();
+    let holds = record.cart.lines.iter().filter_map(|line| quote.price_policy.hold_ends_at_ms(line));
+    let bounds = coupons.chain(holds).chain(quote.good_until_ms);
     let next_bound = bounds.filter(|at_ms| *at_ms > now_ms).min().unwrap_or(Millis::MAX);
     CartDocument {
         version: record.version,

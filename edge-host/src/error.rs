@@ -1,8 +1,10 @@
 //! What can go wrong with a cart, once the request itself is well formed.
 
+use cart_core::Currency;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{CartVersion, CurrencyCode};
+use crate::view::ParamsView;
 
 /// Why a request about a cart was not done.
 ///
@@ -72,14 +74,19 @@ pub struct Reason {
     pub detail: String,
     /// The line it is about.
     pub line_id: Option<String>,
+    /// What a translation of the text needs, by name.
+    #[serde(default)]
+    pub params: ParamsView,
 }
 
-impl From<cart_core::Rejection> for Reason {
-    fn from(rejection: cart_core::Rejection) -> Self {
+impl Reason {
+    /// The reason of a rejection, for a cart in this currency.
+    pub fn new(rejection: &cart_core::Rejection, currency: Currency) -> Self {
         Self {
             code: rejection.code().to_owned(),
             detail: rejection.to_string(),
             line_id: rejection.line_id().map(ToOwned::to_owned),
+            params: ParamsView::new(&rejection.params(), currency),
         }
     }
 }

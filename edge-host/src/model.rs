@@ -251,8 +251,13 @@ struct LineWire {
     item_id: String,
     quantity: u32,
     variant: String,
-    unit_price: i64,
+    /// Known by this name to the version before.
+    #[serde(rename = "unit_price")]
+    added_price: i64,
     added_at_ms: Millis,
+    /// The version before has none: it kept the price of the time when the line was added.
+    #[serde(default)]
+    priced_at_ms: Option<Millis>,
     updated_at_ms: Millis,
 }
 
@@ -265,8 +270,9 @@ mod cart_wire {
             item_id: line.item_id,
             quantity: line.quantity,
             variant: line.variant,
-            unit_price: line.unit_price,
+            added_price: line.added_price,
             added_at_ms: line.added_at_ms,
+            priced_at_ms: Some(line.priced_at_ms),
             updated_at_ms: line.updated_at_ms,
         });
         let wire = CartWire {
@@ -284,8 +290,9 @@ mod cart_wire {
             item_id: line.item_id,
             quantity: line.quantity,
             variant: line.variant,
-            unit_price: line.unit_price,
+            added_price: line.added_price,
             added_at_ms: line.added_at_ms,
+            priced_at_ms: line.priced_at_ms.unwrap_or(line.added_at_ms),
             updated_at_ms: line.updated_at_ms,
         });
         Ok(Cart { currency: wire.currency.0, lines: lines.collect(), coupons: wire.coupons })
@@ -305,6 +312,29 @@ mod tests {
         for wrong in ["", "1", "1.", ".1", "a.b", "1.2.3", "-1.2", "+1.2", "99999999999999999999.1"] {
             assert!(wrong.parse::<CartVersion>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_line_of_the_version_before_has_its_price_since_it_was_added() {
+        let unused = Principal { kind: OwnerKind::Guest, id: "7".to_owned(), currency: None };
+        let mut record = CartRecord::unused(&unused, Currency::Sgd, 1);
+        record.cart.lines.push(Line {
+            line_id: "l_1".to_owned(),
+            item_id: "SKU-1".to_owned(),
+            quantity: 2,
+            variant: String::new(),
+            added_price: 1990,
+            added_at_ms: 5,
+            priced_at_ms: 7,
+            updated_at_ms: 7,
+        });
+        let mut wire = serde_json::to_value(&record).expect("JSON");
+        assert_eq!(serde_json::from_value::<CartRecord>(wire.clone()).expect("a record"), record);
+        let line = wire["cart"]["lines"][0].as_object_mut().expect("a line");
+        assert_eq!(line["unit_price"], 1990, "the name that the version before reads");
+        line.remove("priced_at_ms");
+        let read: CartRecord = serde_json::from_value(wire).expect("a record");
+        assert_eq!(read.cart.lines[0].priced_at_ms, 5);
     }
 
     #[test]

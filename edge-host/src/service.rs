@@ -191,9 +191,11 @@ impl CartService {
         metric::rules_call(&self.region, &outcome);
         let outcome = outcome?;
         timing.rules = Some(outcome.duration);
-        let body = document::body(&record, &outcome.value, &facts, rules)?;
+        let quote = &outcome.value;
+        let body = document::body(&record, quote, &[], &facts, rules)?;
         let prints = facts.prints.clone();
-        let document = Arc::new(document::document(&record, body.into(), &facts, prints, rules, now_ms));
+        let document = document::document(&record, body.into(), &facts, prints, rules, quote, now_ms);
+        let document = Arc::new(document);
         // What is not known here today may be known tomorrow, without a change that would tell.
         if facts.items_missing.is_empty()
             && let Err(error) = self.cache.keep_document(&record.cart_id, &document).await

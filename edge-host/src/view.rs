@@ -3,7 +3,7 @@
 //! Made by the region that reads, and by the home region for the answers it keeps.
 
 use bytes::Bytes;
-use cart_core::{Cart, Currency, Money, Quote};
+use cart_core::{Cart, Currency, Money, Quote, QuoteLine, Warning};
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -12,6 +12,11 @@ use utoipa::ToSchema;
 
 use crate::model::{CartRecord, CartVersion, CurrencyCode, ItemRecord, Millis, OrderRecord, OrderState};
 use crate::raw_json::{Members, RawJson};
+
+mod offers;
+
+pub use offers::{DiscountView, MissingView, NearestView, NotAppliedView, ParamsView, WarningView};
+use offers::{discounts, nearest, not_applied, warnings};
 
 /// An amount as a decimal text with the currency's own digits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -43,8 +48,15 @@ pub struct CartView {
     #[schema(value_type = String, example = "SGD")]
     currency: CurrencyCode,
     lines: Vec<LineView>,
+    /// At which price lines are charged.
+    #[schema(value_type = PricePolicyWord)]
+    price_policy: &'static str,
     coupons: Vec<String>,
     discounts: Vec<DiscountView>,
+    /// Coupons of the cart, and promotions that concern one of its items, that gave nothing.
+    not_applied: Vec<NotAppliedView>,
+    /// Of the promotions whose condition is not met, the one that the cart is nearest to.
+    nearest: Option<NearestView>,
     totals: TotalsView,
     warnings: Vec<WarningView>,
     count: CountView,
@@ -55,7 +67,20 @@ pub struct CartView {
     expires_at: Option<String>,
 }
 
-/// A line with the price when it was added beside the price now.
+/// At which price lines are charged: the one that was stored when a line was added, the catalogue's now, or the
+/// smaller of both.
+#[derive(ToSchema)]
+#[schema(title = "PricePolicy", rename_all = "lowercase")]
+pub enum PricePolicyWord {
+    /// The price when it was added, or when its quantity was last raised.
+    Stored,
+    /// The catalogue's price.
+    Current,
+    /// The smaller of both.
+    Lower,
+}
+
+/// A line with what it costs, and the two prices that this is made from.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(title = "LineItem")]
 pub struct LineView {
@@ -66,14 +91,19 @@ pub struct LineView {
     /// As it was given; null for none.
     #[schema(value_type = Option<Object>)]
     variant: Option<RawJson>,
-    /// The price of one when the line was added.
-    unit_price: MoneyView,
-    /// The price of one now; null when it is no longer sold.
+    /// What one costs, by the price policy; null when it is no longer sold.
+    unit_price: Option<MoneyView>,
+    /// The price of one that was stored: when the line was added, its quantity last raised, or its price refreshed.
+    added_price: MoneyView,
+    /// The catalogue's price of one now; null when it is no longer sold.
     current_price: Option<MoneyView>,
-    /// How far the price has moved since; null when it has not.
+    /// How far the catalogue's price has moved since it was stored; null when it has not.
     price_change: Option<PriceChangeView>,
-    /// Quantity × current price.
+    /// Quantity × unit price.
     line_total: MoneyView,
+    /// The line's share of all discounts.
+    discount: MoneyView,
+    tax: MoneyView,
     /// Whether the whole quantity could be bought now.
     available: bool,
     added_at: String,
@@ -89,15 +119,6 @@ pub struct PriceChangeView {
     direction: &'static str,
 }
 
-/// An amount taken off, and by what.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(title = "Discount")]
-pub struct DiscountView {
-    code: String,
-    title: String,
-    amount: MoneyView,
-}
-
 /// What there is to pay.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(title = "Totals")]
@@ -108,16 +129,6 @@ pub struct TotalsView {
     /// Whether the prices contain the tax; where they do not, it is added to the total.
     tax_included: bool,
     total: MoneyView,
-}
-
-/// Something to look at before paying.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(title = "Warning")]
-pub struct WarningView {
-    code: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    line_id: Option<String>,
-    detail: String,
 }
 
 /// Lines and units of a cart.
@@ -147,6 +158,9 @@ pub struct OrderView {
     id: String,
     state: OrderState,
     lines: Vec<OrderLineView>,
+    /// By which policy the prices of the lines were charged.
+    #[schema(value_type = PricePolicyWord)]
+    price_policy: &'static str,
     discounts: Vec<DiscountView>,
     totals: TotalsView,
     rules: RulesView,
@@ -194,6 +208,8 @@ pub struct Priced<'a> {
     pub record: &'a CartRecord,
     /// Its prices.
     pub quote: &'a Quote,
+    /// What the shopper should know of the command that was just done.
+    pub warnings: &'a [Warning],
     /// Finds an item's title.
     pub title: &'a dyn Fn(&str) -> Option<String>,
     /// The rules that reckoned.
@@ -209,10 +225,13 @@ impl Priced<'_> {
             version: record.version,
             currency: CurrencyCode(record.cart.currency),
             lines: (0..record.cart.lines.len()).filter_map(|at| self.line(at)).collect(),
+            price_policy: self.quote.price_policy.basis.as_str(),
             coupons: record.cart.coupons.clone(),
             discounts: discounts(self.quote, record.cart.currency),
+            not_applied: not_applied(self.quote, record.cart.currency),
+            nearest: nearest(self.quote, record.cart.currency),
             totals: totals(self.quote, record.cart.currency),
-            warnings: warnings(self.quote),
+            warnings: warnings(self.warnings.iter().chain(&self.quote.warnings), record.cart.currency),
             count: CountView::of(&record.cart),
             rules: self.rules.clone(),
             updated_at: record.updated_at_ms.map(rfc3339),
@@ -225,20 +244,24 @@ impl Priced<'_> {
         let currency = self.record.cart.currency;
         let money = |minor| MoneyView::new(minor, currency);
         let (line, quoted) = (self.record.cart.lines.get(at)?, self.quote.lines.get(at)?);
-        let moved = quoted.current_price.map_or(0, |now| now - line.unit_price);
+        let QuoteLine { unit_price, current_price, .. } = *quoted;
+        let moved = current_price.map_or(0, |now| now - line.added_price);
         Some(LineView {
             line_id: line.line_id.clone(),
             item_id: line.item_id.clone(),
             title: (self.title)(&line.item_id).unwrap_or_else(|| line.item_id.clone()),
             quantity: line.quantity,
             variant: variant(&line.variant),
-            unit_price: money(line.unit_price),
-            current_price: quoted.current_price.map(money),
+            unit_price: unit_price.map(money),
+            added_price: money(line.added_price),
+            current_price: current_price.map(money),
             price_change: (moved != 0).then(|| PriceChangeView {
                 amount: money(moved.abs()),
                 direction: if moved > 0 { "up" } else { "down" },
             }),
             line_total: money(quoted.line_total),
+            discount: money(quoted.discount),
+            tax: money(quoted.tax),
             available: quoted.available,
             added_at: rfc3339(line.added_at_ms),
             updated_at: rfc3339(line.updated_at_ms),
@@ -256,7 +279,7 @@ impl Priced<'_> {
                 title: (self.title)(&line.item_id).unwrap_or_else(|| line.item_id.clone()),
                 quantity: line.quantity,
                 variant: variant(&line.variant),
-                unit_price: money(quoted.current_price.unwrap_or(0)),
+                unit_price: money(quoted.unit_price.unwrap_or(0)),
                 line_total: money(quoted.line_total),
                 discount: money(quoted.discount),
                 tax: money(quoted.tax),
@@ -265,6 +288,7 @@ impl Priced<'_> {
             id: order_id.to_owned(),
             state: OrderState::PendingPayment,
             lines: lines.collect(),
+            price_policy: self.quote.price_policy.basis.as_str(),
             discounts: discounts(self.quote, currency),
             totals: totals(self.quote, currency),
             rules: self.rules.clone(),
@@ -339,15 +363,6 @@ fn variant(canonical: &str) -> Option<RawJson> {
     if canonical.is_empty() { None } else { RawJson::new(canonical.to_owned()).ok() }
 }
 
-fn discounts(quote: &Quote, currency: Currency) -> Vec<DiscountView> {
-    let discounts = quote.discounts.iter().map(|discount| DiscountView {
-        code: discount.code.clone(),
-        title: discount.title.clone(),
-        amount: MoneyView::new(discount.amount, currency),
-    });
-    discounts.collect()
-}
-
 fn totals(quote: &Quote, currency: Currency) -> TotalsView {
     let money = |minor| MoneyView::new(minor, currency);
     TotalsView {
@@ -362,7 +377,7 @@ fn totals(quote: &Quote, currency: Currency) -> TotalsView {
 /// A cart's document with the warning that home was not asked. What merchants and shoppers have put into it stays to
 /// the byte.
 pub fn with_home_unreachable(document: &Bytes) -> Bytes {
-    const WARNING: &str = r#"{"code":"home_unreachable","detail":"The home region cannot be reached: the cart is shown as this region last knew it, and cannot be changed for now."}"#;
+    const WARNING: &str = r#"{"code":"home_unreachable","detail":"The home region cannot be reached: the cart is shown as this region last knew it, and cannot be changed for now.","params":{}}"#;
     let warned = || {
         let mut members = Members::read(std::str::from_utf8(document).ok()?).ok()?;
         let others: Vec<&RawValue> = serde_json::from_str(members.get("warnings")?.get()).ok()?;
@@ -372,13 +387,4 @@ pub fn with_home_unreachable(document: &Bytes) -> Bytes {
         members.write().ok()
     };
     warned().map_or_else(|| document.clone(), Bytes::from)
-}
-
-fn warnings(quote: &Quote) -> Vec<WarningView> {
-    let warnings = quote.warnings.iter().map(|warning| WarningView {
-        code: warning.code.clone(),
-        line_id: warning.line_id.clone(),
-        detail: warning.detail.clone(),
-    });
-    warnings.collect()
 }

@@ -10,6 +10,10 @@ pub struct Components {
     pub standard: Vec<u8>,
     /// The example of a sale.
     pub mega_sale: Vec<u8>,
+    /// The example of a price policy: the catalogue's price of now.
+    pub current_price: Vec<u8>,
+    /// The standard rules of world 1.0, as they were recorded.
+    pub standard_1_0: Vec<u8>,
     /// Rules that break every promise on demand.
     pub misbehaving: Vec<u8>,
 }
@@ -25,7 +29,17 @@ fn build() -> Components {
     let directory = paths::target().join("rules");
     let status = paths::cargo()
         .args(["build", "--quiet", "--profile", "guest", "--target", "wasm32-unknown-unknown"])
-        .args(["-p", "standard", "-p", "mega-sale", "-p", "misbehaving", "--target-dir"])
+        .args([
+            "-p",
+            "standard",
+            "-p",
+            "mega-sale",
+            "-p",
+            "current-price",
+            "-p",
+            "misbehaving",
+            "--target-dir",
+        ])
         .arg(&directory)
         .current_dir(paths::repository())
         .status();
@@ -37,6 +51,8 @@ fn build() -> Components {
     Components {
         standard: component(&built.join("standard.wasm")),
         mega_sale: component(&built.join("mega_sale.wasm")),
+        current_price: component(&built.join("current_price.wasm")),
+        standard_1_0: include_bytes!("../fixtures/rules/standard-1.0.wasm").to_vec(),
         misbehaving: component(&built.join("misbehaving.wasm")),
     }
 }

@@ -63,6 +63,9 @@ mod rules;
 /// Natively and as a component.
 mod rules_parity;
 
+/// Prices that move while something is in the cart.
+mod price_policy;
+
 /// Real supermarket baskets.
 mod baskets;
 

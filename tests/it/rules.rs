@@ -140,6 +140,7 @@ async fn rules_that_misbehave_fail_their_own_carts_and_no_others() {
         ("EVIL-NONSENSE", "rules_invalid_output"),
         ("EVIL-FOREIGN", "rules_invalid_output"),
         ("EVIL-PRICE", "rules_invalid_output"),
+        ("EVIL-CHARGE", "rules_invalid_output"),
     ] {
         let item = unique(evil);
         fleet.admin().sell(&item, "10.00").await;

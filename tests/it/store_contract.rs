@@ -7,6 +7,7 @@ mod housekeeping;
 mod merchant;
 mod primary;
 pub(crate) mod support;
+mod upgrade;
 
 /// Runs every behaviour of a primary against one adapter. `open` gives an empty store, and whatever must live
 /// as long as it does.

@@ -22,8 +22,12 @@ fn nothing() -> Context {
     Context::new(super::generate::NOW_MS, "sin".to_string(), PrincipalKind::User, Vec::new(), Vec::new())
 }
 
+fn after(cart: Cart, command: &Command, context: &Context) -> Result<Cart, Rejection> {
+    apply(cart, command, context).map(|applied| applied.cart)
+}
+
 fn merged(into: &Cart, from: &Cart, policy: MergePolicy) -> Result<Cart, Rejection> {
-    apply(into.clone(), &Command::Merge { from: from.clone(), policy }, &nothing())
+    after(into.clone(), &Command::Merge { from: from.clone(), policy }, &nothing())
 }
 
 proptest! {
@@ -35,7 +39,7 @@ proptest! {
         prop_assert_eq!(cart.verify(), Ok(()));
         for command in &commands {
             let before = cart.clone();
-            match apply(cart.clone(), command, &context) {
+            match after(cart.clone(), command, &context) {
                 Ok(after) => {
                     prop_assert_eq!(after.verify(), Ok(()), "after {:?}", command);
                     kept_promises(&before, command, &after, &context)?;
@@ -55,8 +59,8 @@ proptest! {
     fn putting_in_and_taking_out_is_nothing(start in cart(), command in command(), context in context()) {
         let Command::Add { item_id, variant, .. } = &command else { return Ok(()) };
         let line_id = crate::line_id(item_id, variant);
-        if start.line(&line_id).is_none() && let Ok(with) = apply(start.clone(), &command, &context) {
-            let without = apply(with, &Command::Remove { line_id }, &context);
+        if start.line(&line_id).is_none() && let Ok(with) = after(start.clone(), &command, &context) {
+            let without = after(with, &Command::Remove { line_id }, &context);
             prop_assert_eq!(without, Ok(start));
         }
     }
@@ -65,10 +69,10 @@ proptest! {
     fn coupons_are_a_set_in_the_order_of_typing(start in cart(), code in 0..7_usize, context in context()) {
         let code = alloc::format!("CODE{code}");
         let on = Command::ApplyCoupon { code: code.clone() };
-        if let Ok(once) = apply(start.clone(), &on, &context) {
+        if let Ok(once) = after(start.clone(), &on, &context) {
             prop_assert!(once.coupons.contains(&code));
-            prop_assert_eq!(apply(once.clone(), &on, &context), Ok(once.clone()));
-            let off = apply(once, &Command::RemoveCoupon { code: code.clone() }, &context);
+            prop_assert_eq!(after(once.clone(), &on, &context), Ok(once.clone()));
+            let off = after(once, &Command::RemoveCoupon { code: code.clone() }, &context);
             let rest: Vec<String> = start.coupons.iter().filter(|held| **held != code).cloned().collect();
             prop_assert_eq!(off.map(|cart| cart.coupons), Ok(rest));
         }
@@ -90,8 +94,10 @@ proptest! {
         let one = merged(&ours, &theirs, MergePolicy::Max).unwrap();
         let other = merged(&theirs, &ours, MergePolicy::Max).unwrap();
         prop_assert_eq!(units(&one), units(&other));
-        let promises = |cart: &Cart| -> Vec<(String, i64, i64)> {
-            let promise = |line: &Line| (line.line_id.clone(), line.unit_price, line.added_at_ms);
+        let promises = |cart: &Cart| -> Vec<(String, i64, i64, i64)> {
+            let promise = |line: &Line| {
+                (line.line_id.clone(), line.added_price, line.priced_at_ms, line.added_at_ms)
+            };
             cart.lines.iter().map(promise).collect()
         };
         prop_assert_eq!(promises(&one), promises(&other), "lines stand in one order, with one promise each");
@@ -145,13 +151,25 @@ fn kept_promises(
     }
     prop_assert_eq!(before.currency, after.currency);
     for line in &after.lines {
+        let today = context.price(&line.item_id);
         match (before.line(&line.line_id), command) {
             (Some(held), _) => {
-                prop_assert_eq!((held.unit_price, held.added_at_ms), (line.unit_price, line.added_at_ms));
+                prop_assert_eq!(held.added_at_ms, line.added_at_ms);
+                let refreshed = match command {
+                    Command::RefreshPrice { line_id: Some(line_id) } => *line_id == line.line_id,
+                    Command::RefreshPrice { line_id: None } => today.is_some(),
+                    _ => line.quantity > held.quantity,
+                };
+                let stored = if refreshed {
+                    (today, context.now_ms)
+                } else {
+                    (Some(held.added_price), held.priced_at_ms)
+                };
+                prop_assert_eq!((Some(line.added_price), line.priced_at_ms), stored);
             }
             (None, Command::Add { item_id, quantity, .. }) => {
                 prop_assert_eq!((&line.item_id, line.quantity), (item_id, *quantity));
-                prop_assert_eq!(Some(line.unit_price), context.item(item_id).and_then(|item| item.price));
+                prop_assert_eq!((Some(line.added_price), line.priced_at_ms), (today, context.now_ms));
             }
             (None, other) => {
                 return Err(TestCaseError::fail(alloc::format!("a line out of nowhere: {other:?}")));

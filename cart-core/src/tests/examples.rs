@@ -7,8 +7,8 @@ use core::slice::from_ref;
 
 use super::generate::{NOW_MS, item_id, line};
 use crate::{
-    Cart, Context, Coupon, CouponKind, Currency, Item, PriceTable, PrincipalKind, Promotion, PromotionKind,
-    Quote, TaxClass, quote,
+    Cart, Context, Coupon, CouponKind, Currency, Item, PricePolicy, PriceTable, PrincipalKind, Promotion,
+    PromotionKind, Quote, TaxClass, quote,
 };
 
 /// Price, quantity and tags of one line; the item is named after its place.
@@ -27,6 +27,7 @@ fn shop_in(
         cart.lines.push(line(n, "", *quantity, *price, at));
         items.push(Item {
             item_id: item_id(n),
+            title: item_id(n),
             price: Some(*price),
             stock: 1000,
             quantity_max: None,
@@ -35,13 +36,7 @@ fn shop_in(
         });
     }
     cart.coupons = coupons.iter().map(|(code, _)| code.to_string()).collect();
-    let coupon = |(code, kind): &(&str, CouponKind)| Coupon {
-        code: code.to_string(),
-        kind: *kind,
-        starts_at_ms: None,
-        ends_at_ms: None,
-        redemptions_left: None,
-    };
+    let coupon = |(code, kind): &(&str, CouponKind)| Coupon::new(*code, *kind);
     let coupons = coupons.iter().map(coupon).collect();
     let context = Context::new(NOW_MS, "sin".to_string(), PrincipalKind::Guest, items, coupons);
     let promotion = |(n, kind): (usize, &PromotionKind)| Promotion {
@@ -50,7 +45,7 @@ fn shop_in(
         kind: kind.clone(),
     };
     let promotions: Vec<Promotion> = promotions.iter().enumerate().map(promotion).collect();
-    let quote = quote(&cart, &context, &promotions);
+    let quote = quote(&cart, &context, PricePolicy::STORED, &promotions);
     assert_eq!(quote.verify(&cart), Ok(()));
     quote
 }

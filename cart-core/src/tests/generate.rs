@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use crate::{
-    Cart, Command, Context, Coupon, CouponKind, Currency, Item, Line, MergePolicy, PriceTable, PrincipalKind,
-    Promotion, PromotionKind, TaxClass, limits, line_id,
+    Cart, Command, Context, Coupon, CouponKind, Currency, Item, Line, MergePolicy, PriceBasis, PricePolicy,
+    PriceTable, PrincipalKind, Promotion, PromotionKind, TaxClass, limits, line_id,
 };
 
 pub(super) const NOW_MS: i64 = 1_800_000_000_000;
@@ -49,7 +49,15 @@ fn item(n: usize) -> impl Strategy<Value = Item> {
     (price, stock, quantity_max, tax_class, tags).prop_map(
         move |(price, stock, quantity_max, tax_class, tags)| {
             let tags = tags.iter().map(ToString::to_string).collect();
-            Item { item_id: item_id(n), price, stock, quantity_max, tax_class, tags }
+            Item {
+                item_id: item_id(n),
+                title: format!("Item {n}"),
+                price,
+                stock,
+                quantity_max,
+                tax_class,
+                tags,
+            }
         },
     )
 }
@@ -63,11 +71,10 @@ fn coupon(n: usize) -> impl Strategy<Value = Coupon> {
     let near = || proptest::option::weighted(0.3, NOW_MS - 2..NOW_MS + 2);
     let left = proptest::option::weighted(0.3, 0_u32..3);
     (kind, near(), near(), left).prop_map(move |(kind, starts_at_ms, ends_at_ms, redemptions_left)| Coupon {
-        code: format!("CODE{n}"),
-        kind,
         starts_at_ms,
         ends_at_ms,
         redemptions_left,
+        ..Coupon::new(format!("CODE{n}"), kind)
     })
 }
 
@@ -81,28 +88,31 @@ pub(super) fn context() -> impl Strategy<Value = Context> {
     })
 }
 
-pub(super) fn line(n: usize, variant: &str, quantity: u32, unit_price: i64, added_at_ms: i64) -> Line {
+pub(super) fn line(n: usize, variant: &str, quantity: u32, added_price: i64, added_at_ms: i64) -> Line {
     Line {
         line_id: line_id(&item_id(n), variant),
         item_id: item_id(n),
         quantity,
         variant: variant.to_string(),
-        unit_price,
+        added_price,
         added_at_ms,
+        priced_at_ms: added_at_ms,
         updated_at_ms: added_at_ms,
     }
 }
 
 /// A cart as it may have come to be, under prices that may not be today's.
 pub(super) fn cart_in(currency: Currency) -> impl Strategy<Value = Cart> {
-    let lines = vec((0..ITEMS, select(VARIANTS.as_slice()), quantity(), price(), 1_i64..50), 0..10);
+    let parts = (0..ITEMS, select(VARIANTS.as_slice()), quantity(), price(), 1_i64..50, 0_i64..50);
+    let lines = vec(parts, 0..10);
     let codes = subsequence((0..COUPONS).collect::<Vec<_>>(), 0..=4);
     (lines, codes).prop_map(move |(lines, codes)| {
         let mut cart = Cart::empty(currency);
         let mut added_at_ms = NOW_MS - 10_000;
-        for (n, variant, quantity, unit_price, later) in lines {
+        for (n, variant, quantity, added_price, later, priced_later) in lines {
             added_at_ms += later;
-            let line = line(n, variant, quantity, unit_price, added_at_ms);
+            let priced_at_ms = added_at_ms + priced_later;
+            let line = Line { priced_at_ms, ..line(n, variant, quantity, added_price, added_at_ms) };
             if cart.line(&line.line_id).is_none() {
                 cart.lines.push(line);
             }
@@ -144,6 +154,13 @@ pub(super) fn promotions() -> impl Strategy<Value = Vec<Promotion>> {
     })
 }
 
+/// Policies with and without a hold, which is over for some lines of [`cart`], ends now for others, and goes on.
+pub(super) fn price_policy() -> impl Strategy<Value = PricePolicy> {
+    let basis = select([PriceBasis::Stored, PriceBasis::Current, PriceBasis::Lower].as_slice());
+    (basis, proptest::option::weighted(0.6, 9_400_i64..10_100))
+        .prop_map(|(basis, hold_ms)| PricePolicy { basis, hold_ms })
+}
+
 pub(super) fn policy() -> impl Strategy<Value = MergePolicy> {
     select([MergePolicy::Max, MergePolicy::Sum, MergePolicy::Replace].as_slice())
 }
@@ -163,6 +180,8 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
         1 => Just(Command::Clear),
         2 => code().prop_map(|code| Command::ApplyCoupon { code }),
         1 => code().prop_map(|code| Command::RemoveCoupon { code }),
+        1 => line_of().prop_map(|line_id| Command::RefreshPrice { line_id: Some(line_id) }),
+        1 => Just(Command::RefreshPrice { line_id: None }),
         2 => (cart(), policy()).prop_map(|(from, policy)| Command::Merge { from, policy }),
     ]
 }

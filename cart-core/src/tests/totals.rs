@@ -5,22 +5,26 @@ use alloc::vec::Vec;
 
 use proptest::prelude::*;
 
-use super::generate::{cart, context, promotions};
+use super::generate::{cart, context, price_policy, promotions};
 use crate::{
-    Cart, CartRules, Currency, PromotionKind, Rejection, StandardRules, TaxClass, TaxRule, percent_of, quote,
-    tax_rule,
+    Cart, CartRules, Currency, PricePolicy, PromotionKind, Rejection, StandardRules, TaxClass, TaxRule,
+    percent_of, quote, tax_rule,
 };
 
 proptest! {
     #[test]
-    fn every_quote_adds_up(cart in cart(), context in context(), promotions in promotions()) {
-        let quote = quote(&cart, &context, &promotions);
+    fn every_quote_adds_up(
+        cart in cart(), context in context(), policy in price_policy(), promotions in promotions()
+    ) {
+        let quote = quote(&cart, &context, policy, &promotions);
+        prop_assert_eq!(quote.price_policy, policy);
         prop_assert_eq!(quote.verify(&cart), Ok(()));
         prop_assert!(quote.totals.total >= 0);
         prop_assert!(quote.totals.discount <= quote.totals.subtotal);
         for (quoted, line) in quote.lines.iter().zip(&cart.lines) {
             let item = context.item(&line.item_id);
             prop_assert_eq!(quoted.current_price, item.and_then(|item| item.price));
+            prop_assert_eq!(quoted.unit_price, policy.unit_price(line, quoted.current_price, context.now_ms));
             prop_assert!(quoted.tax <= quoted.line_total - quoted.discount);
             if item.is_none_or(|item| item.tax_class == TaxClass::Zero) {
                 prop_assert_eq!(quoted.tax, 0);
@@ -33,8 +37,8 @@ proptest! {
         cart in cart(), context in context(), promotions in promotions()
     ) {
         let (before, facts) = (cart.clone(), context.clone());
-        let first = quote(&cart, &context, &promotions);
-        prop_assert_eq!(&first, &quote(&cart, &context, &promotions));
+        let first = quote(&cart, &context, PricePolicy::STORED, &promotions);
+        prop_assert_eq!(&first, &quote(&cart, &context, PricePolicy::STORED, &promotions));
         prop_assert_eq!((cart, context), (before, facts));
     }
 
@@ -53,19 +57,19 @@ proptest! {
                 _ => 4,
             },
         };
-        let quoted = quote(&cart, &context, &promotions);
+        let quoted = quote(&cart, &context, PricePolicy::STORED, &promotions);
         let stages: Vec<u8> = quoted.discounts.iter().map(|discount| stage(&discount.code)).collect();
         prop_assert!(stages.is_sorted(), "{:?}", quoted.discounts);
         // The order in which a merchant lists promotions of different kinds does not matter.
         let mut sorted = promotions.clone();
         sorted.sort_by_key(|promotion| stage(&promotion.code));
-        prop_assert_eq!(quoted, quote(&cart, &context, &sorted));
+        prop_assert_eq!(quoted, quote(&cart, &context, PricePolicy::STORED, &sorted));
     }
 
     #[test]
     fn without_promotions_and_coupons_a_cart_costs_its_shelf_prices(cart in cart(), context in context()) {
         let plain = Cart { coupons: Vec::new(), ..cart };
-        let quoted = quote(&plain, &context, &[]);
+        let quoted = quote(&plain, &context, PricePolicy::LOWER, &[]);
         let shelf: i64 = quoted.lines.iter().map(|line| line.line_total).sum();
         prop_assert_eq!((quoted.totals.subtotal, quoted.totals.discount), (shelf, 0));
         prop_assert_eq!(quoted.discounts, vec![]);
@@ -141,6 +145,7 @@ fn the_dearest_cart_there_can_be_still_adds_up() {
         }
         let item = |n| Item {
             item_id: item_id(n),
+            title: item_id(n),
             price: Some(limits::PRICE_MINOR_MAX),
             stock: u32::MAX,
             quantity_max: None,

@@ -248,9 +248,14 @@ impl Decision<'_> {
     ) -> Result<Commit, CartError> {
         let before = record.cart.clone();
         let context = self.context(&before, facts);
+        let mut warnings = Vec::new();
         for command in commands {
             let outcome = self.rules.apply(&record.cart, command, &context);
-            record.cart = self.took(outcome)?.map_err(|no| CartError::Rejected(vec![Reason::from(no)]))?;
+            let applied = self
+                .took(outcome)?
+                .map_err(|no| CartError::Rejected(vec![Reason::new(&no, record.cart.currency)]))?;
+            record.cart = applied.cart;
+            warnings.extend(applied.warnings);
         }
         // A merge always ends the guest's cart, also when it brings the user nothing.
         let effect = match effect {
@@ -265,11 +270,17 @@ impl Decision<'_> {
         let context = self.context(&record.cart, facts);
         let outcome = self.rules.quote(&record.cart, &context);
         let quote = self.took(outcome)?;
-        let body = document::body(&record, &quote, facts, self.rules)?;
+        let body = document::body(&record, &quote, &[], facts, self.rules)?;
         let prints = self.catalogue.prints(&record.cart, facts);
         *self.document = prints.map(|prints| {
-            document::document(&record, body.clone().into(), facts, prints, self.rules, self.now_ms)
+            let body = body.clone().into();
+            document::document(&record, body, facts, prints, self.rules, &quote, self.now_ms)
         });
+        // What is said of the commands alone is in their answer, and not in the cart as it is shown from now on.
+        let body = match warnings.as_slice() {
+            [] => body,
+            warnings => document::body(&record, &quote, warnings, facts, self.rules)?,
+        };
         let answer = StoredAnswer { status: 200, body, version: record.version, location: None };
         Ok(Commit { cart: record.cart, effect, answer })
     }
@@ -282,9 +293,10 @@ impl Decision<'_> {
     ) -> Result<Commit, CartError> {
         let context = self.context(&record.cart, facts);
         let outcome = self.rules.checkout(&record.cart, &context);
-        let quote = self
-            .took(outcome)?
-            .map_err(|reasons| CartError::Rejected(reasons.into_iter().map(Reason::from).collect()))?;
+        let quote = self.took(outcome)?.map_err(|reasons| {
+            let reason = |no| Reason::new(no, record.cart.currency);
+            CartError::Rejected(reasons.iter().map(reason).collect())
+        })?;
         let items = in_stock(&record.cart, facts)?;
         let (total, currency) = (quote.totals.total, record.cart.currency);
         if (total, currency) != (expected_total, expected_currency) {
@@ -294,7 +306,8 @@ impl Decision<'_> {
         // Version 7 grows with time, so orders sort by their names.
         let order_id = format!("o_{}", Uuid::now_v7().simple());
         let title = |item_id: &str| facts.title(item_id);
-        let priced = Priced { record, quote: &quote, title: &title, rules: rules_view(self.rules) };
+        let priced =
+            Priced { record, quote: &quote, warnings: &[], title: &title, rules: rules_view(self.rules) };
         let document = priced.order(&order_id, self.now_ms);
         let body = to_json(&document)?;
         let document = RawJson::new(body.clone()).map_err(|error| CartError::Internal(error.to_string()))?;
@@ -336,7 +349,7 @@ fn in_stock(cart: &Cart, facts: &CartFacts) -> Result<Vec<(String, u32)>, CartEr
     let short = wanted.iter().filter(|(item_id, quantity)| left(item_id) < **quantity).map(|(item_id, _)| {
         let rejection =
             Rejection::OutOfStock { line_id: None, item_id: item_id.clone(), stock: left(item_id) };
-        Reason::from(rejection)
+        Reason::new(&rejection, cart.currency)
     });
     let short: Vec<Reason> = short.collect();
     if short.is_empty() { Ok(wanted.into_iter().collect()) } else { Err(CartError::Rejected(short)) }

@@ -70,6 +70,8 @@ pub(super) enum BatchCommand {
     ApplyCoupon { code: String },
     /// Take a coupon back.
     RemoveCoupon { code: String },
+    /// Store the catalogue's price of now for a line, or, without one, for every line that is still sold.
+    RefreshPrice { line_id: Option<String> },
 }
 
 /// The fields of all commands of a batch. A reader derived from [`BatchCommand`] would turn the digits of a variant
@@ -94,6 +96,7 @@ enum Op {
     Clear,
     ApplyCoupon,
     RemoveCoupon,
+    RefreshPrice,
 }
 
 impl CommandFields {
@@ -133,6 +136,7 @@ impl CommandFields {
                 .map(|code| BatchCommand::ApplyCoupon { code }),
             Op::RemoveCoupon => or_missing(self.code.take(), "code", &mut missing)
                 .map(|code| BatchCommand::RemoveCoupon { code }),
+            Op::RefreshPrice => Some(BatchCommand::RefreshPrice { line_id: self.line_id.take() }),
         };
         let left = [
             ("item_id", self.item_id.is_some()),
@@ -344,6 +348,11 @@ impl Form {
             BatchCommand::RemoveCoupon { code } => {
                 let code = self.coupon_code(&format!("{at}/code"), code)?;
                 Some(CartCommand::RemoveCoupon { code })
+            }
+            BatchCommand::RefreshPrice { line_id: None } => Some(CartCommand::RefreshPrice { line_id: None }),
+            BatchCommand::RefreshPrice { line_id: Some(line_id) } => {
+                let line_id = Some(self.line_id(&format!("{at}/line_id"), line_id)?);
+                Some(CartCommand::RefreshPrice { line_id })
             }
         }
     }

@@ -265,6 +265,9 @@ fn rejection_parts(mut reasons: Vec<Reason>) -> Parts {
         _ => StatusCode::UNPROCESSABLE_ENTITY,
     };
     let mut parts = Parts::new(status, first.code, first.detail);
+    if !first.params.is_empty() {
+        parts = parts.with("params", json!(first.params));
+    }
     if let Some(line_id) = first.line_id {
         parts = parts.with("line_id", line_id);
     }

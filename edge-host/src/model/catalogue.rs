@@ -61,6 +61,7 @@ impl ItemRecord {
     pub fn facts(&self, currency: Currency) -> cart_core::Item {
         cart_core::Item {
             item_id: self.item_id.clone(),
+            title: self.title.clone(),
             price: self.prices.get(&CurrencyCode(currency)).copied(),
             stock: self.stock,
             quantity_max: self.quantity_max,
@@ -73,16 +74,16 @@ impl ItemRecord {
 impl CouponRecord {
     /// What the rules may know of it, for a cart in this currency.
     pub fn facts(&self, currency: Currency) -> cart_core::Coupon {
+        let kind = match self.value {
+            CouponValue::Percent(basis_points) => cart_core::CouponKind::Percent(basis_points),
+            CouponValue::Amount(minor, of) if of.0 == currency => cart_core::CouponKind::Amount(minor),
+            CouponValue::Amount(..) => cart_core::CouponKind::OtherCurrency,
+        };
         cart_core::Coupon {
-            code: self.code.clone(),
-            kind: match self.value {
-                CouponValue::Percent(basis_points) => cart_core::CouponKind::Percent(basis_points),
-                CouponValue::Amount(minor, of) if of.0 == currency => cart_core::CouponKind::Amount(minor),
-                CouponValue::Amount(..) => cart_core::CouponKind::OtherCurrency,
-            },
             starts_at_ms: self.starts_at_ms,
             ends_at_ms: self.ends_at_ms,
             redemptions_left: self.redemptions_max.map(|max| max.saturating_sub(self.redemptions)),
+            ..cart_core::Coupon::new(&*self.code, kind)
         }
     }
 }

@@ -40,6 +40,7 @@ impl Operation {
                 [CartCommand::Clear] => "clear",
                 [CartCommand::ApplyCoupon { .. }] => "apply_coupon",
                 [CartCommand::RemoveCoupon { .. }] => "remove_coupon",
+                [CartCommand::RefreshPrice { .. }] => "refresh_price",
                 _ => "commands",
             },
             Self::Merge { .. } => "merge",
@@ -59,6 +60,7 @@ pub enum CartCommand {
     Clear,
     ApplyCoupon { code: String },
     RemoveCoupon { code: String },
+    RefreshPrice { line_id: Option<String> },
 }
 
 impl CartCommand {
@@ -72,6 +74,7 @@ impl CartCommand {
             Self::Clear => Command::Clear,
             Self::ApplyCoupon { code } => Command::ApplyCoupon { code },
             Self::RemoveCoupon { code } => Command::RemoveCoupon { code },
+            Self::RefreshPrice { line_id } => Command::RefreshPrice { line_id },
         }
     }
 }

@@ -1,287 +1,128 @@
-//! The only place that knows the records of `wit/cart.wit`: calls go out borrowed, answers come back owned.
+//! The worlds of cart rules that a component may be of. Everything outside speaks the types of `cart-core`.
 
-use cart_core as core;
-use wasmtime::{AsContextMut, Result};
+use cart_core::{Applied, Cart, Command, Context, Manifest, Quote, Rejection};
+use wasmtime::component::InstancePre as LinkedComponent;
+use wasmtime::component::types;
+use wasmtime::{AsContextMut, Engine, Result};
 
-#[allow(
-    missing_docs,
-    unreachable_pub,
-    clippy::allow_attributes_without_reason,
-    clippy::needless_pass_by_value,
-    reason = "generated"
-)]
-mod generated {
-    wasmtime::component::bindgen!({
-        path: "../cart-core/wit",
-        world: "cart-rules",
-        // Texts and lists are lowered from where they lie, without a copy on the host.
-        ownership: Borrowing { duplicate_if_necessary: true },
-    });
-}
+pub(super) mod v1_0;
+mod v1_1;
 
-use generated::exports::troli::cart::rules as wit;
-
-pub(super) use generated::{CartRules as Instance, CartRulesPre as InstancePre};
-
-/// The interface that a component must export.
-pub(super) const INTERFACE: &str = "troli:cart/rules@1.0.0";
 /// The one function that a component may import.
 pub(super) const LOG: &str = "log";
 
-pub(super) fn describe(store: impl AsContextMut, instance: &Instance) -> Result<core::Manifest> {
-    let wit::Manifest { name, version, description } = instance.troli_cart_rules().call_describe(store)?;
-    Ok(core::Manifest { name, version, description })
+/// The interfaces that a component may export, one of them, the newest first.
+pub(super) const INTERFACES: [&str; 2] = [v1_1::INTERFACE, v1_0::INTERFACE];
+
+/// A version of the world of cart rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum World {
+    V1_0,
+    V1_1,
 }
 
-pub(super) fn apply(
-    store: impl AsContextMut,
-    instance: &Instance,
-    cart: &core::Cart,
-    command: &core::Command,
-    context: &core::Context,
-) -> Result<Result<core::Cart, core::Rejection>> {
-    let ours = CartParts::of(cart);
-    let theirs = match command {
-        core::Command::Merge { from, .. } => CartParts::of(from),
-        _ => CartParts::default(),
-    };
-    let facts = Facts::of(context);
-    let items = facts.items(context);
-    let answer = instance.troli_cart_rules().call_apply(
-        store,
-        ours.cart(cart.currency),
-        lower_command(command, &theirs),
-        facts.context(context, &items),
-    )?;
-    Ok(answer.map(Into::into).map_err(Into::into))
-}
-
-pub(super) fn quote(
-    store: impl AsContextMut,
-    instance: &Instance,
-    cart: &core::Cart,
-    context: &core::Context,
-) -> Result<core::Quote> {
-    let parts = CartParts::of(cart);
-    let facts = Facts::of(context);
-    let items = facts.items(context);
-    let rules = instance.troli_cart_rules();
-    Ok(rules.call_quote(store, parts.cart(cart.currency), facts.context(context, &items))?.into())
-}
-
-pub(super) fn checkout(
-    store: impl AsContextMut,
-    instance: &Instance,
-    cart: &core::Cart,
-    context: &core::Context,
-) -> Result<Result<core::Quote, Vec<core::Rejection>>> {
-    let parts = CartParts::of(cart);
-    let facts = Facts::of(context);
-    let items = facts.items(context);
-    let rules = instance.troli_cart_rules();
-    let answer = rules.call_checkout(store, parts.cart(cart.currency), facts.context(context, &items))?;
-    Ok(answer.map(Into::into).map_err(|reasons| reasons.into_iter().map(Into::into).collect()))
-}
-
-/// A record of lists is lowered from slices, so the slices of a cart need an owner for the call.
-#[derive(Default)]
-struct CartParts<'a> {
-    lines: Vec<wit::LineParam<'a>>,
-    coupons: Vec<&'a str>,
-}
-
-impl<'a> CartParts<'a> {
-    fn of(cart: &'a core::Cart) -> Self {
-        Self {
-            lines: cart.lines.iter().map(lower_line).collect(),
-            coupons: cart.coupons.iter().map(String::as_str).collect(),
-        }
-    }
-
-    fn cart(&'a self, currency: core::Currency) -> wit::CartParam<'a> {
-        wit::CartParam { currency: lower_currency(currency), lines: &self.lines, coupons: &self.coupons }
-    }
-}
-
-/// The same for a context. Tags of all items lie in one list, of which each item has its piece.
-struct Facts<'a> {
-    tags: Vec<&'a str>,
-    coupons: Vec<wit::Coupon<'a>>,
-}
-
-impl<'a> Facts<'a> {
-    fn of(context: &'a core::Context) -> Self {
-        let tags = context.items().iter().flat_map(|item| &item.tags);
-        Self {
-            tags: tags.map(String::as_str).collect(),
-            coupons: context.coupons().iter().map(lower_coupon).collect(),
-        }
-    }
-
-    fn items(&'a self, context: &'a core::Context) -> Vec<wit::Item<'a>> {
-        let mut rest = self.tags.as_slice();
-        let with_tags = |item: &'a core::Item| {
-            let (tags, others) = rest.split_at(item.tags.len());
-            rest = others;
-            lower_item(item, tags)
-        };
-        context.items().iter().map(with_tags).collect()
-    }
-
-    fn context(&'a self, context: &'a core::Context, items: &'a [wit::Item<'a>]) -> wit::Context<'a> {
-        wit::Context {
-            now_ms: context.now_ms,
-            region: &context.region,
-            principal: match context.principal {
-                core::PrincipalKind::Guest => wit::PrincipalKind::Guest,
-                core::PrincipalKind::User => wit::PrincipalKind::User,
-            },
-            items,
-            coupons: &self.coupons,
+impl World {
+    /// The world of a component, by the exact name of what it exports.
+    pub(super) fn of(component: &types::Component, engine: &Engine) -> Option<Self> {
+        let exports = |interface: &str| component.exports(engine).any(|(name, _)| name == interface);
+        if exports(v1_1::INTERFACE) {
+            Some(Self::V1_1)
+        } else if exports(v1_0::INTERFACE) {
+            Some(Self::V1_0)
+        } else {
+            None
         }
     }
 }
 
-fn lower_line(line: &core::Line) -> wit::LineParam<'_> {
-    wit::LineParam {
-        line_id: &line.line_id,
-        item_id: &line.item_id,
-        quantity: line.quantity,
-        variant: &line.variant,
-        unit_price: line.unit_price,
-        added_at_ms: line.added_at_ms,
-        updated_at_ms: line.updated_at_ms,
-    }
+/// A component whose imports are resolved, of one of the worlds.
+pub(super) enum InstancePre<T: 'static> {
+    V1_0(v1_0::InstancePre<T>),
+    V1_1(v1_1::InstancePre<T>),
 }
 
-fn lower_item<'a>(item: &'a core::Item, tags: &'a [&'a str]) -> wit::Item<'a> {
-    wit::Item {
-        item_id: &item.item_id,
-        price: item.price,
-        stock: item.stock,
-        quantity_max: item.quantity_max,
-        tax_class: match item.tax_class {
-            core::TaxClass::Standard => wit::TaxClass::Standard,
-            core::TaxClass::Zero => wit::TaxClass::Zero,
-        },
-        tags,
-    }
+/// An instance for one call.
+pub(super) enum Instance {
+    V1_0(v1_0::Instance),
+    V1_1(v1_1::Instance),
 }
 
-fn lower_coupon(coupon: &core::Coupon) -> wit::Coupon<'_> {
-    wit::Coupon {
-        code: &coupon.code,
-        kind: match coupon.kind {
-            core::CouponKind::Percent(basis_points) => wit::CouponKind::Percent(basis_points),
-            core::CouponKind::Amount(minor) => wit::CouponKind::Amount(minor),
-            core::CouponKind::OtherCurrency => wit::CouponKind::OtherCurrency,
-        },
-        starts_at_ms: coupon.starts_at_ms,
-        ends_at_ms: coupon.ends_at_ms,
-        redemptions_left: coupon.redemptions_left,
+impl<T: 'static> InstancePre<T> {
+    pub(super) fn new(world: World, component: LinkedComponent<T>) -> Result<Self> {
+        Ok(match world {
+            World::V1_0 => Self::V1_0(v1_0::InstancePre::new(component)?),
+            World::V1_1 => Self::V1_1(v1_1::InstancePre::new(component)?),
+        })
     }
-}
 
-fn lower_command<'a>(command: &'a core::Command, merged: &'a CartParts<'a>) -> wit::Command<'a> {
-    match command {
-        core::Command::Add { item_id, quantity, variant } => {
-            wit::Command::Add(wit::Add { item_id, quantity: *quantity, variant })
+    pub(super) const fn world(&self) -> World {
+        match self {
+            Self::V1_0(_) => World::V1_0,
+            Self::V1_1(_) => World::V1_1,
         }
-        core::Command::SetQuantity { line_id, quantity } => {
-            wit::Command::SetQuantity(wit::SetQuantity { line_id, quantity: *quantity })
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        match self {
+            Self::V1_0(linked) => linked.engine(),
+            Self::V1_1(linked) => linked.engine(),
         }
-        core::Command::Remove { line_id } => wit::Command::Remove(line_id),
-        core::Command::Clear => wit::Command::Clear,
-        core::Command::ApplyCoupon { code } => wit::Command::ApplyCoupon(code),
-        core::Command::RemoveCoupon { code } => wit::Command::RemoveCoupon(code),
-        core::Command::Merge { from, policy } => wit::Command::Merge(wit::Merge {
-            source: merged.cart(from.currency),
-            policy: match policy {
-                core::MergePolicy::Max => wit::MergePolicy::Max,
-                core::MergePolicy::Sum => wit::MergePolicy::Sum,
-                core::MergePolicy::Replace => wit::MergePolicy::Replace,
-            },
-        }),
+    }
+
+    pub(super) fn instantiate(&self, store: impl AsContextMut<Data = T>) -> Result<Instance> {
+        Ok(match self {
+            Self::V1_0(linked) => Instance::V1_0(linked.instantiate(store)?),
+            Self::V1_1(linked) => Instance::V1_1(linked.instantiate(store)?),
+        })
     }
 }
 
-fn lower_currency(currency: core::Currency) -> wit::Currency {
-    match currency {
-        core::Currency::Sgd => wit::Currency::Sgd,
-        core::Currency::Myr => wit::Currency::Myr,
-        core::Currency::Idr => wit::Currency::Idr,
-        core::Currency::Thb => wit::Currency::Thb,
-        core::Currency::Vnd => wit::Currency::Vnd,
-        core::Currency::Php => wit::Currency::Php,
-    }
-}
-
-impl From<wit::Currency> for core::Currency {
-    fn from(currency: wit::Currency) -> Self {
-        match currency {
-            wit::Currency::Sgd => Self::Sgd,
-            wit::Currency::Myr => Self::Myr,
-            wit::Currency::Idr => Self::Idr,
-            wit::Currency::Thb => Self::Thb,
-            wit::Currency::Vnd => Self::Vnd,
-            wit::Currency::Php => Self::Php,
+impl<T: 'static> Clone for InstancePre<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::V1_0(linked) => Self::V1_0(linked.clone()),
+            Self::V1_1(linked) => Self::V1_1(linked.clone()),
         }
     }
 }
 
-impl From<wit::CartResult> for core::Cart {
-    fn from(cart: wit::CartResult) -> Self {
-        let lines = cart.lines.into_iter().map(Into::into).collect();
-        Self { currency: cart.currency.into(), lines, coupons: cart.coupons }
-    }
-}
-
-impl From<wit::LineResult> for core::Line {
-    fn from(line: wit::LineResult) -> Self {
-        let wit::LineResult { line_id, item_id, quantity, variant, unit_price, added_at_ms, updated_at_ms } =
-            line;
-        Self { line_id, item_id, quantity, variant, unit_price, added_at_ms, updated_at_ms }
-    }
-}
-
-impl From<wit::Rejection> for core::Rejection {
-    /// The code is all that the host goes by, so it does not matter that a standard rejection comes back as a
-    /// custom one of the same code.
-    fn from(rejection: wit::Rejection) -> Self {
-        let wit::Rejection { code, detail, line_id } = rejection;
-        Self::Custom { code, detail, line_id }
-    }
-}
-
-impl From<wit::CartQuote> for core::Quote {
-    fn from(quote: wit::CartQuote) -> Self {
-        let wit::Totals { subtotal, discount, tax, tax_included, total } = quote.totals;
-        Self {
-            lines: quote.lines.into_iter().map(Into::into).collect(),
-            discounts: quote.discounts.into_iter().map(Into::into).collect(),
-            totals: core::Totals { subtotal, discount, tax, tax_included, total },
-            warnings: quote.warnings.into_iter().map(Into::into).collect(),
+impl Instance {
+    pub(super) fn describe(&self, store: impl AsContextMut) -> Result<Manifest> {
+        match self {
+            Self::V1_0(instance) => v1_0::describe(store, instance),
+            Self::V1_1(instance) => v1_1::describe(store, instance),
         }
     }
-}
 
-impl From<wit::QuoteLine> for core::QuoteLine {
-    fn from(line: wit::QuoteLine) -> Self {
-        let wit::QuoteLine { line_id, current_price, line_total, discount, tax, available } = line;
-        Self { line_id, current_price, line_total, discount, tax, available }
+    pub(super) fn apply(
+        &self,
+        store: impl AsContextMut,
+        cart: &Cart,
+        command: &Command,
+        context: &Context,
+    ) -> Result<Result<Applied, Rejection>> {
+        match self {
+            Self::V1_0(instance) => v1_0::apply(store, instance, cart, command, context),
+            Self::V1_1(instance) => v1_1::apply(store, instance, cart, command, context),
+        }
     }
-}
 
-impl From<wit::Discount> for core::Discount {
-    fn from(discount: wit::Discount) -> Self {
-        let wit::Discount { code, title, amount } = discount;
-        Self { code, title, amount }
+    pub(super) fn quote(&self, store: impl AsContextMut, cart: &Cart, context: &Context) -> Result<Quote> {
+        match self {
+            Self::V1_0(instance) => v1_0::quote(store, instance, cart, context),
+            Self::V1_1(instance) => v1_1::quote(store, instance, cart, context),
+        }
     }
-}
 
-impl From<wit::Warning> for core::Warning {
-    fn from(warning: wit::Warning) -> Self {
-        let wit::Warning { code, line_id, detail } = warning;
-        Self { code, line_id, detail }
+    pub(super) fn checkout(
+        &self,
+        store: impl AsContextMut,
+        cart: &Cart,
+        context: &Context,
+    ) -> Result<Result<Quote, Vec<Rejection>>> {
+        match self {
+            Self::V1_0(instance) => v1_0::checkout(store, instance, cart, context),
+            Self::V1_1(instance) => v1_1::checkout(store, instance, cart, context),
+        }
     }
 }

@@ -11,7 +11,7 @@ use wasmtime::{
     PoolingAllocationConfig, WasmFeatures,
 };
 
-use super::bindings::{self, InstancePre};
+use super::bindings::{self, InstancePre, World};
 use super::loaded::{self, Call, Calls, Rules, TABLE_ELEMENTS_MAX};
 use super::{COMPONENT_BYTES_MAX, EngineError, LoadError, Revision, check, self_check};
 
@@ -157,12 +157,14 @@ impl RulesEngine {
             return Err(LoadError::ForbiddenImport { name: name.to_string() });
         }
         let wrong = |error: wasmtime::Error| LoadError::WrongWorld { detail: format!("{error:#}") };
-        if component_type.get_export(&self.engine, bindings::INTERFACE).is_none() {
-            return Err(LoadError::WrongWorld {
-                detail: format!("it does not export {}", bindings::INTERFACE),
-            });
-        }
-        InstancePre::new(self.linker.instantiate_pre(component).map_err(wrong)?).map_err(wrong)
+        let Some(world) = World::of(&component_type, &self.engine) else {
+            let exports: Vec<&str> = component_type.exports(&self.engine).map(|(name, _)| name).collect();
+            let exports = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
+            let detail = format!("it exports {exports}, and not {}", bindings::INTERFACES.join(" or "));
+            return Err(LoadError::WrongWorld { detail });
+        };
+        let linked = self.linker.instantiate_pre(component).map_err(wrong)?;
+        InstancePre::new(world, linked).map_err(wrong)
     }
 }
 

@@ -78,10 +78,10 @@ pub enum LoadError {
         /// The import.
         name: String,
     },
-    /// Not the exports of `troli:cart@1.0.0`.
+    /// Not the exports of `troli:cart@1.1.0` or `troli:cart@1.0.0`.
     #[error(
-        "the component is not one of the world troli:cart/cart-rules@1.0.0: {detail}; build it against this \
-         repository's wit/cart.wit"
+        "the component is not one of the world troli:cart/cart-rules@1.1.0 or 1.0.0: {detail}; build it against \
+         this repository's wit/cart.wit"
     )]
     WrongWorld {
         /// What is missing or different.
@@ -100,6 +100,20 @@ pub enum LoadError {
         case: &'static str,
         /// What happened.
         source: RulesError,
+    },
+    /// What is shown and what is charged differ.
+    #[error(
+        "the self-check was quoted {quoted} and charged {charged} for {case}: checkout charges what quote says, so \
+         call cart_core::checkout(cart, context, self.quote(cart, context)), and not the checkout or the quote of \
+         other rules"
+    )]
+    QuoteDiffers {
+        /// Which cart.
+        case: &'static str,
+        /// The total by `quote`.
+        quoted: String,
+        /// The total by `checkout`.
+        charged: String,
     },
     /// One input, two answers.
     #[error(
@@ -123,6 +137,7 @@ impl LoadError {
             Self::WrongWorld { .. } => "wrong_world",
             Self::Manifest { .. } => "manifest_invalid",
             Self::SelfCheck { .. } => "self_check_failed",
+            Self::QuoteDiffers { .. } => "self_check_quote_differs",
             Self::NotRepeatable { .. } => "self_check_not_repeatable",
         }
     }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cart_core::{Cart, Command, Context, Manifest, Quote, Rejection};
+use cart_core::{Applied, Cart, Command, Context, Manifest, Quote, Rejection, limits};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::component::{Linker, WasmStr};
 use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, StoreContextMut, Trap};
@@ -17,8 +17,8 @@ use super::{Revision, RulesError};
 const LOG_BYTES_MAX: usize = 1024;
 /// Fuel for one call of `log`, and one for each byte of it: about what it costs the host.
 const LOG_FUEL: u64 = 200;
-/// Bytes that one answer may have on the host. The largest cart there can be, 500 lines with a variant of
-/// 1 KiB each, takes 0.6 MiB.
+/// Bytes that one answer may have on the host. The largest cart there can be, 500 lines with 64 KiB of variants,
+/// takes 0.2 MiB; carts from before that limit, with a variant of 1 KiB in each line, take 0.6 MiB.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// Elements of one table: function pointers, of which cart rules have less than a hundred.
 pub(super) const TABLE_ELEMENTS_MAX: usize = 4096;
@@ -67,12 +67,12 @@ impl Rules {
         cart: &Cart,
         command: &Command,
         context: &Context,
-    ) -> Result<Outcome<Result<Cart, Rejection>>, RulesError> {
+    ) -> Result<Outcome<Result<Applied, Rejection>>, RulesError> {
         let _permit = self.permit()?;
         self.calls.apply(cart, command, context)
     }
 
-    /// The cart with today's prices. Takes microseconds and does not block.
+    /// What the cart costs. Takes microseconds and does not block.
     pub fn quote(&self, cart: &Cart, context: &Context) -> Result<Outcome<Quote>, RulesError> {
         let _permit = self.permit()?;
         self.calls.quote(cart, context)
@@ -110,7 +110,7 @@ pub(super) struct Calls {
 
 impl Calls {
     pub(super) fn describe(&self) -> Result<Outcome<Manifest>, RulesError> {
-        self.run(0, |store, instance| bindings::describe(store, instance), |_| Ok(()))
+        self.run("describe", 0, |store, instance| instance.describe(store), |_| Ok(()))
     }
 
     pub(super) fn apply(
@@ -118,23 +118,32 @@ impl Calls {
         cart: &Cart,
         command: &Command,
         context: &Context,
-    ) -> Result<Outcome<Result<Cart, Rejection>>, RulesError> {
+    ) -> Result<Outcome<Result<Applied, Rejection>>, RulesError> {
         let merged = if let Command::Merge { from, .. } = command { from.lines.len() } else { 0 };
         self.run(
+            "apply",
             cart.lines.len() + merged,
-            |store, instance| bindings::apply(store, instance, cart, command, context),
-            |answer| match answer {
-                Ok(after) => check::cart(cart, command, context, after),
-                Err(rejection) => check::rejection(cart, command, rejection),
+            |store, instance| instance.apply(store, cart, command, context),
+            |answer| {
+                // Whatever the rules say of it.
+                if answer.as_ref().is_ok_and(|applied| has_too_many_variants(cart, &applied.cart)) {
+                    *answer = Err(Rejection::VariantsTooLarge);
+                }
+                match answer {
+                    Ok(applied) => check::applied(cart, command, context, applied),
+                    Err(rejection) => check::rejection(cart, command, rejection),
+                }
             },
         )
     }
 
     pub(super) fn quote(&self, cart: &Cart, context: &Context) -> Result<Outcome<Quote>, RulesError> {
+        let world = self.linked.world();
         self.run(
+            "quote",
             cart.lines.len(),
-            |store, instance| bindings::quote(store, instance, cart, context),
-            |quote| check::quote(cart, context, quote),
+            |store, instance| instance.quote(store, cart, context),
+            |quote| check::quote(world, cart, context, quote),
         )
     }
 
@@ -143,11 +152,13 @@ impl Calls {
         cart: &Cart,
         context: &Context,
     ) -> Result<Outcome<Result<Quote, Vec<Rejection>>>, RulesError> {
+        let world = self.linked.world();
         self.run(
+            "checkout",
             cart.lines.len(),
-            |store, instance| bindings::checkout(store, instance, cart, context),
+            |store, instance| instance.checkout(store, cart, context),
             |answer| match answer {
-                Ok(quote) => check::quote(cart, context, quote),
+                Ok(quote) => check::quote(world, cart, context, quote),
                 Err(rejections) => check::rejections(cart, rejections),
             },
         )
@@ -155,6 +166,7 @@ impl Calls {
 
     fn run<T>(
         &self,
+        name: &str,
         lines: usize,
         call: impl FnOnce(&mut Store<Call>, &Instance) -> wasmtime::Result<T>,
         check: impl FnOnce(&mut T) -> check::Checked,
@@ -172,9 +184,16 @@ impl Calls {
         let left = store.get_fuel().unwrap_or(0);
         let Call { log, .. } = store.into_data();
         let mut value = answer.map_err(|error| failure(&error, &log))?;
-        check(&mut value).map_err(|detail| RulesError::InvalidOutput { detail })?;
+        check(&mut value)
+            .map_err(|detail| RulesError::InvalidOutput { detail: format!("in {name}: {detail}") })?;
         Ok(Outcome { value, fuel: budget - left, duration: started.elapsed(), log })
     }
+}
+
+/// A cart that has too many bytes of variants may lose some, and may not gain any.
+fn has_too_many_variants(before: &Cart, after: &Cart) -> bool {
+    let bytes = after.variants_bytes();
+    bytes > limits::VARIANTS_BYTES_MAX && bytes > before.variants_bytes()
 }
 
 /// What belongs to one call.

@@ -2,8 +2,8 @@
 //! that there can be. Each question is put twice, and both times the answer, and what it took, must be one.
 
 use cart_core::{
-    Cart, Command, Context, Coupon, CouponKind, Currency, Item, Line, MergePolicy, PrincipalKind, TaxClass,
-    limits, line_id,
+    Cart, Command, Context, Coupon, CouponKind, Currency, Item, Line, MergePolicy, Money, PrincipalKind,
+    Quote, TaxClass, limits, line_id,
 };
 
 use super::loaded::{Calls, Outcome};
@@ -23,9 +23,22 @@ struct Case {
 /// Puts every question; a rejection is an answer.
 pub(super) fn run(calls: &Calls) -> Result<(), LoadError> {
     for Case { name, cart, command, context } in cases() {
-        twice(name, || calls.apply(&cart, &command, &context))?;
-        twice(name, || calls.quote(&cart, &context))?;
-        twice(name, || calls.checkout(&cart, &context))?;
+        drop(twice(name, || calls.apply(&cart, &command, &context))?);
+        let quoted = twice(name, || calls.quote(&cart, &context))?;
+        let charged = twice(name, || calls.checkout(&cart, &context))?;
+        if let Ok(charged) = charged
+            && charged != quoted
+        {
+            let total = |quote: &Quote| {
+                let total = Money::new(quote.totals.total, cart.currency);
+                format!("{} {}", total.amount(), total.currency)
+            };
+            let (quoted, mut charged) = (total(&quoted), total(&charged));
+            if quoted == charged {
+                charged.push_str(" by other lines, discounts or warnings");
+            }
+            return Err(LoadError::QuoteDiffers { case: name, quoted, charged });
+        }
     }
     Ok(())
 }
@@ -33,11 +46,11 @@ pub(super) fn run(calls: &Calls) -> Result<(), LoadError> {
 fn twice<T: PartialEq>(
     case: &'static str,
     ask: impl Fn() -> Result<Outcome<T>, RulesError>,
-) -> Result<(), LoadError> {
+) -> Result<T, LoadError> {
     let failed = |source| LoadError::SelfCheck { case, source };
     let (first, second) = (ask().map_err(failed)?, ask().map_err(failed)?);
     let same = first.value == second.value && first.fuel == second.fuel && first.log == second.log;
-    if same { Ok(()) } else { Err(LoadError::NotRepeatable { case }) }
+    if same { Ok(first.value) } else { Err(LoadError::NotRepeatable { case }) }
 }
 
 fn cases() -> Vec<Case> {
@@ -64,6 +77,12 @@ fn cases() -> Vec<Case> {
             command: Command::ApplyCoupon { code: "SELFTWO".to_string() },
             context: known(&five),
             cart: with_coupons,
+        },
+        Case {
+            name: "a cart whose prices are refreshed",
+            command: Command::RefreshPrice { line_id: None },
+            context: known(&five),
+            cart: five.clone(),
         },
         Case {
             name: "a merge of two carts",
@@ -102,8 +121,9 @@ fn line(item_id: String, variant: &str, at: usize) -> Line {
         item_id,
         quantity: 1 + at as u32 % 4,
         variant: variant.to_string(),
-        unit_price: price(at),
+        added_price: price(at),
         added_at_ms,
+        priced_at_ms: added_at_ms,
         updated_at_ms: added_at_ms,
     }
 }
@@ -115,11 +135,9 @@ fn price(at: usize) -> i64 {
 fn context(currency: Currency, items: std::ops::Range<usize>) -> Context {
     let items = items.map(|at| item(at, item_id(at), Vec::new())).collect();
     let coupon = |code: &str, kind, ends_at_ms| Coupon {
-        code: code.to_string(),
-        kind,
-        starts_at_ms: None,
         ends_at_ms,
         redemptions_left: Some(100),
+        ..Coupon::new(code, kind)
     };
     let coupons = vec![
         coupon("SELFTEN", CouponKind::Percent(1000), Some(NOW_MS + DAY_MS)),
@@ -134,6 +152,7 @@ fn item(at: usize, item_id: String, mut tags: Vec<String>) -> Item {
     const TAGS: [&str; 5] = ["set-main", "set-side", "set-drink", "b2g1", "spend-save"];
     tags.push(TAGS[at % TAGS.len()].to_string());
     Item {
+        title: format!("Self-check {at}"),
         item_id,
         price: Some(price(at) + if at % 5 == 4 { 100 } else { 0 }),
         stock: if at % 7 == 6 { 0 } else { 1000 },
@@ -145,7 +164,8 @@ fn item(at: usize, item_id: String, mut tags: Vec<String>) -> Item {
 
 /// Everything at its limit. Rules that answer this one have enough memory and fuel for every cart.
 fn largest_cart() -> Cart {
-    let variant = |at: usize| format!(r#"{{"n":"{at:0width$}"}}"#, width = limits::VARIANT_BYTES_MAX - 8);
+    const EACH: usize = limits::VARIANTS_BYTES_MAX / limits::LINES_MAX;
+    let variant = |at: usize| format!(r#"{{"n":"{at:0width$}"}}"#, width = EACH - 8);
     let lines = (0..limits::LINES_MAX).map(|at| line(longest_item_id(at), &variant(at), at));
     let coupons = (0..limits::COUPONS_MAX).map(|at| format!("SELF{at:0width$}", width = 60));
     Cart { currency: Currency::Myr, lines: lines.collect(), coupons: coupons.collect() }
@@ -159,11 +179,9 @@ fn largest_context() -> Context {
     let tags = || (1..limits::TAGS_MAX).map(|tag| format!("self-check-tag-{tag}")).collect();
     let items = (0..limits::LINES_MAX).map(|at| item(at, longest_item_id(at), tags())).collect();
     let coupons = largest_cart().coupons.into_iter().map(|code| Coupon {
-        code,
-        kind: CouponKind::Percent(100),
         starts_at_ms: Some(NOW_MS - DAY_MS),
         ends_at_ms: Some(NOW_MS + DAY_MS),
-        redemptions_left: None,
+        ..Coupon::new(code, CouponKind::Percent(100))
     });
     Context::new(NOW_MS, "jkt".to_string(), PrincipalKind::Guest, items, coupons.collect())
 }

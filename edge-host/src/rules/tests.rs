@@ -3,10 +3,12 @@
 use std::sync::{Arc, LazyLock};
 
 use cart_core::{
-    Cart, Command, Context, Currency, Discount, Item, Line, Manifest, MergePolicy, PrincipalKind, Quote,
-    Rejection, TaxClass, Warning, line_id, quote,
+    Cart, Command, Context, Currency, Discount, Item, Line, Manifest, MergePolicy, Missing, Nearest,
+    NotApplied, Param, PricePolicy, PrincipalKind, Quote, Rejection, TaxClass, Totals, Warning, line_id,
+    quote,
 };
 
+use super::bindings::World;
 use super::*;
 
 const NOW_MS: i64 = 1_767_225_600_000;
@@ -61,8 +63,8 @@ fn a_broken_component_does_not_compile() {
 #[test]
 fn a_component_may_import_log_and_nothing_else() {
     refused(&importing("socket"), "forbidden_import", "socket");
-    refused(&importing("log"), "wrong_world", "troli:cart/rules@1.0.0");
-    refused(&component(&[]), "wrong_world", "troli:cart/rules@1.0.0");
+    refused(&importing("log"), "wrong_world", "troli:cart/rules@1.1.0");
+    refused(&component(&[]), "wrong_world", "troli:cart/rules@1.1.0");
 }
 
 #[test]
@@ -74,7 +76,7 @@ fn a_component_may_not_begin_with_more_memory_than_a_call_may_have() {
     refused(&with_pages(65), "component_not_compiled", "memory");
     let hoarder = [b"\0asm\x01\0\0\0".as_slice(), &[5, 5, 2, 0, 1, 0, 1]].concat();
     refused(&component(&[(1, &hoarder), (2, &[1, 0, 0, 0])]), "component_not_compiled", "memor");
-    refused(&with_pages(64), "wrong_world", "troli:cart/rules@1.0.0");
+    refused(&with_pages(64), "wrong_world", "troli:cart/rules@1.1.0");
 }
 
 #[test]
@@ -85,7 +87,7 @@ fn only_a_core_module_of_rules_is_encoded() {
     }
     // It has no world in it, so it would export nothing; the engine says so.
     let nothing = encode(b"\0asm\x01\0\0\0").expect("a component of no world");
-    refused(&nothing, "wrong_world", "troli:cart/rules@1.0.0");
+    refused(&nothing, "wrong_world", "troli:cart/rules@1.1.0");
 }
 
 #[test]
@@ -115,14 +117,15 @@ fn the_budget_grows_with_the_cart_up_to_a_limit() {
     assert_eq!(limits.fuel(usize::MAX), limits.fuel_max);
 }
 
-fn line(item_id: &str, unit_price: i64) -> Line {
+fn line(item_id: &str, added_price: i64) -> Line {
     Line {
         line_id: line_id(item_id, ""),
         item_id: item_id.to_string(),
         quantity: 2,
         variant: String::new(),
-        unit_price,
+        added_price,
         added_at_ms: NOW_MS - 1000,
+        priced_at_ms: NOW_MS - 1000,
         updated_at_ms: NOW_MS - 1000,
     }
 }
@@ -134,6 +137,7 @@ fn cart(lines: &[Line]) -> Cart {
 fn context() -> Context {
     let item = |item_id: &str, price| Item {
         item_id: item_id.to_string(),
+        title: item_id.to_string(),
         price: Some(price),
         stock: 10,
         quantity_max: None,
@@ -160,19 +164,24 @@ fn check_apply(command: &Command, after: &Cart, expect: Result<(), &str>) {
 #[test]
 fn a_cart_holds_only_what_was_asked_for() {
     let tea = line("TEA", 450);
-    let now = |line: Line| Line { added_at_ms: NOW_MS, updated_at_ms: NOW_MS, ..line };
+    let now = |line: Line| Line { added_at_ms: NOW_MS, priced_at_ms: NOW_MS, updated_at_ms: NOW_MS, ..line };
     let cup = now(line("CUP", 900));
     check_apply(&Command::Clear, &cart(&[]), Ok(()));
     check_apply(&Command::Clear, &cart(std::slice::from_ref(&tea)), Ok(()));
     check_apply(&add("CUP"), &cart(&[tea.clone(), cup.clone()]), Ok(()));
     check_apply(&add("TEA"), &cart(&[tea.clone(), cup.clone()]), Err("\"CUP\" was not asked for"));
-    check_apply(&add("CUP"), &cart(&[Line { unit_price: 1, ..cup.clone() }]), Err("not the catalogue's"));
+    check_apply(&add("CUP"), &cart(&[Line { added_price: 1, ..cup.clone() }]), Err("not the catalogue's"));
     check_apply(&add("CUP"), &cart(&[Line { added_at_ms: NOW_MS + 5000, ..cup }]), Err("times"));
+    // The catalogue's price may be stored, and then it is stored now.
+    let stored = |added_price, priced_at_ms| cart(&[Line { added_price, priced_at_ms, ..tea.clone() }]);
+    check_apply(&add("TEA"), &stored(500, NOW_MS), Ok(()));
     check_apply(
         &add("TEA"),
-        &cart(&[Line { unit_price: 500, ..tea.clone() }]),
-        Err("price of \"TEA\" changed"),
+        &stored(500, NOW_MS - 1000),
+        Err("price of \"TEA\" changed to 5.00: it was 4.50"),
     );
+    check_apply(&add("TEA"), &stored(450, NOW_MS), Err("price of \"TEA\" changed"));
+    check_apply(&add("TEA"), &stored(400, NOW_MS), Err("the catalogue's is 5.00"));
     check_apply(
         &add("TEA"),
         &cart(&[Line { added_at_ms: 0, ..tea.clone() }]),
@@ -210,9 +219,9 @@ fn a_merge_takes_lines_prices_and_currency_from_the_other_cart() {
 #[track_caller]
 fn check_quote(spoil: impl FnOnce(&mut Quote), expect: Result<(), &str>) -> Quote {
     let cart = cart(&[line("TEA", 450)]);
-    let mut quote = quote(&cart, &context(), &[]);
+    let mut quote = quote(&cart, &context(), PricePolicy::STORED, &[]);
     spoil(&mut quote);
-    let found = check::quote(&cart, &context(), &mut quote);
+    let found = check::quote(World::V1_1, &cart, &context(), &mut quote);
     match expect {
         Ok(()) => assert_eq!(found, Ok(())),
         Err(word) => assert!(found.clone().is_err_and(|text| text.contains(word)), "{word:?}: {found:?}"),
@@ -221,7 +230,8 @@ fn check_quote(spoil: impl FnOnce(&mut Quote), expect: Result<(), &str>) -> Quot
 }
 
 fn give(quote: &mut Quote, code: &str) {
-    let discount = Discount { code: code.to_string(), title: "ü".repeat(600), amount: 10 };
+    let discount =
+        Discount { code: code.to_string(), title: "ü".repeat(600), amount: 10, params: Vec::new() };
     quote.discounts.push(discount);
     quote.lines[0].discount += 10;
     quote.totals.discount += 10;
@@ -231,20 +241,74 @@ fn give(quote: &mut Quote, code: &str) {
 #[test]
 fn a_quote_adds_up_at_the_prices_of_the_catalogue() {
     check_quote(|_| {}, Ok(()));
-    check_quote(|quote| quote.totals.total = -1, Err("add up"));
+    check_quote(|quote| quote.totals.total = -1, Err("the total is -0.01, and should be 9.00"));
+    check_quote(|quote| quote.totals.subtotal += 100, Err("the subtotal is 10.00, and should be 9.00"));
     check_quote(|quote| quote.lines.clear(), Err("lines"));
-    let half_price = |quote: &mut Quote| {
-        quote.lines[0].current_price = Some(250);
-        quote.lines[0].line_total = 500;
-        quote.totals.subtotal = 500;
-        quote.totals.total = 500;
-    };
-    check_quote(half_price, Err("not the catalogue's"));
     let tax = |quote: &mut Quote| {
         quote.lines[0].tax = 5000;
         quote.totals.tax = 5000;
     };
     check_quote(tax, Err("tax"));
+}
+
+#[test]
+fn a_line_costs_what_the_policy_of_the_quote_says() {
+    let charge = |policy: PricePolicy, price: i64| {
+        move |quote: &mut Quote| {
+            quote.price_policy = policy;
+            quote.lines[0].unit_price = Some(price);
+            quote.lines[0].line_total = 2 * price;
+            quote.lines[0].tax = 0;
+            quote.totals = Totals { subtotal: 2 * price, total: 2 * price, tax: 0, ..quote.totals };
+        }
+    };
+    let over = PricePolicy::STORED.held_for_ms(1000);
+    for (policy, right, wrong) in [
+        (PricePolicy::STORED, 450, 500),
+        (PricePolicy::CURRENT, 500, 450),
+        (PricePolicy::LOWER, 450, 500),
+        (PricePolicy::STORED.held_for_ms(1001), 450, 500),
+        (over, 500, 450),
+    ] {
+        check_quote(charge(policy, right), Ok(()));
+        check_quote(charge(policy, wrong), Err("the unit price of \"TEA\" is "));
+    }
+    let word = "is 5.00, and should be 4.50, by the price policy stored";
+    check_quote(charge(PricePolicy::STORED, 500), Err(word));
+    check_quote(charge(PricePolicy::STORED.held_for_ms(-1), 500), Err("-1 ms"));
+    let half = |quote: &mut Quote| quote.lines[0].current_price = Some(250);
+    check_quote(half, Err("the current price of \"TEA\" is 2.50, and should be 5.00, the catalogue's"));
+    check_quote(|quote| quote.good_until_ms = Some(NOW_MS + 1), Ok(()));
+    check_quote(|quote| quote.good_until_ms = Some(NOW_MS), Err("over already"));
+}
+
+#[test]
+fn what_was_not_applied_has_a_reason_and_parameters_have_names() {
+    let not_applied = |reason: &str, params: Vec<Param>| {
+        let (code, title) = ("payday".to_string(), "x".repeat(600));
+        let (reason, detail) = (reason.to_string(), "x".repeat(600));
+        move |quote: &mut Quote| {
+            quote.not_applied.push(NotApplied { code, title, reason, detail, params });
+        }
+    };
+    let quoted = check_quote(not_applied("not_today", vec![Param::money("missing", 5)]), Ok(()));
+    assert_eq!((quoted.not_applied[0].title.len(), quoted.not_applied[0].detail.len()), (512, 512));
+    check_quote(not_applied("Not today", vec![]), Err("no reason"));
+    check_quote(not_applied("a", vec![Param::number("Left", 1)]), Err("no name of a parameter"));
+    check_quote(not_applied("a", vec![Param::number("left", 1); 2]), Err("stands twice"));
+    let many = (0..9).map(|n| Param::number(&format!("n{n}"), n)).collect();
+    check_quote(not_applied("a", many), Err("at most 8"));
+    let text = not_applied("a", vec![Param::text("name", &"ü".repeat(600))]);
+    let quoted = check_quote(text, Ok(()));
+    assert_eq!(quoted.not_applied[0].params, [Param::text("name", &"ü".repeat(256))]);
+
+    let nearest = |missing| {
+        let (code, title) = ("payday".to_string(), String::new());
+        move |quote: &mut Quote| quote.nearest = Some(Nearest { code, title, missing })
+    };
+    check_quote(nearest(Missing::Quantity(1)), Ok(()));
+    check_quote(nearest(Missing::Quantity(0)), Err("nothing is missing"));
+    check_quote(nearest(Missing::Amount(-1)), Err("nothing is missing"));
 }
 
 #[test]
@@ -257,7 +321,8 @@ fn codes_are_labels_and_texts_are_cut() {
 
     let warn = |code: &str, line_id: Option<&str>| {
         let (code, line_id) = (code.to_string(), line_id.map(ToString::to_string));
-        move |quote: &mut Quote| quote.warnings.push(Warning { code, line_id, detail: "x".repeat(600) })
+        let (detail, params) = ("x".repeat(600), Vec::new());
+        move |quote: &mut Quote| quote.warnings.push(Warning { code, line_id, detail, params })
     };
     let quoted = check_quote(warn("too_hot", None), Ok(()));
     assert_eq!(quoted.warnings.last().map(|warning| warning.detail.len()), Some(512));
@@ -274,6 +339,7 @@ fn a_rejection_has_a_code_and_is_about_a_line_that_was_mentioned() {
         code: code.to_string(),
         detail: "x".repeat(600),
         line_id,
+        params: Vec::new(),
     };
     let mut fine = rejection("too_hot", Some(line_id("CUP", "")));
     assert_eq!(check::rejection(&cart, &add("CUP"), &mut fine), Ok(()));

@@ -84,6 +84,35 @@ async fn a_variant_has_at_most_one_kib_of_json() {
 }
 
 #[tokio::test]
+async fn the_variants_of_a_cart_have_at_most_64_kib_together() {
+    let (fleet, ring) = (shared(), unique("ring"));
+    fleet.admin().sell(&ring, "1.00").await;
+    let guest = fleet.at("jkt").guest("SGD").await;
+    let engraved = |n: usize| {
+        let text = format!("{n:0width$}", width = 1024 - r#"{"text":""}"#.len());
+        json!({ "op": "add", "item_id": ring, "quantity": 1, "variant": { "text": text } })
+    };
+    for batch in [0..32, 32..64] {
+        let commands: Vec<Value> = batch.map(engraved).collect();
+        guest.post("/v1/cart/commands", json!({ "commands": commands })).await.ok();
+    }
+    let add = |variant: Value| json!({ "item_id": ring, "quantity": 1, "variant": variant });
+    let more = guest.post("/v1/cart/items", add(json!({ "a": 1 })));
+    more.await.problem(422, "variants_too_large");
+    let text = "0".repeat(1013);
+    // What is there already takes more of it, and a line without a variant adds nothing.
+    guest.post("/v1/cart/items", add(json!({ "text": text }))).await.ok();
+    let cart = guest.add(&ring, 1).await.ok();
+    assert_eq!(lines_of(&cart).len(), 65);
+    guest
+        .delete(format!("/v1/cart/items/{}", cart["lines"][0]["line_id"].as_str().expect("a line")))
+        .await
+        .ok();
+    guest.post("/v1/cart/items", add(json!({ "a": 1 }))).await.ok();
+    assert_eq!(lines_of(&guest.checkout().await.is(201)).len(), 65);
+}
+
+#[tokio::test]
 async fn an_item_id_has_1_to_64_visible_characters() {
     let fleet = shared();
     let longest = format!("{:x<64}", unique("longest-"));

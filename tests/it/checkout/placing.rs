@@ -88,12 +88,14 @@ async fn a_total_that_does_not_hold_is_told_and_nothing_is_ordered() {
         let answer = guest.post("/v1/cart/checkout", body).if_match(&version).await;
         assert_json(&answer.problem(409, "cart_changed")["current_total"], sgd("21.80"));
     }
-    // The price that counts is the one at home now, whatever this region has heard.
+    // The price that counts is the one that was stored, whatever the catalogue says by now.
     shared().admin().sell(&mug, "9.00").await;
-    let answer = guest.post("/v1/cart/checkout", expecting("21.80")).if_match(&version).await;
-    assert_json(&answer.problem(409, "cart_changed")["current_total"], sgd("18.00"));
+    let answer = guest.post("/v1/cart/checkout", expecting("18.00")).if_match(&version).await;
+    assert_json(&answer.problem(409, "cart_changed")["current_total"], sgd("21.80"));
     assert_eq!(guest.get("/v1/cart").await.version(), version);
-    guest.post("/v1/cart/checkout", expecting("18.00")).if_match(&version).await.is(201);
+    let order = guest.post("/v1/cart/checkout", expecting("21.80")).if_match(&version).await.is(201);
+    assert_json(&order["lines"][0]["unit_price"], sgd("10.90"));
+    assert_json(&order["price_policy"], json!("stored"));
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ pub(crate) async fn a_write_is_read_back_whole(store: Store) {
     let mut cart = cart_of(&[1, 999, 3]);
     cart.lines[1].variant = r#"{"text":"naïve ☕ \" ' \\"}"#.to_owned();
     cart.lines[1].line_id = cart_core::line_id("item-1", &cart.lines[1].variant);
-    cart.lines[2].unit_price = 1_000_000_000_000;
+    cart.lines[2].added_price = 1_000_000_000_000;
     cart.coupons = vec!["B".to_owned(), "A".to_owned()];
     let written = put_cart(&store, &owner, cart.clone()).await;
     let read = store.cart(&owner.cart_id()).await.expect("an answer").expect("a cart");

@@ -71,8 +71,9 @@ pub(crate) fn line(item_id: &str, quantity: u32, added_at_ms: i64) -> Line {
         item_id: item_id.to_owned(),
         quantity,
         variant: String::new(),
-        unit_price: 1990,
+        added_price: 1990,
         added_at_ms,
+        priced_at_ms: added_at_ms + 7,
         updated_at_ms: added_at_ms,
     }
 }

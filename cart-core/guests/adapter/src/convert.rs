@@ -52,15 +52,31 @@ impl From<core::Cart> for wit::Cart {
 
 impl From<wit::Line> for core::Line {
     fn from(line: wit::Line) -> Self {
-        let wit::Line { line_id, item_id, quantity, variant, unit_price, added_at_ms, updated_at_ms } = line;
-        Self { line_id, item_id, quantity, variant, unit_price, added_at_ms, updated_at_ms }
+        Self {
+            line_id: line.line_id,
+            item_id: line.item_id,
+            quantity: line.quantity,
+            variant: line.variant,
+            added_price: line.added_price,
+            added_at_ms: line.added_at_ms,
+            priced_at_ms: line.priced_at_ms,
+            updated_at_ms: line.updated_at_ms,
+        }
     }
 }
 
 impl From<core::Line> for wit::Line {
     fn from(line: core::Line) -> Self {
-        let core::Line { line_id, item_id, quantity, variant, unit_price, added_at_ms, updated_at_ms } = line;
-        Self { line_id, item_id, quantity, variant, unit_price, added_at_ms, updated_at_ms }
+        Self {
+            line_id: line.line_id,
+            item_id: line.item_id,
+            quantity: line.quantity,
+            variant: line.variant,
+            added_price: line.added_price,
+            added_at_ms: line.added_at_ms,
+            priced_at_ms: line.priced_at_ms,
+            updated_at_ms: line.updated_at_ms,
+        }
     }
 }
 
@@ -72,7 +88,10 @@ impl From<wit::Context> for core::Context {
         };
         let items = context.items.into_iter().map(Into::into).collect();
         let coupons = context.coupons.into_iter().map(Into::into).collect();
-        Self::new(context.now_ms, context.region, principal, items, coupons)
+        let mut facts = Self::new(context.now_ms, context.region, principal, items, coupons);
+        facts.settings = context.settings;
+        facts.metadata = context.metadata;
+        facts
     }
 }
 
@@ -80,6 +99,7 @@ impl From<wit::Item> for core::Item {
     fn from(item: wit::Item) -> Self {
         Self {
             item_id: item.item_id,
+            title: item.title,
             price: item.price,
             stock: item.stock,
             quantity_max: item.quantity_max,
@@ -104,6 +124,11 @@ impl From<wit::Coupon> for core::Coupon {
             starts_at_ms: coupon.starts_at_ms,
             ends_at_ms: coupon.ends_at_ms,
             redemptions_left: coupon.redemptions_left,
+            owner_redemptions_left: coupon.owner_redemptions_left,
+            budget_left: coupon.budget_left,
+            group: coupon.group,
+            exclusive: coupon.exclusive,
+            priority: coupon.priority,
         }
     }
 }
@@ -129,8 +154,28 @@ impl From<wit::Command> for core::Command {
                     wit::MergePolicy::Replace => core::MergePolicy::Replace,
                 },
             },
+            wit::Command::RefreshPrice(line_id) => Self::RefreshPrice { line_id },
         }
     }
+}
+
+impl From<core::Applied> for wit::Applied {
+    fn from(applied: core::Applied) -> Self {
+        Self { cart: applied.cart.into(), warnings: applied.warnings.into_iter().map(Into::into).collect() }
+    }
+}
+
+fn params(params: Vec<core::Param>) -> Vec<wit::Param> {
+    let param = |core::Param { name, value }| wit::Param {
+        name,
+        value: match value {
+            core::ParamValue::Text(text) => wit::ParamValue::Text(text),
+            core::ParamValue::Number(number) => wit::ParamValue::Number(number),
+            core::ParamValue::Money(minor) => wit::ParamValue::Money(minor),
+            core::ParamValue::Percent(basis_points) => wit::ParamValue::Percent(basis_points),
+        },
+    };
+    params.into_iter().map(param).collect()
 }
 
 impl From<core::Rejection> for wit::Rejection {
@@ -139,6 +184,7 @@ impl From<core::Rejection> for wit::Rejection {
             code: rejection.code().to_string(),
             detail: rejection.to_string(),
             line_id: rejection.line_id().map(ToString::to_string),
+            params: params(rejection.params()),
         }
     }
 }
@@ -147,32 +193,65 @@ impl From<core::Quote> for wit::CartQuote {
     fn from(quote: core::Quote) -> Self {
         let core::Totals { subtotal, discount, tax, tax_included, total } = quote.totals;
         Self {
+            price_policy: quote.price_policy.into(),
             lines: quote.lines.into_iter().map(Into::into).collect(),
             discounts: quote.discounts.into_iter().map(Into::into).collect(),
+            not_applied: quote.not_applied.into_iter().map(Into::into).collect(),
+            nearest: quote.nearest.map(Into::into),
             totals: wit::Totals { subtotal, discount, tax, tax_included, total },
             warnings: quote.warnings.into_iter().map(Into::into).collect(),
+            good_until_ms: quote.good_until_ms,
         }
+    }
+}
+
+impl From<core::PricePolicy> for wit::PricePolicy {
+    fn from(policy: core::PricePolicy) -> Self {
+        let basis = match policy.basis {
+            core::PriceBasis::Stored => wit::PriceBasis::Stored,
+            core::PriceBasis::Current => wit::PriceBasis::Current,
+            core::PriceBasis::Lower => wit::PriceBasis::LowerOfBoth,
+        };
+        Self { basis, hold_ms: policy.hold_ms }
+    }
+}
+
+impl From<core::NotApplied> for wit::NotApplied {
+    fn from(not_applied: core::NotApplied) -> Self {
+        let core::NotApplied { code, title, reason, detail, params } = not_applied;
+        Self { code, title, reason, detail, params: self::params(params) }
+    }
+}
+
+impl From<core::Nearest> for wit::Nearest {
+    fn from(nearest: core::Nearest) -> Self {
+        let missing = match nearest.missing {
+            core::Missing::Amount(minor) => wit::Missing::Amount(minor),
+            core::Missing::Quantity(units) => wit::Missing::Quantity(units),
+        };
+        Self { code: nearest.code, title: nearest.title, missing }
     }
 }
 
 impl From<core::QuoteLine> for wit::QuoteLine {
     fn from(line: core::QuoteLine) -> Self {
-        let core::QuoteLine { line_id, current_price, line_total, discount, tax, available } = line;
-        Self { line_id, current_price, line_total, discount, tax, available }
+        let core::QuoteLine { line_id, unit_price, current_price, line_total, discount, tax, available } =
+            line;
+        Self { line_id, unit_price, current_price, line_total, discount, tax, available }
     }
 }
 
 impl From<core::Discount> for wit::Discount {
     fn from(discount: core::Discount) -> Self {
-        let core::Discount { code, title, amount } = discount;
-        Self { code, title, amount }
+        let core::Discount { code, title, amount, params } = discount;
+        Self { code, title, amount, params: self::params(params) }
     }
 }
 
 impl From<core::Warning> for wit::Warning {
     fn from(warning: core::Warning) -> Self {
-        let core::Warning { code, line_id, detail } = warning;
-        Self { code, line_id, detail }
+        let core::Warning { code, line_id, detail, params } = warning;
+        Self { code, line_id, detail, params: self::params(params) }
     }
 }
 

@@ -42,7 +42,7 @@ impl<R: CartRules + Default + 'static> wit::Guest for Adapter<R> {
         cart: wit::Cart,
         command: wit::Command,
         context: wit::Context,
-    ) -> Result<wit::Cart, wit::Rejection> {
+    ) -> Result<wit::Applied, wit::Rejection> {
         let answer = R::default().apply(cart.into(), &command.into(), &context.into());
         answer.map(Into::into).map_err(Into::into)
     }

@@ -3,7 +3,7 @@
 //! It keeps the standard rules for everything else, and shows what a rule developer writes: one type, the
 //! methods that differ, one line to export it.
 
-use cart_core::{Cart, CartRules, Context, Currency, Manifest, Promotion, PromotionKind, StandardRules};
+use cart_core::{Cart, CartRules, Context, Manifest, Promotion, StandardRules};
 
 /// The rules of the 11.11 sale.
 #[derive(Default)]
@@ -20,22 +20,9 @@ impl CartRules for MegaSale {
 
     fn promotions(&self, cart: &Cart, context: &Context) -> Vec<Promotion> {
         let mut promotions = StandardRules.promotions(cart, context);
-        promotions.push(percent_off("mega-20", "Mega deal: 20 % off", Some("mega"), 2000));
-        promotions.push(percent_off("11.11", "11.11 mega sale: 11 % off everything", None, 1100));
+        promotions.push(Promotion::percent_off("mega-20", "Mega deal: 20 % off", Some("mega"), 2000));
+        promotions.push(Promotion::percent_off("11.11", "11.11 mega sale: 11 % off everything", None, 1100));
         promotions
-    }
-}
-
-fn percent_off(code: &str, title: &str, tag: Option<&str>, basis_points: u32) -> Promotion {
-    let threshold = Currency::ALL.map(|currency| (currency, 0)).to_vec();
-    Promotion {
-        code: code.to_string(),
-        title: title.to_string(),
-        kind: PromotionKind::PercentOverThreshold {
-            tag: tag.map(ToString::to_string),
-            threshold,
-            basis_points,
-        },
     }
 }
 

@@ -33,7 +33,7 @@ struct HeaderRow {
 
 const LINE: &str =
     "l.cart_id AS line_cart_id, l.line_id, l.item_id, l.quantity, l.price, l.variant_data, l.created_at,
-    l.updated_at AS line_updated_at";
+    l.priced_at, l.updated_at AS line_updated_at";
 
 #[derive(FromRow)]
 struct LineRow {
@@ -44,6 +44,7 @@ struct LineRow {
     price: Decimal,
     variant_data: String,
     created_at: Millis,
+    priced_at: Option<Millis>,
     line_updated_at: Millis,
 }
 
@@ -170,9 +171,10 @@ fn line(row: LineRow, currency: Currency) -> Result<Line, StoreError> {
         line_id: row.line_id,
         item_id: row.item_id,
         quantity: row.quantity.into(),
-        unit_price: minor(row.price, currency)?,
+        added_price: minor(row.price, currency)?,
         variant: row.variant_data,
         added_at_ms: row.created_at,
+        priced_at_ms: row.priced_at.unwrap_or(row.created_at),
         updated_at_ms: row.line_updated_at,
     })
 }
@@ -230,9 +232,10 @@ pub(super) fn add_lines(gone: &mut Rows, changed: &mut Rows, before: &CartRecord
             (&line.line_id).into(),
             (&line.item_id).into(),
             line.quantity.into(),
-            price(line.unit_price, after.cart.currency).into(),
+            price(line.added_price, after.cart.currency).into(),
             (&line.variant).into(),
             line.added_at_ms.into(),
+            line.priced_at_ms.into(),
             line.updated_at_ms.into(),
         ]);
     }
@@ -249,10 +252,10 @@ pub(super) fn delete_lines(script: &mut Script, gone: &Rows) {
 pub(super) fn save_lines(script: &mut Script, lines: &Rows) {
     script.add_rows(
         "INSERT INTO cart_items
-             (cart_id, line_id, item_id, quantity, price, variant_data, created_at, updated_at)
+             (cart_id, line_id, item_id, quantity, price, variant_data, created_at, priced_at, updated_at)
          VALUES ",
         lines,
         " AS new ON DUPLICATE KEY UPDATE quantity = new.quantity, price = new.price,
-             created_at = new.created_at, updated_at = new.updated_at",
+             created_at = new.created_at, priced_at = new.priced_at, updated_at = new.updated_at",
     );
 }

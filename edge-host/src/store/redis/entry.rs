@@ -44,8 +44,13 @@ struct LineValue {
     item_id: String,
     quantity: u32,
     variant: String,
-    unit_price: i64,
+    /// Known by this name to the version before.
+    #[serde(rename = "unit_price")]
+    added_price: i64,
     added_at_ms: Millis,
+    /// The version before has none: it kept the price of the time when the line was added.
+    #[serde(default)]
+    priced_at_ms: Option<Millis>,
     updated_at_ms: Millis,
 }
 
@@ -68,8 +73,9 @@ pub(super) fn fields(record: &CartRecord) -> Result<(&'static str, Vec<Vec<u8>>)
             item_id: line.item_id.clone(),
             quantity: line.quantity,
             variant: line.variant.clone(),
-            unit_price: line.unit_price,
+            added_price: line.added_price,
             added_at_ms: line.added_at_ms,
+            priced_at_ms: Some(line.priced_at_ms),
             updated_at_ms: line.updated_at_ms,
         };
         fields.push(line.line_id.clone().into_bytes());
@@ -139,8 +145,9 @@ pub(super) fn entry(cart_id: &str, answer: Value) -> Result<Option<CacheEntry>, 
             item_id: value.item_id,
             quantity: value.quantity,
             variant: value.variant,
-            unit_price: value.unit_price,
+            added_price: value.added_price,
             added_at_ms: value.added_at_ms,
+            priced_at_ms: value.priced_at_ms.unwrap_or(value.added_at_ms),
             updated_at_ms: value.updated_at_ms,
         });
     }

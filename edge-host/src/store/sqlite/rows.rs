@@ -15,7 +15,7 @@ use crate::store::{CartWrite, NewOrder, StoreError};
 /// When a cart that has expired expires.
 const NEVER_MS: Millis = Millis::MAX;
 
-type LineRow = (String, String, u32, i64, String, Millis, Millis);
+type LineRow = (String, String, u32, i64, String, Millis, Option<Millis>, Millis);
 
 pub(super) async fn cart(tx: &mut SqliteConnection, cart_id: &str) -> Result<Option<CartRecord>, StoreError> {
     type Header = (String, String, i64, String, Millis, Millis, u32);
@@ -30,7 +30,7 @@ pub(super) async fn cart(tx: &mut SqliteConnection, cart_id: &str) -> Result<Opt
         return Ok(None);
     };
     let lines: Vec<LineRow> = sqlx::query_as(
-        "SELECT line_id, item_id, quantity, unit_price, variant, added_at, updated_at
+        "SELECT line_id, item_id, quantity, unit_price, variant, added_at, priced_at, updated_at
          FROM cart_items WHERE cart_id = ?1 ORDER BY added_at, line_id",
     )
     .bind(cart_id)
@@ -48,8 +48,10 @@ pub(super) async fn cart(tx: &mut SqliteConnection, cart_id: &str) -> Result<Opt
     }))
 }
 
-fn line((line_id, item_id, quantity, unit_price, variant, added_at_ms, updated_at_ms): LineRow) -> Line {
-    Line { line_id, item_id, quantity, variant, unit_price, added_at_ms, updated_at_ms }
+fn line(row: LineRow) -> Line {
+    let (line_id, item_id, quantity, added_price, variant, added_at_ms, priced_at_ms, updated_at_ms) = row;
+    let priced_at_ms = priced_at_ms.unwrap_or(added_at_ms);
+    Line { line_id, item_id, quantity, variant, added_price, added_at_ms, priced_at_ms, updated_at_ms }
 }
 
 /// Writes the header, and of the lines only those that differ.
@@ -119,16 +121,17 @@ async fn save_lines(
     for line in after.iter().filter(|line| old.get(&line.line_id) != Some(*line)) {
         sqlx::query(
             "INSERT OR REPLACE INTO cart_items
-                 (cart_id, line_id, item_id, quantity, unit_price, variant, added_at, updated_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                 (cart_id, line_id, item_id, quantity, unit_price, variant, added_at, priced_at, updated_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )
         .bind(cart_id)
         .bind(&line.line_id)
         .bind(&line.item_id)
         .bind(line.quantity)
-        .bind(line.unit_price)
+        .bind(line.added_price)
         .bind(&line.variant)
         .bind(line.added_at_ms)
+        .bind(line.priced_at_ms)
         .bind(line.updated_at_ms)
         .execute(&mut *tx)
         .await?;

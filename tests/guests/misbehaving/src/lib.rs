@@ -6,7 +6,8 @@
 use std::hint::black_box;
 
 use cart_core::{
-    Cart, CartRules, Command, Context, Line, Manifest, Quote, QuoteLine, Rejection, StandardRules,
+    Applied, Cart, CartRules, Command, Context, Line, Manifest, PricePolicy, Quote, QuoteLine, Rejection,
+    StandardRules,
 };
 use cart_core::{line_id, quote};
 
@@ -25,16 +26,19 @@ enum Evil {
     Foreign,
     /// `EVIL-PRICE`: a price that is not the catalogue's, in sums that add up.
     Price,
+    /// `EVIL-CHARGE`: a price that is not by the policy of the quote, in sums that add up.
+    Charge,
 }
 
 impl Evil {
-    const WORDS: [(&str, Self); 6] = [
+    const WORDS: [(&str, Self); 7] = [
         ("EVIL-LOOP", Self::Loop),
         ("EVIL-TRAP", Self::Trap),
         ("EVIL-MEMORY", Self::Memory),
         ("EVIL-NONSENSE", Self::Nonsense),
         ("EVIL-FOREIGN", Self::Foreign),
         ("EVIL-PRICE", Self::Price),
+        ("EVIL-CHARGE", Self::Charge),
     ];
 
     fn asked_for(cart: &Cart, command: Option<&Command>) -> Option<Self> {
@@ -66,7 +70,7 @@ impl Evil {
                     hoard.push(black_box(vec![1_u8; 64 * 1024]));
                 }
             }
-            Self::Nonsense | Self::Foreign | Self::Price => {}
+            Self::Nonsense | Self::Foreign | Self::Price | Self::Charge => {}
         }
     }
 }
@@ -84,19 +88,29 @@ impl CartRules for Misbehaving {
         }
     }
 
-    fn apply(&self, cart: Cart, command: &Command, context: &Context) -> Result<Cart, Rejection> {
+    /// Not an evil: items that begin with `HELD` keep their price for a moment only.
+    fn price_policy(&self, cart: &Cart, _: &Context) -> PricePolicy {
+        if cart.lines.iter().any(|line| line.item_id.starts_with("HELD")) {
+            PricePolicy::STORED.held_for_ms(HOLD_MS)
+        } else {
+            PricePolicy::STORED
+        }
+    }
+
+    fn apply(&self, cart: Cart, command: &Command, context: &Context) -> Result<Applied, Rejection> {
         let evil = Evil::asked_for(&cart, Some(command));
         if let Some(evil) = evil {
             evil.strike();
         }
-        let mut after = StandardRules.apply(cart, command, context)?;
+        let mut applied = StandardRules.apply(cart, command, context)?;
+        let lines = &mut applied.cart.lines;
         match evil {
-            Some(Evil::Nonsense) => after.lines.iter_mut().for_each(|line| line.quantity = 0),
-            Some(Evil::Foreign) => after.lines.push(foreign_line(context)),
-            Some(Evil::Price) => after.lines.iter_mut().for_each(|line| line.unit_price /= 2),
+            Some(Evil::Nonsense) => lines.iter_mut().for_each(|line| line.quantity = 0),
+            Some(Evil::Foreign) => lines.push(foreign_line(context)),
+            Some(Evil::Price) => lines.iter_mut().for_each(|line| line.added_price /= 2),
             _ => {}
         }
-        Ok(after)
+        Ok(applied)
     }
 
     fn quote(&self, cart: &Cart, context: &Context) -> Quote {
@@ -115,11 +129,29 @@ impl CartRules for Misbehaving {
                 foreign.lines.push(foreign_quote_line(context));
                 foreign
             }
-            Some(Evil::Price) => quote(cart, &half_price(context), &self.promotions(cart, context)),
-            _ => StandardRules.quote(cart, context),
+            Some(Evil::Price) => self.half(cart, context),
+            Some(Evil::Charge) => {
+                let mut half = self.half(cart, context);
+                half.price_policy = PricePolicy::STORED;
+                for (quoted, line) in half.lines.iter_mut().zip(&cart.lines) {
+                    quoted.current_price = context.price(&line.item_id);
+                }
+                half
+            }
+            _ => quote(cart, context, self.price_policy(cart, context), &self.promotions(cart, context)),
         }
     }
 }
+
+impl Misbehaving {
+    fn half(&self, cart: &Cart, context: &Context) -> Quote {
+        let promotions = self.promotions(cart, context);
+        quote(cart, &half_price(context), PricePolicy::CURRENT, &promotions)
+    }
+}
+
+/// Long enough for a test to see the price held.
+const HOLD_MS: i64 = 2_000;
 
 const FOREIGN_ITEM: &str = "NOBODY-ASKED-FOR-ME";
 
@@ -129,8 +161,9 @@ fn foreign_line(context: &Context) -> Line {
         item_id: FOREIGN_ITEM.to_string(),
         quantity: 1,
         variant: String::new(),
-        unit_price: 100,
+        added_price: 100,
         added_at_ms: context.now_ms,
+        priced_at_ms: context.now_ms,
         updated_at_ms: context.now_ms,
     }
 }
@@ -138,6 +171,7 @@ fn foreign_line(context: &Context) -> Line {
 fn foreign_quote_line(context: &Context) -> QuoteLine {
     QuoteLine {
         line_id: foreign_line(context).line_id,
+        unit_price: Some(0),
         current_price: Some(0),
         line_total: 0,
         discount: 0,
