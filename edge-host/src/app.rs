@@ -21,7 +21,7 @@ use crate::config::{CacheAt, Config, Database, Role};
 use crate::epoch::KnownEpoch;
 use crate::feed::{CacheKeeper, CatalogueFeed, FeedReader, Hints};
 use crate::home::detached::Detached;
-use crate::home::local::LocalHome;
+use crate::home::local::{LocalHome, WRITES_OF_ONE_CART_MAX};
 use crate::home::remote::RemoteHome;
 use crate::home::{HomeRegion, Homes};
 use crate::http::{self, Api, RateLimits};
@@ -30,6 +30,7 @@ use crate::rules::{EngineError, RulesEngine, RulesHandle, RulesLimits, RulesOpti
 use crate::rules_source::RulesSource;
 use crate::serve;
 use crate::service::CartService;
+use crate::shares::Queues;
 use crate::store::memory::MemoryCache;
 use crate::store::mysql::MySqlStore;
 use crate::store::redis::RedisCache;
@@ -129,6 +130,7 @@ impl App {
                 catalogue: Arc::clone(&catalogue),
                 region: region.clone(),
                 currency_default: config.currency_default,
+                writes: Queues::new(WRITES_OF_ONE_CART_MAX),
             }))),
             (Role::Edge { home_peers }, _) => {
                 let found = Discovery::start(home_peers, &config.dns);

@@ -20,6 +20,9 @@ pub use failover::FailoverServers;
 /// What only the operator's commands have to know.
 mod failover;
 
+/// What the environment says beside the settings.
+pub mod environment;
+
 /// A setting: its variable, its default, and what it means. `--help` shows this table.
 pub struct Setting {
     /// Environment variable.

@@ -4,6 +4,7 @@ use cart_core::Currency;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{CartVersion, CurrencyCode};
+use crate::telemetry::{Seldom, chain};
 use crate::view::ParamsView;
 
 /// Why a request about a cart was not done.
@@ -57,6 +58,9 @@ pub enum CartError {
     /// More is under way than may be.
     #[error("too many requests are under way")]
     Overloaded,
+    /// What the request is about is being changed by too many others at once: this cart, or an item in it.
+    #[error("others are changing the same cart or item")]
+    Busy,
     /// A forwarded request came to a region that would have to forward it again.
     #[error("the request was already forwarded once")]
     LoopDetected,
@@ -93,7 +97,11 @@ impl Reason {
 
 impl From<crate::rules::RulesError> for CartError {
     fn from(error: crate::rules::RulesError) -> Self {
-        Self::RulesFailed { code: error.code().to_owned() }
+        match error {
+            // Not the rules' fault.
+            crate::rules::RulesError::Busy => Self::Overloaded,
+            error => Self::RulesFailed { code: error.code().to_owned() },
+        }
     }
 }
 
@@ -101,8 +109,22 @@ impl From<crate::store::StoreError> for CartError {
     fn from(error: crate::store::StoreError) -> Self {
         use crate::store::StoreError;
         match error {
-            StoreError::Unavailable(source) => {
-                tracing::warn!(error = %source, "store unavailable");
+            StoreError::Busy(_) => {
+                tracing::debug!(error = %error, "busy");
+                Self::Busy
+            }
+            StoreError::Overloaded(_) => {
+                static SAID: Seldom = Seldom::new();
+                if let Some(unsaid) = SAID.say() {
+                    tracing::warn!(error = %chain(&error), unsaid, "store overloaded");
+                }
+                Self::Overloaded
+            }
+            StoreError::Unavailable(_) => {
+                static SAID: Seldom = Seldom::new();
+                if let Some(unsaid) = SAID.say() {
+                    tracing::warn!(error = %chain(&error), unsaid, "store unavailable");
+                }
                 Self::HomeUnavailable
             }
             StoreError::Corrupt(what) => Self::Internal(what),

@@ -21,7 +21,7 @@ use crate::model::{CartVersion, Change, FeedEvent, FeedPage, FeedPosition, Milli
 use crate::rules_source::RulesSource;
 use crate::service::CartService;
 use crate::store::{CacheFeed, ReplicaStore, StoreError};
-use crate::telemetry::metric;
+use crate::telemetry::{chain, metric};
 
 /// The home region holds a request for changes so long before it answers that there are none.
 pub const WAIT: Duration = Duration::from_secs(10);
@@ -168,7 +168,8 @@ impl CatalogueFeed {
         loop {
             match self.snapshot().await {
                 Ok(place) => return place,
-                Err(error) => info!(error = %error, "no catalogue yet"),
+                Err(error) if pause.is_first() => info!(error = %error, "no catalogue yet"),
+                Err(error) => debug!(error = %error, "no catalogue yet"),
             }
             pause.wait().await;
         }
@@ -202,12 +203,16 @@ impl CatalogueFeed {
                         pause = Pause::default();
                     }
                     Err(error) => {
-                        warn!(feed.seq = position.seq, error = %error, "change not applied, trying again");
+                        if pause.is_first() {
+                            warn!(feed.seq = position.seq, error = %error, "change not applied, trying again");
+                        }
                         pause.wait().await;
                     }
                 },
                 Err(error) => {
-                    warn!(feed.seq = position.seq, error = %error, "feed interrupted");
+                    if pause.is_first() {
+                        warn!(feed.seq = position.seq, error = %error, "feed interrupted, trying again");
+                    }
                     pause.wait().await;
                 }
             }
@@ -256,12 +261,15 @@ impl CacheKeeper {
             };
             match failed {
                 Failed::Upstream(error) => {
-                    // What is in the cache goes on being served.
-                    warn!(error = %error, "feed interrupted");
+                    // What is in the cache goes on being served. The catalogue's feed has met the same, and says so.
+                    debug!(error = %error, "cache not told of changes: the feed is interrupted");
                 }
                 Failed::Cache(error) => {
                     self.service.set_cache_current(false);
-                    warn!(error = %error, "cache not told of changes, and not read until it is");
+                    if pause.is_first() {
+                        let error = chain(&error);
+                        warn!(error, "cache not told of changes, and not read until it is");
+                    }
                 }
                 Failed::Lost => {
                     self.service.set_cache_current(false);
@@ -423,6 +431,11 @@ impl Default for Pause {
 }
 
 impl Pause {
+    /// Whether the failure is the first in a row. The others are the same one.
+    fn is_first(&self) -> bool {
+        self.0 == RETRY_MIN
+    }
+
     async fn wait(&mut self) {
         tokio::time::sleep(self.0).await;
         self.0 = (self.0 * 2).min(RETRY_MAX);

@@ -20,6 +20,7 @@ pub mod remote;
 pub mod wire;
 
 mod edges;
+mod heard;
 
 /// What every region asks of the home region.
 #[async_trait]

@@ -50,6 +50,8 @@ pub mod raw_json;
 
 pub mod breaker;
 
+pub mod shares;
+
 pub mod deadline;
 
 pub mod error;

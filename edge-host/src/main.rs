@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use edge_host::app::{App, StartError};
+use edge_host::config::environment;
 use edge_host::config::{Config, ConfigErrors, Database, FailoverServers, SETTINGS};
 use edge_host::store::mysql;
 use edge_host::{rules, telemetry};
@@ -104,9 +105,16 @@ fn main() -> ExitCode {
 }
 
 fn serve() -> ExitCode {
+    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    let variables = variables.map(|(name, value)| (name, value.to_string_lossy().into_owned()));
+    let mut mistakes = environment::mistakes(variables);
     let config = match Config::load(|name| std::env::var(name).ok()) {
-        Ok(config) => config,
-        Err(mistakes) => return misconfigured(&mistakes, "serve"),
+        Ok(config) if mistakes.is_empty() => config,
+        Ok(_) => return misconfigured(&ConfigErrors(mistakes), "serve"),
+        Err(ConfigErrors(more)) => {
+            mistakes.splice(0..0, more);
+            return misconfigured(&ConfigErrors(mistakes), "serve");
+        }
     };
     telemetry::init();
     let served = runtime().and_then(|runtime| {
@@ -124,6 +132,9 @@ fn serve() -> ExitCode {
     });
     if let Err(failure) = served {
         error!(error = format!("{failure:#}"), "edge could not serve");
+        if !tracing::enabled!(tracing::Level::ERROR) {
+            eprintln!("edge-host: {failure:#}");
+        }
         let wrong_configuration =
             failure.downcast_ref::<StartError>().is_some_and(StartError::is_configuration);
         return if wrong_configuration { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE };
@@ -199,7 +210,11 @@ fn settings_help() -> String {
     }
     let log = telemetry::ENV_LOG_FILTER;
     help.push_str(&format!(
-        "  {log}\n          which log lines are written, such as info or edge_host=debug [default: info]\n"
+        "  {log}\n          which log lines are written, such as info or info,edge_host=debug [default: info]\n"
+    ));
+    let format = telemetry::ENV_LOG_FORMAT;
+    help.push_str(&format!(
+        "  {format}\n          how: json or text [default: text on a terminal, json otherwise]\n"
     ));
     help.push_str("\nA wrong configuration prints every mistake and exits 64 before any port is bound.");
     help

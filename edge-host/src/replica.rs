@@ -13,7 +13,7 @@ use crate::deadline::detached;
 use crate::epoch::KnownEpoch;
 use crate::feed::FeedReader;
 use crate::model::{CartRecord, CatalogueSnapshot, FeedPage, FeedPosition, ItemRecord, Millis};
-use crate::store::{Pulse, ReplicaStore, StoreError};
+use crate::store::{Late, Pulse, ReplicaStore, StoreError};
 
 /// A replica that is further behind is relied on only when home cannot be asked. Replication between these regions
 /// takes some 50 ms; with seconds something is wrong, and shoppers in other regions have waited long enough.
@@ -130,5 +130,5 @@ async fn within<T>(
     deadline: Duration,
     answer: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
-    timeout(deadline, answer).await.map_err(StoreError::unavailable)?
+    timeout(deadline, answer).await.map_err(|_| StoreError::unavailable(Late("the answer of the replica")))?
 }

@@ -1,11 +1,11 @@
 //! The cart as one edge serves it: reads from the nearest place that is new enough, writes at home.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use moka::future::Cache;
+use tokio::sync::Semaphore;
 use tracing::debug;
 use uuid::Uuid;
 
@@ -15,19 +15,30 @@ use crate::confirmed::Confirmed;
 use crate::document;
 use crate::error::CartError;
 use crate::home::HomeRegion;
+use crate::home::local::off_the_workers;
 use crate::model::{
     CartRecord, CartState, CartVersion, Millis, Operation, Principal, Seen, WriteReply, WriteRequest,
 };
 use crate::rules::{Rules, RulesHandle};
-use crate::store::{CacheEntry, CartCache, CartCount, CartDocument, FillTicket, Glance};
+use crate::shares::Queues;
+use crate::store::{CacheEntry, CartCache, CartCount, CartDocument, FillTicket, Glance, HEAVY_LINE_CALLS};
 use crate::telemetry::metric::{self, CacheRequests};
 use crate::upstream::{Fetched, Source, Upstream};
 use crate::view::CountView;
+
+pub use self::timing::Timing;
+
+mod timing;
 
 /// Reads of the home region that are under way at once for different carts.
 const FLIGHTS_MAX: u64 = 10_000;
 /// A finished flight is forgotten at once; this bounds what an unlucky late-comer can share.
 const FLIGHT_TTL: Duration = Duration::from_millis(20);
+
+/// Reads of one large cart that wait until it is priced; more are turned away at once.
+const READS_OF_ONE_LARGE_CART_MAX: usize = 128;
+/// Large carts that are priced at once. Each keeps a processor busy, and there are others who need one.
+const HEAVY_AT_ONCE: usize = 2;
 
 /// Carts, as one edge serves them.
 pub struct CartService {
@@ -45,47 +56,13 @@ pub struct CartService {
     pub rules: Arc<RulesHandle>,
     flights: Cache<(String, CartVersion), Fetched>,
     confirmed: Confirmed,
+    /// Reads of large carts that have to be priced.
+    renders: Queues,
+    /// Of them, those that are priced now.
+    heavy: Semaphore,
     requests: CacheRequests,
     /// Whether the cache was told of all changes. While it was not, nothing is read from it.
     cache_current: AtomicBool,
-}
-
-/// Where the time of a request went; goes out as `Server-Timing`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Timing {
-    /// The regional cache.
-    pub cache: Option<Duration>,
-    /// The home region's database.
-    pub db: Option<Duration>,
-    /// The rules.
-    pub rules: Option<Duration>,
-    /// The way to the home region and back, all that happened there included.
-    pub forward: Option<Duration>,
-}
-
-impl Timing {
-    /// Whether anything is known of it.
-    pub fn is_known(&self) -> bool {
-        self.parts().next().is_some()
-    }
-
-    fn parts(&self) -> impl Iterator<Item = (&'static str, Duration)> {
-        let parts =
-            [("cache", self.cache), ("db", self.db), ("rules", self.rules), ("forward", self.forward)];
-        parts.into_iter().filter_map(|(name, time)| Some((name, time?)))
-    }
-}
-
-/// As `Server-Timing` has it (W3C Server Timing, §3).
-impl fmt::Display for Timing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, (name, time)) in self.parts().enumerate() {
-            let comma = if at > 0 { ", " } else { "" };
-            let us = time.as_micros();
-            write!(f, "{comma}{name};dur={}.{:03}", us / 1000, us % 1000)?;
-        }
-        Ok(())
-    }
 }
 
 /// A cart that was read and priced.
@@ -137,6 +114,8 @@ impl CartService {
             rules,
             flights,
             confirmed: Confirmed::new(),
+            renders: Queues::new(READS_OF_ONE_LARGE_CART_MAX),
+            heavy: Semaphore::new(HEAVY_AT_ONCE),
             requests,
             cache_current: AtomicBool::new(false),
         }
@@ -184,17 +163,43 @@ impl CartService {
         if let Some(document) = rendered.filter(is_current).filter(|it| self.is_good(it, rules, None)) {
             return Ok(self.read(record.cart_id.clone(), document, source, timing));
         }
-        let facts = self.facts(&record).await;
+        if record.cart.lines.len() <= HEAVY_LINE_CALLS {
+            return self.price(principal, rules, &record, source, timing).await;
+        }
+        // It takes milliseconds of a processor. For each cart one does it, and the others use what has come of it.
+        let place = self.renders.enter(&record.cart_id).ok_or(CartError::Busy)?;
+        let _turn = place.turn().await;
+        let least = Some(record.version);
+        if let Some(Glance { document: Some(document), .. }) = self.glance(&record.cart_id, least).await
+            && self.is_good(&document, rules, least)
+        {
+            return Ok(self.read(record.cart_id.clone(), document, source, timing));
+        }
+        let _slot = self.heavy.acquire().await.map_err(|_| CartError::Overloaded)?;
+        self.price(principal, rules, &record, source, timing).await
+    }
+
+    /// Prices a cart, and keeps the document.
+    async fn price(
+        &self,
+        principal: &Principal,
+        rules: &Rules,
+        record: &CartRecord,
+        source: Source,
+        mut timing: Timing,
+    ) -> Result<CartRead, CartError> {
+        let facts = self.facts(record).await;
         let now_ms = now_ms();
         let context = facts.context(&record.cart, principal, &self.region, now_ms);
-        let outcome = rules.quote(&record.cart, &context);
+        let is_heavy = record.cart.lines.len() > HEAVY_LINE_CALLS;
+        let outcome = off_the_workers(is_heavy, || rules.quote(&record.cart, &context));
         metric::rules_call(&self.region, &outcome);
         let outcome = outcome?;
         timing.rules = Some(outcome.duration);
         let quote = &outcome.value;
-        let body = document::body(&record, quote, &[], &facts, rules)?;
+        let body = document::body(record, quote, &[], &facts, rules)?;
         let prints = facts.prints.clone();
-        let document = document::document(&record, body.into(), &facts, prints, rules, quote, now_ms);
+        let document = document::document(record, body.into(), &facts, prints, rules, quote, now_ms);
         let document = Arc::new(document);
         // What is not known here today may be known tomorrow, without a change that would tell.
         if facts.items_missing.is_empty()
@@ -475,6 +480,7 @@ fn outcome_word(reply: &Result<WriteReply, CartError>) -> &'static str {
             CartError::RulesFailed { .. } => "rules_failed",
             CartError::HomeUnavailable => "home_unavailable",
             CartError::Overloaded => "overloaded",
+            CartError::Busy => "busy",
             CartError::LoopDetected => "loop_detected",
             CartError::Internal(_) => "internal",
         },

@@ -18,6 +18,7 @@ use crate::model::{
 };
 use crate::raw_json::RawJson;
 use crate::rules::Revision;
+use crate::telemetry::chain;
 
 mod keyed;
 pub mod memory;
@@ -308,11 +309,23 @@ pub struct CartWrite {
     pub known: Option<Arc<Catalogue>>,
     /// Whether stock may be taken: then nobody else takes of the same items until this has ended.
     pub takes_stock: bool,
+    /// How often the rules are called to decide it.
+    pub rules_calls: usize,
     /// The time of the write.
     pub now_ms: Millis,
 }
 
+/// Calls of the rules, times the lines of the cart, from which on a decision is heavy: it takes milliseconds of a
+/// processor, where others take microseconds.
+pub const HEAVY_LINE_CALLS: usize = 256;
+
 impl CartWrite {
+    /// Whether to decide it with a cart of this many lines keeps a processor busy for so long that nobody else should
+    /// have to wait for it.
+    pub fn is_heavy(&self, lines: usize) -> bool {
+        lines.saturating_mul(self.rules_calls) > HEAVY_LINE_CALLS
+    }
+
     /// Whether it is for another version than the cart is at. A cart that went to a user has no version to meet:
     /// a condition is looked at only where the request could be done without it (RFC 9110 §13.2.1).
     fn is_for_another(&self, cart: &CartRecord) -> bool {
@@ -332,6 +345,14 @@ pub struct Loaded {
     pub items: Vec<Arc<ItemRecord>>,
     /// Every coupon likewise.
     pub coupons: Vec<Arc<CouponRecord>>,
+}
+
+impl Loaded {
+    /// Lines of the carts.
+    pub fn lines(&self) -> usize {
+        let guest = self.guest.as_ref().map_or(0, |guest| guest.cart.lines.len());
+        self.cart.cart.lines.len() + guest
+    }
 }
 
 /// Decides what to commit, from what was loaded under the lock.
@@ -398,10 +419,16 @@ pub enum WriteOutcome {
     InProgress,
 }
 
-/// Something broke in a store.
+/// Something broke in a store. Only [`Unavailable`](Self::Unavailable) says that the store is gone.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The store cannot be reached or is too slow; another try may help.
+    /// One cart, item or coupon is being changed by others. Everything else goes on.
+    #[error("{0} is busy: others are changing it")]
+    Busy(&'static str),
+    /// The store works, and has more to do than it can do in time.
+    #[error("the store has too much to do")]
+    Overloaded(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The store cannot be reached, or says itself that it cannot serve.
     #[error("the store is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The store answered something that cannot be: a bug, or data that someone else wrote.
@@ -409,16 +436,33 @@ pub enum StoreError {
     Corrupt(String),
 }
 
+/// What did not come in time.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("{0} did not come in time")]
+pub struct Late(pub &'static str);
+
 impl StoreError {
     /// The store cannot be reached, for this reason.
     pub fn unavailable(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Unavailable(reason.into())
     }
 
-    /// The same for one of several whom it has met.
+    /// The store has too much to do, as this shows.
+    pub fn overloaded(sign: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Overloaded(sign.into())
+    }
+
+    /// Whether it is silence, and no word of the store's.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Unavailable(source) | Self::Overloaded(source) if source.is::<Late>())
+    }
+
+    /// The same for one of several that have met it.
     pub fn shared(&self) -> Self {
         match self {
-            Self::Unavailable(why) => Self::unavailable(why.to_string()),
+            Self::Busy(what) => Self::Busy(what),
+            Self::Overloaded(sign) => Self::overloaded(chain(sign.as_ref())),
+            Self::Unavailable(why) => Self::unavailable(chain(why.as_ref())),
             Self::Corrupt(what) => Self::Corrupt(what.clone()),
         }
     }

@@ -1,7 +1,9 @@
 //! What is seen while it runs: logs, traces, metrics. Every metric and its name is here.
 
 use std::io::IsTerminal;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, OnceLock};
+use std::time::Instant;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -13,6 +15,7 @@ use tracing::Span;
 use tracing::span::Record;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::{JsonFields, Writer};
 use tracing_subscriber::fmt::{FormatFields, FormattedFields};
 use tracing_subscriber::layer::SubscriberExt;
@@ -21,15 +24,35 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 /// Which log lines are written: `tracing-subscriber`'s filter syntax.
 pub const ENV_LOG_FILTER: &str = "TROLI_LOG";
+/// How log lines are written: `json`, or `text` for people.
+pub const ENV_LOG_FORMAT: &str = "TROLI_LOG_FORMAT";
 /// Requests that only read are logged at `debug`: at thousands a second a line each would cost more than the
 /// request.
 const DEFAULT_LOG_FILTER: &str = "info";
+/// [`Seldom`] says the same this often, milliseconds.
+const SELDOM_MS: u64 = 1000;
+
+/// A filter for log lines, or what is wrong with it. A word alone that is no level would let through nothing but a
+/// module of that name: it is a mistake.
+pub fn filter(text: &str) -> Result<EnvFilter, String> {
+    let text = if text.trim().is_empty() { DEFAULT_LOG_FILTER } else { text };
+    let is_odd = |part: &&str| !part.contains(['=', '[']) && part.parse::<LevelFilter>().is_err();
+    if let Some(odd) = text.split(',').map(str::trim).find(is_odd) {
+        return Err(format!("{odd} is no level: error, warn, info, debug or trace, or module=level"));
+    }
+    EnvFilter::try_new(text).map_err(|error| error.to_string())
+}
 
 /// Starts logging: JSON, or text for people when standard error is a terminal.
 pub fn init() {
-    let filter = std::env::var(ENV_LOG_FILTER).unwrap_or_else(|_| DEFAULT_LOG_FILTER.to_owned());
-    let filter = EnvFilter::try_new(&filter).unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG_FILTER));
-    let format = if std::io::stderr().is_terminal() {
+    let wanted = std::env::var(ENV_LOG_FILTER).unwrap_or_default();
+    let filter = filter(&wanted).unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG_FILTER));
+    let is_text = match std::env::var(ENV_LOG_FORMAT).as_deref() {
+        Ok("text") => true,
+        Ok("json") => false,
+        _ => std::io::stderr().is_terminal(),
+    };
+    let format = if is_text {
         tracing_subscriber::fmt::layer().with_target(false).with_writer(std::io::stderr).boxed()
     } else {
         tracing_subscriber::fmt::layer()
@@ -160,6 +183,43 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// Says something that may come a thousand times a second at most once a second.
+pub struct Seldom {
+    /// Milliseconds of the process, at which it was said last.
+    said_ms: AtomicU64,
+    unsaid: AtomicU64,
+}
+
+impl Seldom {
+    /// Nothing was said yet.
+    pub const fn new() -> Self {
+        Self { said_ms: AtomicU64::new(0), unsaid: AtomicU64::new(0) }
+    }
+
+    /// Whether it is to be said now, and how often it was not said since the last time.
+    pub fn say(&self) -> Option<u64> {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        // The first moment is not 0, which means never.
+        let now_ms = u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        let said_ms = self.said_ms.load(Ordering::Relaxed);
+        let is_due = said_ms == 0 || now_ms.saturating_sub(said_ms) >= SELDOM_MS;
+        if is_due
+            && self.said_ms.compare_exchange(said_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            Some(self.unsaid.swap(0, Ordering::Relaxed))
+        } else {
+            self.unsaid.fetch_add(1, Ordering::Relaxed);
+            None
+        }
+    }
+}
+
+impl Default for Seldom {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// The recorder of this process. Several edges in one process share it; their regions tell them apart.

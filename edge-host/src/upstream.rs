@@ -106,7 +106,7 @@ impl Upstream {
                 self.known.learn(record.version.epoch);
                 Ok(Fetched { record: Arc::new(record), source: Source::Home, fills: true })
             }
-            Err(error @ (CartError::HomeUnavailable | CartError::Overloaded)) => {
+            Err(error) if is_no_answer(&error) => {
                 let Some(replica) = self.replica.as_ref() else { return Err(error) };
                 self.ask_replica(replica, principal, needed).await.ok_or(error)
             }
@@ -140,7 +140,7 @@ impl Upstream {
     /// Items by name, as far as they exist.
     pub async fn items(&self, item_ids: &[String]) -> Result<Vec<ItemRecord>, CartError> {
         match (self.home.items(item_ids).await, &self.replica) {
-            (Err(CartError::HomeUnavailable), Some(replica)) => Ok(replica.items(item_ids).await?),
+            (Err(error), Some(replica)) if is_no_answer(&error) => Ok(replica.items(item_ids).await?),
             (answer, _) => answer,
         }
     }
@@ -150,7 +150,7 @@ impl Upstream {
         let snapshot = match &self.replica {
             Some(replica) if replica.keeps_up() => replica.catalogue().await?,
             Some(replica) => match self.home.catalogue().await {
-                Err(CartError::HomeUnavailable) => replica.catalogue().await?,
+                Err(error) if is_no_answer(&error) => replica.catalogue().await?,
                 answer => answer?,
             },
             None => self.home.catalogue().await?,
@@ -162,7 +162,7 @@ impl Upstream {
     /// The component of a revision of the rules.
     pub async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, CartError> {
         match (self.home.rules(revision).await, &self.replica) {
-            (Err(CartError::HomeUnavailable), Some(replica)) => Ok(replica.rules(revision).await?),
+            (Err(error), Some(replica)) if is_no_answer(&error) => Ok(replica.rules(revision).await?),
             (answer, _) => answer,
         }
     }
@@ -182,12 +182,12 @@ impl Upstream {
         match self.news_from_home(after, wait).await {
             Ok(page) => Ok((page, Source::Home)),
             // It may have something that is new here, however late.
-            Err(CartError::HomeUnavailable) => match &self.replica {
+            Err(error) if is_no_answer(&error) => match &self.replica {
                 Some(replica) => match replica.page(after, wait).await? {
                     Some(page) => Ok((page, Source::Replica)),
-                    None => Err(CartError::HomeUnavailable),
+                    None => Err(error),
                 },
-                None => Err(CartError::HomeUnavailable),
+                None => Err(error),
             },
             Err(error) => Err(error),
         }
@@ -224,4 +224,9 @@ impl Upstream {
         self.known.learn(epoch);
         if self.known.is_past(epoch) { Err(CartError::HomeUnavailable) } else { Ok(()) }
     }
+}
+
+/// Whether home has not answered, so that what is here is better than nothing.
+fn is_no_answer(error: &CartError) -> bool {
+    matches!(error, CartError::HomeUnavailable | CartError::Overloaded)
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use ipnet::IpNet;
 use region_router::discovery::Dns;
 use region_router::geodns::Zone;
@@ -18,6 +18,7 @@ use region_router::regions::Regions;
 use region_router::topology::{Endpoint, RegionId, Topology};
 use region_router::{front_door, geodns};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::telemetry::{Format, LogConfig};
 
@@ -144,13 +145,13 @@ struct LogArgs {
     /// How log lines are written: json, text, or auto, which is text on a terminal and json otherwise.
     ///
     /// Example: json
-    #[arg(long = "log", env = "TROLI_LOG", value_name = "FORMAT", default_value = "auto")]
+    #[arg(long = "log-format", env = "TROLI_LOG_FORMAT", value_name = "FORMAT", default_value = "auto")]
     format: String,
 
     /// Which log lines are written: a level, or levels by module.
     ///
     /// Example: info,region_router=debug
-    #[arg(long = "log-level", env = "TROLI_LOG_LEVEL", value_name = "FILTER", default_value = "info")]
+    #[arg(long = "log", env = "TROLI_LOG", value_name = "FILTER", default_value = "info")]
     filter: String,
 }
 
@@ -284,15 +285,38 @@ impl LogArgs {
             "text" => Some(Format::Text),
             "auto" => Some(Format::Auto),
             other => {
-                mistakes.push(format!("--log: `{other}` is none of json, text and auto"));
+                mistakes.push(format!("--log-format: `{other}` is none of json, text and auto"));
                 None
             }
         };
-        let filter = EnvFilter::try_new(&self.filter)
-            .map_err(|error| mistakes.push(format!("--log-level: `{}`: {error}", self.filter)))
+        let filter = filter(&self.filter)
+            .map_err(|wrong| mistakes.push(format!("--log: `{}`: {wrong}", self.filter)))
             .ok();
         Some(LogConfig { format: format?, filter: filter? })
     }
+}
+
+/// A filter for log lines, or what is wrong with it. A word alone that is no level would let through nothing but a
+/// module of that name: it is a mistake.
+fn filter(text: &str) -> Result<EnvFilter, String> {
+    let is_odd =
+        |part: &&str| !part.is_empty() && !part.contains(['=', '[']) && part.parse::<LevelFilter>().is_err();
+    if let Some(odd) = text.split(',').map(str::trim).find(is_odd) {
+        return Err(format!("{odd} is no level: error, warn, info, debug or trace, or module=level"));
+    }
+    EnvFilter::try_new(text).map_err(|error| error.to_string())
+}
+
+/// Variables that begin as ours do and that nothing reads. `deploy/servers` has some for the same environment.
+pub(crate) fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
+    let command = Cli::command();
+    let arguments = command.get_subcommands().flat_map(clap::Command::get_arguments);
+    let known: Vec<&str> = arguments.filter_map(|argument| argument.get_env()?.to_str()).collect();
+    let is_ours = |name: &String| name.starts_with("TROLI_") && !name.starts_with("TROLI_MYSQL_");
+    let mut unknown: Vec<String> =
+        names.filter(is_ours).filter(|name| !known.contains(&name.as_str())).collect();
+    unknown.sort();
+    unknown.into_iter().map(|name| format!("{name}: there is no such setting")).collect()
 }
 
 fn parse_relay(text: &str, mistakes: &mut Vec<String>) -> Option<Relay> {

@@ -29,7 +29,15 @@ fn main() -> ExitCode {
         }
     };
     let result = match cli.command {
-        Command::Serve(args) => args.parse().map(|config| start(serve(config))),
+        Command::Serve(args) => {
+            let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+            let unknown = cli::unknown_variables(names);
+            match args.parse() {
+                Ok(config) if unknown.is_empty() => Ok(start(serve(config))),
+                Ok(_) => Err(Mistakes(unknown)),
+                Err(Mistakes(mistakes)) => Err(Mistakes([mistakes, unknown].concat())),
+            }
+        }
         Command::Link(args) => args.parse().map(|config| start(link(config))),
     };
     match result {

@@ -57,6 +57,10 @@ impl Regions {
             health.record(region, probe, Instant::now())
         };
         match change {
+            // At the start of a fleet nothing answers yet.
+            Some(change) if change.from == State::Unknown && change.to == State::Down => tracing::info!(
+                region.id = %region, region.health = change.to.as_str(), "region does not answer yet"
+            ),
             Some(change) if change.to == State::Down => tracing::warn!(
                 region.id = %region, region.health = change.to.as_str(), region.was = change.from.as_str(),
                 "region is down"

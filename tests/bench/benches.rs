@@ -23,6 +23,11 @@ const OPEN_CONNECTIONS: usize = 256;
 const OPEN_SHARE: f64 = 0.5;
 /// In the mix.
 const MIX_WRITES: f64 = 0.01;
+/// Writes a second of a calm hour and of a busy one, at which it counts how long one takes.
+const WRITE_RATES: [(u32, &str, f64); 2] = [
+    (200, "a durable write at 200/s, p50 against the bare transaction's", 2.0),
+    (1000, "a durable write at 1000/s, p50 against the bare transaction's", 3.0),
+];
 /// A rate is kept up if this part of it is answered in time.
 const KEPT_UP: f64 = 0.99;
 
@@ -130,8 +135,34 @@ impl Benches<'_> {
                 |count| (0..count).map(|_| BareWriters::new(carts, pool.clone())).collect(),
             )
             .await?;
-        self.bars.push(Bar::at_least("durable writes against the bare transaction", ratio, 0.4, 0.7));
+        self.bars.push(Bar::at_least("durable writes against the bare transaction", ratio, 0.8, 0.85));
+        let mut theirs: Vec<_> =
+            (0..OPEN_CONNECTIONS).map(|_| BareWriters::new(carts, pool.clone())).collect();
+        let mut ours = shoppers(carts, edge, 1.0, OPEN_CONNECTIONS);
+        for (rate, what, bar) in WRITE_RATES {
+            let mut ratios = Vec::new();
+            for _ in 0..self.options.rounds {
+                let bare = self.write_p50("writes", BARE, &mut theirs, rate).await?;
+                let troli = self.write_p50("writes", TROLI, &mut ours, rate).await?;
+                ratios.push(troli / bare);
+            }
+            self.bars.push(Bar::at_most(what, median(&mut ratios), bar));
+        }
         Ok(())
+    }
+
+    /// The median of how long a write takes at a rate, in milliseconds.
+    async fn write_p50<C: Caller>(
+        &mut self,
+        bench: &'static str,
+        side: &'static str,
+        callers: &mut [C],
+        rate: u32,
+    ) -> Result<f64> {
+        load::open(callers, rate, SETTLE).await;
+        self.open(bench, side, callers, rate, self.options.time()).await?;
+        let measured = self.done.last().context("it was measured")?;
+        Ok(measured.writes.as_ref().context("there were writes")?.p50_ms)
     }
 
     /// Service and baseline in turns, as fast as they can; then each by the same timetable. Returns the median of

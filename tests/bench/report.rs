@@ -19,7 +19,7 @@ use crate::regions::Regions;
 /// How long something took, milliseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Latency {
-    p50_ms: f64,
+    pub(crate) p50_ms: f64,
     p95_ms: f64,
     pub(crate) p99_ms: f64,
     p999_ms: f64,

@@ -64,6 +64,8 @@ fn every_mistake_of_a_configuration_is_told_at_once_and_nothing_is_bound() {
         ("TROLI_TRUSTED_PROXIES", "127.0.0.1/32,everybody"),
         ("TROLI_RATE_LIMIT_PER_S", "0"),
         ("TROLI_RATE_LIMIT_GUESTS_PER_S", "many"),
+        ("TROLI_LOG", "inf"),
+        ("TROLI_CACHE_ULR", "memory:"),
     ];
     let output = run("edge-host", &["serve"], &settings);
     assert_eq!(output.status.code(), Some(EXIT_USAGE));

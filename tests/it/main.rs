@@ -37,6 +37,9 @@ mod browser;
 /// Random work while things go wrong.
 mod history;
 
+/// One noisy cart, item or caller, and everybody else.
+mod abuse;
+
 /// Another server becomes the primary.
 mod failover;
 

@@ -2,7 +2,7 @@
 //!
 //! A task for every edge connects, watches over the connection by pings, and connects anew when it is lost. So a
 //! request finds a connection that was alive a moment ago, or learns at once that there is none; it never waits to
-//! find out.
+//! find out. What becomes of a request says nothing about the edge: one that is slow, busy or overloaded is not gone.
 
 use std::collections::HashMap;
 use std::io;
@@ -27,26 +27,28 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tracing::{debug, info, warn};
 
-use crate::breaker::{Breaker, BreakerOptions, Permit};
+use super::heard::{Ear, Heard};
 use crate::peers::PeerTls;
 use crate::telemetry::chain;
 
-/// To connect takes a round trip, to prove who one is another, and a first exchange a third: four times the longest
-/// round trip.
-pub(super) const CONNECT_DEADLINE: Duration = Duration::from_millis(500);
+/// To connect takes a round trip, to prove who one is another, and a first exchange a third. This is many times the
+/// longest of them, because a home with much to do must not count as gone.
+pub(super) const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 /// Before an edge that could not be reached is tried again: soon at first.
 const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(20);
 /// And this often in the end: an edge that comes back is found within so long, and as much again by chance.
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// A connection on which nothing has come for so long is asked for a sign of life.
 const PING_EVERY: Duration = Duration::from_millis(250);
-/// It is given up when none comes: many times the longest round trip, and longer than a busy machine stands still. A
-/// silent link is found out within this and the time before.
-const PING_DEADLINE: Duration = Duration::from_secs(1);
-/// An edge that takes requests and does not do them, three in a row, is left alone for a moment. The probe that
-/// follows may take as long as a forward.
-const BREAKER: BreakerOptions =
-    BreakerOptions { failures_max: 3, pause: Duration::from_millis(250), probe_max: Duration::from_secs(3) };
+/// It is given up when no byte has come for so long, the time before included: many times the longest round trip, and
+/// longer than a busy machine stands still.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
+/// Of a connection, hyper waits for the answer to a ping this long. What counts is [`SILENCE_MAX`]: an answer may wait
+/// behind others, or be here and not read yet.
+const PING_DEADLINE: Duration = Duration::from_secs(20);
+/// So long after an edge has said that it cannot serve, or was slow, others are asked before it. It is not left out:
+/// whether it is there is known from its connection, and only from that.
+const LAST_FOR: Duration = Duration::from_millis(500);
 /// Bytes of one answer. The largest is the whole catalogue: some hundred thousand items.
 const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
@@ -86,8 +88,8 @@ impl HomeEdges {
         Self { edges, changed, turn: AtomicUsize::new(0), _tasks: tasks }
     }
 
-    /// The edge to ask next: of those that are connected, the one with the fewest requests under way, and one that
-    /// was not tried yet before one that was. Waits only while an edge is being connected to that was not known to
+    /// The edge to ask next: of those that are connected, the one with the fewest requests under way, one that was
+    /// not tried yet before one that was, and one that has served before one that could not. Waits only while an edge is being connected to that was not known to
     /// be down; `None` when there is no other.
     pub(super) async fn choose(&self, tried: &[SocketAddr], again: bool) -> Option<Turn> {
         let mut changed = self.changed.subscribe();
@@ -99,7 +101,8 @@ impl HomeEdges {
                 let mut candidates: Vec<&Arc<Edge>> =
                     in_turn.filter(|edge| again || !tried.contains(&edge.address)).collect();
                 candidates.sort_by_key(|edge| {
-                    (tried.contains(&edge.address), edge.outstanding.load(Ordering::Relaxed))
+                    let tried = tried.contains(&edge.address);
+                    (tried, edge.comes_last(), edge.outstanding.load(Ordering::Relaxed))
                 });
                 if let Some(turn) = candidates.iter().find_map(|edge| Turn::take(edge)) {
                     return Some(turn);
@@ -118,7 +121,8 @@ impl HomeEdges {
 struct Edge {
     address: SocketAddr,
     state: Mutex<State>,
-    breaker: Mutex<Breaker>,
+    /// When it was last of no use.
+    useless: Mutex<Option<Instant>>,
     outstanding: AtomicUsize,
 }
 
@@ -126,7 +130,7 @@ enum State {
     /// For the first time, or because a connection was lost: it may be there in a moment.
     Connecting,
     /// There is a connection, and it has answered.
-    Up(Sender),
+    Up(Sender, Ear),
     /// The last attempt to connect has failed.
     Down,
 }
@@ -136,7 +140,7 @@ impl Edge {
         Self {
             address,
             state: Mutex::new(State::Connecting),
-            breaker: Mutex::new(Breaker::new(BREAKER)),
+            useless: Mutex::default(),
             outstanding: AtomicUsize::new(0),
         }
     }
@@ -145,15 +149,16 @@ impl Edge {
         self.state.lock().expect("no holder of the lock can panic")
     }
 
-    fn breaker(&self) -> MutexGuard<'_, Breaker> {
-        self.breaker.lock().expect("no holder of the lock can panic")
+    fn comes_last(&self) -> bool {
+        let useless = *self.useless.lock().expect("no holder of the lock can panic");
+        useless.is_some_and(|at| at.elapsed() < LAST_FOR)
     }
 
     fn is_connecting(&self) -> bool {
         match &*self.state() {
             State::Connecting => true,
             // Its keeper is about to notice.
-            State::Up(sender) => sender.is_closed(),
+            State::Up(sender, _) => sender.is_closed(),
             State::Down => false,
         }
     }
@@ -163,18 +168,17 @@ impl Edge {
 pub(super) struct Turn {
     edge: Arc<Edge>,
     sender: Sender,
-    permit: Permit,
+    ear: Ear,
 }
 
 impl Turn {
     fn take(edge: &Arc<Edge>) -> Option<Self> {
-        let sender = match &*edge.state() {
-            State::Up(sender) if !sender.is_closed() => sender.clone(),
+        let (sender, ear) = match &*edge.state() {
+            State::Up(sender, ear) if !sender.is_closed() => (sender.clone(), ear.clone()),
             _ => return None,
         };
-        let permit = edge.breaker().enter(Instant::now())?;
         edge.outstanding.fetch_add(1, Ordering::Relaxed);
-        Some(Self { edge: Arc::clone(edge), sender, permit })
+        Some(Self { edge: Arc::clone(edge), sender, ear })
     }
 
     /// Which edge it is.
@@ -190,18 +194,14 @@ impl Turn {
         Ok((status, body.map_err(SendError::Body)?.to_bytes()))
     }
 
-    /// The edge has done what it was asked to.
-    pub(super) fn succeeded(self) {
-        if self.edge.breaker().succeeded(self.permit).is_some() {
-            info!(home.edge = %self.edge.address, "home edge does its work again");
-        }
+    /// The edge has not done what any edge should: others are asked first for a moment.
+    pub(super) fn was_useless(&self) {
+        *self.edge.useless.lock().expect("no holder of the lock can panic") = Some(Instant::now());
     }
 
-    /// The edge has not done what any edge should.
-    pub(super) fn failed(self) {
-        if self.edge.breaker().failed(self.permit, Instant::now()).is_some() {
-            warn!(home.edge = %self.edge.address, "home edge does not do its work, left alone for a moment");
-        }
+    /// Whether nothing at all has come from the edge for so long that a ping would have been answered.
+    pub(super) fn is_silent(&self) -> bool {
+        self.ear.silence() > 4 * PING_EVERY
     }
 }
 
@@ -268,14 +268,17 @@ async fn keep(edge: Arc<Edge>, road: Arc<Road>, changed: watch::Sender<()>) {
     loop {
         let connected = tokio::time::timeout(CONNECT_DEADLINE, connect(edge.address, &road)).await;
         match connected.unwrap_or_else(|late| Err(late.into())) {
-            Ok((sender, connection)) => {
+            Ok((sender, connection, ear)) => {
                 info!(home.edge = %edge.address, "home edge connected");
                 down = false;
                 pauses = self::pauses();
-                become_state(State::Up(sender));
-                let ended = connection.await;
+                become_state(State::Up(sender, ear.clone()));
+                let why = tokio::select! {
+                    ended = connection => ended.err().map_or_else(|| "closed".to_owned(), |error| chain(&error)),
+                    () = ear.silent_for(SILENCE_MAX) => "silent".to_owned(),
+                };
                 become_state(State::Connecting);
-                info!(home.edge = %edge.address, ended = ?ended, "connection to the home edge has ended");
+                info!(home.edge = %edge.address, why, "connection to the home edge has ended");
             }
             Err(error) => {
                 if !std::mem::replace(&mut down, true) {
@@ -298,12 +301,14 @@ fn pauses() -> ExponentialBackoff {
 }
 
 /// A connection; it works as long as this is polled.
-type Connection = http2::Connection<TokioIo<TlsStream<TcpStream>>, Full<Bytes>, TokioExecutor>;
+type Connection = http2::Connection<TokioIo<TlsStream<Heard<TcpStream>>>, Full<Bytes>, TokioExecutor>;
 
-async fn connect(address: SocketAddr, road: &Road) -> io::Result<(Sender, Connection)> {
+async fn connect(address: SocketAddr, road: &Road) -> io::Result<(Sender, Connection, Ear)> {
     let stream = TcpStream::connect(address).await?;
     // A request must not wait for more to send.
     stream.set_nodelay(true)?;
+    let ear = Ear::new();
+    let stream = Heard::new(stream, ear.clone());
     let stream = TlsConnector::from(road.tls.client()).connect(road.name.clone(), stream).await?;
     let (mut sender, mut connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -320,5 +325,5 @@ async fn connect(address: SocketAddr, road: &Road) -> io::Result<(Sender, Connec
         }
     };
     debug!(home.edge = %address, http.status = answer.status().as_u16(), "home edge greeted");
-    Ok((sender, connection))
+    Ok((sender, connection, ear))
 }

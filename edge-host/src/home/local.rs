@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use cart_core::{Cart, Command, Context, Currency, Rejection};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use uuid::Uuid;
 
 use crate::catalogue::{CartFacts, Catalogue};
@@ -21,6 +22,7 @@ use crate::model::{
 };
 use crate::raw_json::RawJson;
 use crate::rules::{Outcome, Rules, RulesError, RulesHandle};
+use crate::shares::Queues;
 use crate::store::{CartDocument, CartWrite, Commit, Effect, Loaded, NewOrder, PrimaryStore, WriteOutcome};
 use crate::telemetry::metric;
 use crate::view::Priced;
@@ -39,11 +41,24 @@ pub struct LocalHome {
     pub region: String,
     /// For carts whose owner asks for no currency.
     pub currency_default: Currency,
+    /// Writes under way, by their carts.
+    pub writes: Queues,
 }
+
+/// Writes of one cart under way at one edge of home; more are turned away at once. They are done one after the other,
+/// most of them many in one transaction.
+pub const WRITES_OF_ONE_CART_MAX: usize = 128;
+/// Instructions of all calls of the rules for one write: as many as two calls may use at most. The largest batch takes
+/// the standard rules 160 million.
+const WRITE_FUEL_MAX: u64 = 400_000_000;
+/// Wall clock of all calls of the rules for one write, for what fuel does not see. Wide, because it also runs while the
+/// machine is busy with something else.
+const WRITE_RULES_TIME_MAX: Duration = Duration::from_secs(5);
 
 #[async_trait]
 impl HomeRegion for LocalHome {
     async fn write(&self, request: WriteRequest) -> Result<WriteReply, CartError> {
+        let _place = self.writes.enter(&request.principal.cart_id()).ok_or(CartError::Busy)?;
         let rules = self.active_rules()?;
         let started = Instant::now();
         let write = self.prepare(&request);
@@ -60,9 +75,12 @@ impl HomeRegion for LocalHome {
                     principal: &request.principal,
                     now_ms: write.now_ms,
                     rules_time: &mut rules_time,
+                    fuel_left: WRITE_FUEL_MAX,
                     document: &mut document,
                 };
-                decision.decide(&request.operation, loaded).map_err(|error| refusal = Some(error)).ok()
+                let is_heavy = write.is_heavy(loaded.lines());
+                let decided = off_the_workers(is_heavy, || decision.decide(&request.operation, loaded));
+                decided.map_err(|error| refusal = Some(error)).ok()
             })
             .await?;
         let timing = WriteTiming {
@@ -179,6 +197,11 @@ impl LocalHome {
             // A moment old at most. It shows a cart and takes nothing, and no region shows that cart by newer facts.
             known: Some(Arc::clone(&self.catalogue)),
             takes_stock: matches!(request.operation, Operation::Checkout { .. }),
+            rules_calls: match &request.operation {
+                Operation::Commands(commands) => commands.len() + 1,
+                Operation::Merge { .. } => 2,
+                Operation::Checkout { .. } => 1,
+            },
             now_ms,
         };
         match &request.operation {
@@ -206,6 +229,8 @@ struct Decision<'a> {
     principal: &'a Principal,
     now_ms: i64,
     rules_time: &'a mut Duration,
+    /// Instructions that the calls to come may use.
+    fuel_left: u64,
     /// What was decided, as the cache may keep it.
     document: &'a mut Option<CartDocument>,
 }
@@ -335,8 +360,19 @@ impl Decision<'_> {
         metric::rules_call(self.region, &outcome);
         let outcome = outcome?;
         *self.rules_time += outcome.duration;
+        self.fuel_left = self.fuel_left.checked_sub(outcome.fuel).ok_or(RulesError::OutOfFuel)?;
+        if *self.rules_time > WRITE_RULES_TIME_MAX {
+            return Err(RulesError::TimedOut.into());
+        }
         Ok(outcome.value)
     }
+}
+
+/// Does what takes milliseconds of a processor where nobody else waits for it: another thread takes over what the
+/// worker has to do meanwhile.
+pub(crate) fn off_the_workers<T>(is_heavy: bool, work: impl FnOnce() -> T) -> T {
+    let has_others = || Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+    if is_heavy && has_others() { tokio::task::block_in_place(work) } else { work() }
 }
 
 /// What to take from stock. Rules may say what they like of the stock: what is not there is not sold.

@@ -13,7 +13,7 @@ use region_router::discovery::Discovery;
 use region_router::topology::RegionId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::{debug, warn};
 
 use super::edges::{CONNECT_DEADLINE, HomeEdges, Outgoing, Road, SendError};
@@ -27,20 +27,23 @@ use crate::model::{
     WriteRequest,
 };
 use crate::peers::{PeerTls, name_of};
+use crate::shares::{Place, Queues};
 use crate::telemetry::{self, chain};
 
 /// One forward, all attempts and answers included. The caller's own patience is a few seconds.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// The whole catalogue is larger than a cart.
 const CATALOGUE_PATIENCE: Duration = Duration::from_secs(30);
-/// Forwarded writes of one edge under way; more are turned away at once. The longest round trip and the work at home
-/// take less than 50 ms, so these are more than 5 000 a second: as many as a primary commits. More would only queue
-/// there, and be late.
-const WRITES_IN_FLIGHT_MAX: usize = 256;
-/// Forwarded reads likewise. They have permits of their own, so that no number of reads keeps writes out.
-pub const READS_IN_FLIGHT_MAX: usize = 256;
-/// Both together.
-pub const FORWARDS_IN_FLIGHT_MAX: usize = WRITES_IN_FLIGHT_MAX + READS_IN_FLIGHT_MAX;
+/// Forwards of one edge under way. The longest round trip and the work at home take less than 50 ms, so these are more
+/// than 10 000 a second: twice what a primary commits. More would only queue there, and be late.
+pub const FORWARDS_IN_FLIGHT_MAX: usize = 2 * FORWARDS_OF_A_KIND_MAX;
+/// Of them, reads and writes each; more are turned away at once. Neither can use up what the other needs.
+const FORWARDS_OF_A_KIND_MAX: usize = 256;
+/// Of them, reads.
+pub const READS_IN_FLIGHT_MAX: usize = FORWARDS_OF_A_KIND_MAX;
+/// Of those of a kind, for one cart or its owner; more are turned away at once. A caller who sends hundreds at once
+/// leaves the most of it to others.
+const FORWARDS_OF_ONE_CART_MAX: usize = 64;
 /// Attempts after the first. All that is asked of home may be asked again: reads change nothing, and every write
 /// has an idempotency key. Should that fail twice, it is no accident of one connection.
 const RETRIES_MAX: usize = 2;
@@ -52,8 +55,35 @@ const RETRY_PAUSE: Duration = Duration::from_millis(5);
 pub struct RemoteHome {
     edges: HomeEdges,
     requests: Arc<Requests>,
-    writes: Semaphore,
-    reads: Semaphore,
+    reads: Forwards,
+    writes: Forwards,
+}
+
+/// Forwards of a kind.
+struct Forwards {
+    in_flight: Semaphore,
+    of_one_cart: Queues,
+}
+
+impl Default for Forwards {
+    fn default() -> Self {
+        Self {
+            in_flight: Semaphore::new(FORWARDS_OF_A_KIND_MAX),
+            of_one_cart: Queues::new(FORWARDS_OF_ONE_CART_MAX),
+        }
+    }
+}
+
+impl Forwards {
+    /// Leave for one more, for this cart or its owner.
+    fn enter(&self, cart_id: &str) -> Result<(Place<'_>, SemaphorePermit<'_>), CartError> {
+        Ok((self.of_one_cart.enter(cart_id).ok_or(CartError::Busy)?, self.enter_for_all()?))
+    }
+
+    /// Leave for one more that is about no cart.
+    fn enter_for_all(&self) -> Result<SemaphorePermit<'_>, CartError> {
+        self.in_flight.try_acquire().map_err(|_| CartError::Overloaded)
+    }
 }
 
 impl RemoteHome {
@@ -70,14 +100,11 @@ impl RemoteHome {
         let greet = Arc::clone(&requests);
         let greeting = Box::new(move || greet.make(&Question::get(wire::HELLO), CONNECT_DEADLINE));
         let edges = HomeEdges::start(Road { tls, name, greeting }, found);
-        let (writes, reads) = (Semaphore::new(WRITES_IN_FLIGHT_MAX), Semaphore::new(READS_IN_FLIGHT_MAX));
-        Self { edges, requests, writes, reads }
+        Self { edges, requests, reads: Forwards::default(), writes: Forwards::default() }
     }
 
     /// Asks for somebody who waits.
     async fn forward<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, CartError> {
-        let permits = if path == wire::WRITES { &self.writes } else { &self.reads };
-        let _permit = permits.try_acquire().map_err(|_| CartError::Overloaded)?;
         read(&self.ask(&Question::post(path, body)?).await?)
     }
 
@@ -101,27 +128,19 @@ impl RemoteHome {
             let request = self.requests.make(question, until.saturating_duration_since(Instant::now()));
             failure = match tokio::time::timeout_at(until.into(), turn.send(request)).await {
                 Ok(Ok(answer)) => match refusal(&answer) {
-                    None => {
-                        turn.succeeded();
-                        return Ok(answer);
-                    }
+                    None => return Ok(answer),
                     Some(refusal) => {
-                        if refusal == CartError::HomeUnavailable {
-                            turn.failed()
-                        } else {
-                            turn.succeeded()
-                        }
+                        turn.was_useless();
                         Failure::Refused(refusal)
                     }
                 },
-                // Its connection is made anew by whoever keeps it.
+                // Its connection is made anew by the task that keeps it.
                 Ok(Err(error)) => Failure::Broken(error),
                 Err(_) => {
-                    // A caller in a hurry says nothing about the edge.
-                    if patience == question.patience {
-                        turn.failed();
-                    }
-                    return Err(CartError::HomeUnavailable);
+                    turn.was_useless();
+                    // An edge that answers pings is there, and has too much to do.
+                    let gone = turn.is_silent();
+                    return Err(if gone { CartError::HomeUnavailable } else { CartError::Overloaded });
                 }
             };
             debug!(home.edge = ?tried.last(), path = question.path, failure = ?failure, "forward failed");
@@ -136,10 +155,12 @@ impl RemoteHome {
 #[async_trait]
 impl HomeRegion for RemoteHome {
     async fn write(&self, request: WriteRequest) -> Result<WriteReply, CartError> {
+        let _leave = self.writes.enter(&request.principal.cart_id())?;
         self.forward(wire::WRITES, &request).await
     }
 
     async fn cart(&self, principal: &Principal) -> Result<CartRecord, CartError> {
+        let _leave = self.reads.enter(&principal.cart_id())?;
         self.forward(wire::CART, principal).await
     }
 
@@ -149,14 +170,17 @@ impl HomeRegion for RemoteHome {
         before: Option<&str>,
         limit: u32,
     ) -> Result<Vec<OrderRecord>, CartError> {
+        let _leave = self.reads.enter(&owner.cart_id())?;
         self.forward(wire::ORDERS, &(owner, before, limit)).await
     }
 
     async fn order(&self, owner: &Principal, order_id: &str) -> Result<OrderRecord, CartError> {
+        let _leave = self.reads.enter(&owner.cart_id())?;
         self.forward(wire::ORDER, &(owner, order_id)).await
     }
 
     async fn items(&self, item_ids: &[String]) -> Result<Vec<ItemRecord>, CartError> {
+        let _leave = self.reads.enter_for_all()?;
         self.forward(wire::ITEMS, &item_ids).await
     }
 
@@ -285,13 +309,22 @@ fn error_of(answer: &Answer) -> CartError {
     let (status, bytes) = answer;
     match *status {
         // The one status of the peer listener that carries a `CartError`.
-        StatusCode::UNPROCESSABLE_ENTITY => {
-            serde_json::from_slice(bytes).unwrap_or_else(|error| misread(answer, &error))
-        }
+        StatusCode::UNPROCESSABLE_ENTITY => told(bytes).unwrap_or_else(|error| misread(answer, &error)),
         StatusCode::LOOP_DETECTED => CartError::LoopDetected,
-        StatusCode::SERVICE_UNAVAILABLE => CartError::Overloaded,
+        StatusCode::SERVICE_UNAVAILABLE => {
+            told(bytes).ok().filter(|told| *told == CartError::Busy).unwrap_or(CartError::Overloaded)
+        }
         status => CartError::Internal(format!("home answered {status}")),
     }
+}
+
+/// What home says in words. Words that only a later version has mean that home cannot do it now.
+fn told(bytes: &[u8]) -> Result<CartError, serde_json::Error> {
+    serde_json::from_slice(bytes).or_else(|error| {
+        let is_a_word = |value: &serde_json::Value| value.is_string() || value.is_object();
+        let word = serde_json::from_slice(bytes).ok().filter(is_a_word);
+        word.map(|_| CartError::Overloaded).ok_or(error)
+    })
 }
 
 fn misread((status, _): &Answer, error: &serde_json::Error) -> CartError {
@@ -335,5 +368,37 @@ mod tests {
         ] {
             assert_eq!(refusal(&answer).is_some(), again, "{answer:?}");
         }
+    }
+
+    #[test]
+    fn each_word_of_home_arrives_and_one_of_a_later_version_means_that_it_cannot_now() {
+        let refused = |status: StatusCode, body: &str| error_of(&(status, Bytes::from(body.to_owned())));
+        let (busy, failed) = (StatusCode::SERVICE_UNAVAILABLE, StatusCode::UNPROCESSABLE_ENTITY);
+        for (status, body, expected) in [
+            (busy, "\"busy\"", CartError::Busy),
+            (busy, "\"out_to_lunch\"", CartError::Overloaded),
+            (busy, "{\"code\":\"overloaded\"}", CartError::Overloaded),
+            (busy, "", CartError::Overloaded),
+            (failed, "\"home_unavailable\"", CartError::HomeUnavailable),
+            (failed, "\"out_to_lunch\"", CartError::Overloaded),
+            (failed, "{\"out_of_paper\":{\"sheets\":0}}", CartError::Overloaded),
+        ] {
+            assert_eq!(refused(status, body), expected, "{status} {body}");
+        }
+        assert!(matches!(refused(failed, "<html>"), CartError::Internal(_)));
+    }
+
+    #[test]
+    fn one_cart_leaves_room_for_others_and_reads_leave_room_for_writes() {
+        let (reads, writes) = (Forwards::default(), Forwards::default());
+        let noisy: Vec<_> =
+            (0..FORWARDS_OF_ONE_CART_MAX).map(|_| reads.enter("noisy").expect("room")).collect();
+        assert!(matches!(reads.enter("noisy"), Err(CartError::Busy)));
+        let left = FORWARDS_OF_A_KIND_MAX - noisy.len();
+        let others: Vec<_> = (0..left).map(|n| reads.enter(&format!("c_{n}")).expect("room")).collect();
+        assert!(matches!(reads.enter("one more"), Err(CartError::Overloaded)));
+        assert!(writes.enter("noisy").is_ok());
+        drop((noisy, others));
+        assert!(reads.enter("noisy").is_ok());
     }
 }

@@ -84,7 +84,7 @@ fn home(api: &Shared) -> Result<&dyn HomeRegion, CartError> {
 }
 
 async fn body<T: serde::de::DeserializeOwned>(request: Request) -> Result<T, CartError> {
-    let bytes = read(request, INTERNAL_BODY_BYTES_MAX).await.map_err(|_| CartError::HomeUnavailable)?;
+    let bytes = read(request, INTERNAL_BODY_BYTES_MAX).await.map_err(|_| CartError::Overloaded)?;
     serde_json::from_slice(&bytes)
         .map_err(|error| CartError::Internal(format!("another region sent what cannot be read: {error}")))
 }
@@ -95,6 +95,8 @@ fn reply<T: Serialize>(answer: Result<T, CartError>) -> Response {
         Err(error @ (CartError::LoopDetected | CartError::Overloaded)) => {
             ApiError::from(error).into_response()
         }
+        // A region of the version before takes this for "overloaded", by its status.
+        Err(error @ CartError::Busy) => (StatusCode::SERVICE_UNAVAILABLE, Json(error)).into_response(),
         Err(error) => (StatusCode::UNPROCESSABLE_ENTITY, Json(error)).into_response(),
     }
 }

@@ -244,6 +244,9 @@ fn cart_parts(error: CartError) -> Parts {
             Parts::new(S::SERVICE_UNAVAILABLE, "home_unavailable", detail).retry_after(HOME_RETRY_AFTER_S)
         }
         CartError::Overloaded => parts(ApiError::Overloaded),
+        CartError::Busy => {
+            Parts::new(S::SERVICE_UNAVAILABLE, "overloaded", detail).retry_after(OVERLOAD_RETRY_AFTER_S)
+        }
         CartError::LoopDetected => Parts::new(S::LOOP_DETECTED, "loop_detected", detail),
         CartError::Internal(what) => {
             error!(error = what, "internal error");

@@ -4,8 +4,11 @@
 //! carts, the other changes what is to be changed and commits. Writes that come at the same time share one
 //! ([`together`]). The row of a cart is locked first, so everything that concerns one cart happens one after the
 //! other, whichever edge does it; what is read after the lock is what is committed then (READ COMMITTED). A connection
-//! that breaks during COMMIT leaves it open whether that has happened: the next attempt waits for the lock, and finds
-//! the answer under its key or not.
+//! that breaks during COMMIT leaves it open whether that has happened: the next attempt gets the lock, and finds the
+//! answer under its key or not.
+//!
+//! No transaction waits for a lock of a cart, an item or a coupon. A write that finds one locked is undone, and waits
+//! in a queue of that cart or item without a connection ([`alone`]).
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -16,26 +19,32 @@ use sqlx::mysql::MySqlPoolOptions;
 use tokio::sync::{mpsc, watch};
 
 use self::candidates::Candidates;
+use self::connections::Connections;
 use self::pulse::{Part, Word};
 use self::script::Script;
-use self::session::{Attempts, Connections, Failure, Session, retried};
+use self::session::{Attempts, Failure, Session, retried};
+use self::write::Progress;
 use crate::epoch::KnownEpoch;
 use crate::model::{
     CartRecord, CatalogueSnapshot, CouponRecord, FeedPage, FeedPosition, ItemRecord, Millis, OrderRecord,
     OrderState, Principal,
 };
+use crate::shares::{Queues, Sizes};
 use crate::store::{
-    CartWrite, Decide, DecideCoupon, DecideItem, KeyedOutcome, OnceKey, PrimaryStore, Pulse, ReplicaStore,
-    StoreError, WriteOutcome,
+    CartWrite, Decide, DecideCoupon, DecideItem, KeyedOutcome, Late, OnceKey, PrimaryStore, Pulse,
+    ReplicaStore, StoreError, WriteOutcome,
 };
 
+mod alone;
 mod answers;
 mod candidates;
 mod carts;
 mod catalogue;
 mod changes;
+mod connections;
 mod keys;
 mod lists;
+mod locks;
 mod nodelay;
 mod orders;
 mod outbox;
@@ -51,8 +60,11 @@ mod write;
 pub use self::promote::{PromoteError, Promoted, Promotion, ServerStatus, promote, status};
 pub use self::target::{MySqlTarget, MySqlTargetError};
 
-/// So many that two carts seldom share one.
-const TURNS: usize = 1024;
+/// Writes that wait for one locked cart, or for one hot item. Each takes some milliseconds, so that the last of more
+/// of them would wait for longer than anybody waits.
+const QUEUE_MAX: usize = 256;
+/// Sizes of carts that are remembered: so many that two carts in use seldom share one.
+const SIZES: usize = 4096;
 /// Reading the whole catalogue: as long as a region waits for it.
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -63,9 +75,13 @@ pub struct MySqlStore {
     known: KnownEpoch,
     /// Keys whose first request is under way in this process. In another one it waits for the cart's lock.
     in_flight: Arc<Mutex<HashSet<(String, String)>>>,
-    /// One for many carts each; whoever writes one of them alone has it.
-    turns: Vec<tokio::sync::Mutex<()>>,
-    /// Those who write together.
+    /// Writes of carts that are locked elsewhere, or that go alone.
+    carts: Queues,
+    /// Checkouts that wait for items that others are taking from, and for coupons.
+    stock: Queues,
+    /// Lines of carts, as they were last seen.
+    sizes: Sizes,
+    /// Writes that share transactions.
     queue: mpsc::Sender<together::Asked>,
     news: watch::Sender<u64>,
     pulse: watch::Sender<Option<Pulse>>,
@@ -108,7 +124,9 @@ impl MySqlStore {
             candidates,
             known,
             in_flight: Arc::default(),
-            turns: (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect(),
+            carts: Queues::new(QUEUE_MAX),
+            stock: Queues::new(QUEUE_MAX),
+            sizes: Sizes::new(SIZES),
             queue,
             news: watch::Sender::new(0),
             pulse: watch::Sender::new(None),
@@ -122,18 +140,13 @@ impl MySqlStore {
 
     /// Takes note of what the server says of itself, and tells those who follow the feed what others have committed.
     fn heard(&self, word: Word) {
+        self.connections.alive();
         self.connections.note_epoch(word.epoch);
         self.known.learn(word.epoch);
         let before = self.pulse.send_replace(Some(word.pulse()));
         if before.is_none_or(|before| before.last != word.last || before.epoch != word.epoch) {
             self.news.send_modify(|count| *count += 1);
         }
-    }
-
-    fn turn_of(&self, cart_id: &str) -> &tokio::sync::Mutex<()> {
-        let hash =
-            cart_id.bytes().fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
-        &self.turns[hash % TURNS]
     }
 
     async fn try_cart(&self, cart_id: &str) -> Result<Option<CartRecord>, Failure> {
@@ -187,7 +200,8 @@ impl ReplicaStore for MySqlStore {
     async fn catalogue(&self) -> Result<CatalogueSnapshot, StoreError> {
         // However many items there are: no such deadline as that of a cart would be enough for all of them.
         let snapshot = tokio::time::timeout(SNAPSHOT_DEADLINE, self.try_catalogue()).await;
-        snapshot.map_err(StoreError::unavailable)?.map_err(Failure::into_error)
+        let late = |_| StoreError::overloaded(Late("the whole catalogue"));
+        snapshot.map_err(late)?.map_err(Failure::into_error)
     }
 
     async fn feed(
@@ -223,23 +237,14 @@ impl PrimaryStore for MySqlStore {
             return Ok(WriteOutcome::InProgress);
         };
         let mut attempts = Attempts::new();
-        let mut commit_tried = false;
-        // What locks more than a cart keeps nobody else waiting; and what has failed fails alone.
-        let mut together = write.guest.is_none() && !write.takes_stock;
-        loop {
-            let attempt = async {
-                if together {
-                    return self.attempt_together(write, decide, &mut commit_tried).await;
-                }
-                // Who writes the same cart waits here, and not with a connection that others could use.
-                let _turn = self.turn_of(&write.unused.cart_id).lock().await;
-                self.attempt(write, decide, &mut commit_tried).await
-            };
+        let mut progress = Progress::default();
+        if self.goes_together(write) {
+            let attempt = self.attempt_together(write, decide, &mut progress);
             if let Some(ended) = attempts.make(attempt).await {
                 return ended;
             }
-            together = false;
         }
+        self.write_alone(write, decide, attempts, progress).await
     }
 
     async fn orders(

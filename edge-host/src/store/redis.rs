@@ -26,7 +26,7 @@ use self::target::COMMAND_DEADLINE;
 use crate::model::{CartRecord, CartVersion, FeedPosition};
 use crate::store::ttl::entry_ttl;
 use crate::store::{
-    CacheEntry, CacheFeed, CartCache, CartCount, CartDocument, FillTicket, Glance, StoreError,
+    CacheEntry, CacheFeed, CartCache, CartCount, CartDocument, FillTicket, Glance, Late, StoreError,
 };
 
 mod entry;
@@ -44,7 +44,7 @@ const FLOORS_AT_ONCE: usize = 256;
 
 /// Carts in Redis.
 pub struct RedisCache {
-    link: Link,
+    link: Arc<Link>,
     /// Under what carts lie; `None` until the feed's key was seen.
     namespace: ArcSwapOption<Namespace>,
 }
@@ -85,7 +85,7 @@ impl RedisCache {
         let Some(near) = self.link.near(|near| Some(Arc::clone(near))) else { return self.look(key).await };
         // Nobody waits longer for others than for Redis itself.
         let entered = timeout(COMMAND_DEADLINE, near.enter(key, &serves)).await;
-        match entered.map_err(StoreError::unavailable)? {
+        match entered.map_err(|_| StoreError::unavailable(Late("the answer of the cache")))? {
             Entered::Shared(Ok(glance)) if glance.as_ref().is_none_or(&serves) => Ok(glance),
             Entered::Shared(Ok(_)) => self.look(key).await,
             Entered::Shared(Err(unanswered)) => Err(StoreError::unavailable(unanswered)),

@@ -31,6 +31,8 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnNotFound(_) => {
                 Self::Corrupt(error.to_string())
             }
+            // All connections are in use by others.
+            sqlx::Error::PoolTimedOut => Self::overloaded(error),
             error => Self::unavailable(error),
         }
     }

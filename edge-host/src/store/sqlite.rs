@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cart_core::Cart;
+use futures_util::future::OptionFuture;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Sqlite, SqliteConnection, Transaction};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 
 use self::outbox::{feed_head, publish, publish_cart};
 use self::stock::{settle, take_stock};
@@ -19,9 +21,10 @@ use crate::model::{
     CART_TTL_MS, CartRecord, CartState, CatalogueSnapshot, Change, CouponRecord, FeedEvent, FeedPage,
     FeedPosition, ItemRecord, Millis, OrderRecord, OrderState, PAYMENT_TTL_MS, Principal,
 };
+use crate::shares::{Queues, Sizes};
 use crate::store::sql::{from_json, signed, unsigned};
 use crate::store::{
-    CartWrite, Decide, DecideCoupon, DecideItem, Effect, KeyedOutcome, Loaded, OnceKey, PrimaryStore,
+    CartWrite, Decide, DecideCoupon, DecideItem, Effect, KeyedOutcome, Late, Loaded, OnceKey, PrimaryStore,
     ReplicaStore, StoreError, WriteOutcome,
 };
 
@@ -32,8 +35,15 @@ mod stock;
 
 /// Readers beside the one writer: more than the cores of the one machine this is for.
 const READERS_MAX: u32 = 4;
-/// Waiting longer than this for the database's one writer is an outage, not a queue.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longer than this nobody waits for the database's one writer, or for a reader: a region that forwarded waits 3 s.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(2500);
+/// Writes that wait for the same cart. Each takes some milliseconds, so that the last of more of them would wait for
+/// longer than anybody waits.
+const QUEUE_MAX: usize = 256;
+/// Sizes of carts that are remembered: so many that two carts in use seldom share one.
+const SIZES: usize = 4096;
+/// What others wait for behind a write of it.
+const CART: &str = "the cart";
 /// Rows of one kind that one sweep takes, so that a sweep never holds the writer for long.
 const SWEEP_ROWS_MAX: i64 = 200;
 /// Events stay in the outbox so long; a region that was away longer starts from a snapshot.
@@ -44,6 +54,12 @@ pub struct SqliteStore {
     /// SQLite has one writer at a time; one connection makes the queue ours, and fair.
     writer: SqlitePool,
     readers: SqlitePool,
+    /// Of each cart one write waits for the writer; the others wait for that one.
+    carts: Queues,
+    /// Of all checkouts, merges and heavy writes one waits for the writer.
+    slow: Semaphore,
+    /// Lines of carts, as they were last seen.
+    sizes: Sizes,
     /// Keys whose first request is under way in this process, which is the only one to write the file.
     in_flight: Arc<Mutex<HashSet<(String, String)>>>,
     head: watch::Sender<u64>,
@@ -65,8 +81,15 @@ impl SqliteStore {
         sqlx::migrate!("../migrations/sqlite").run(&writer).await.map_err(StoreError::unavailable)?;
         let readers = pool.max_connections(READERS_MAX).connect_with(options.read_only(true)).await?;
         let head = feed_head(&mut *readers.acquire().await?).await?;
-        let store = Self { writer, readers, in_flight: Arc::default(), head: watch::Sender::new(head) };
-        Ok(Arc::new(store))
+        Ok(Arc::new(Self {
+            writer,
+            readers,
+            carts: Queues::new(QUEUE_MAX),
+            slow: Semaphore::new(1),
+            sizes: Sizes::new(SIZES),
+            in_flight: Arc::default(),
+            head: watch::Sender::new(head),
+        }))
     }
 
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
@@ -206,8 +229,15 @@ impl PrimaryStore for SqliteStore {
         let Some(_claim) = self.claim(write) else {
             return Ok(WriteOutcome::InProgress);
         };
-        let mut tx = self.begin().await?;
         let cart_id = &write.unused.cart_id;
+        let place = self.carts.enter(cart_id).ok_or(StoreError::Busy(CART))?;
+        let turn = timeout(ACQUIRE_TIMEOUT, place.turn()).await;
+        let _turn = turn.map_err(|_| StoreError::Busy(CART))?;
+        let is_slow = write.takes_stock || write.guest.is_some() || write.is_heavy(self.sizes.get(cart_id));
+        let slow = OptionFuture::from(is_slow.then(|| timeout(ACQUIRE_TIMEOUT, self.slow.acquire()))).await;
+        let late = |_| StoreError::overloaded(Late("the one writer for checkouts and large carts"));
+        let _slow = slow.transpose().map_err(late)?;
+        let mut tx = self.begin().await?;
         if let Some((fingerprint, answer)) = rows::answer(&mut tx, cart_id, &write.idempotency_key).await? {
             return Ok(if fingerprint == write.fingerprint {
                 WriteOutcome::Replayed(answer)
@@ -216,6 +246,7 @@ impl PrimaryStore for SqliteStore {
             });
         }
         let loaded = load(&mut tx, write).await?;
+        self.sizes.set(cart_id, loaded.lines());
         let before = loaded.cart.clone();
         let guest = loaded.guest.clone();
         if write.is_for_another(&before) {

@@ -1,6 +1,6 @@
 use clap::{CommandFactory, Parser};
 
-use super::{Cli, Command, Mistakes};
+use super::{Cli, Command, Mistakes, unknown_variables};
 
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/topology.toml");
 
@@ -81,9 +81,9 @@ fn every_mistake_of_serve_is_told_at_once() {
         "8053",
         "--dns-zone",
         "a..b",
-        "--log",
+        "--log-format",
         "xml",
-        "--log-level",
+        "--log",
         "=,=",
     ]);
     let starts = [
@@ -93,8 +93,8 @@ fn every_mistake_of_serve_is_told_at_once() {
         "--trusted-proxies: `10.0.0.1`",
         "--mmdb: ",
         "--dns-servers: `dns.example` is not",
-        "--log: `xml`",
-        "--log-level: `=,=`",
+        "--log-format: `xml`",
+        "--log: `=,=`",
         "--redirect: `perhaps` is neither",
         "--dns-listen: `8053` is not address:port",
         "--dns-zone: `a..b` is not",
@@ -125,4 +125,22 @@ fn relays_are_listen_target_and_round_trip() {
         ]
     );
     assert!(Cli::try_parse_from(["region-router", "link"]).is_err());
+}
+
+#[test]
+fn variables_that_nothing_reads_are_named() {
+    let names =
+        ["TROLI_TOPOLOGY", "TROLI_LOG", "TROLI_LINK_RELAYS", "TROLI_MYSQL_BUFFER_POOL", "PATH", "TROLI_MMBD"];
+    let unknown = unknown_variables(names.iter().map(ToString::to_string));
+    assert_eq!(unknown, ["TROLI_MMBD: there is no such setting"]);
+}
+
+#[test]
+fn a_log_filter_is_made_of_levels() {
+    let none: [String; 0] = [];
+    assert_eq!(serve_mistakes(&["--topology", SHIPPED, "--log", "info,region_router=debug"]), none);
+    for wrong in ["inf", "region_router"] {
+        let mistakes = serve_mistakes(&["--topology", SHIPPED, "--log", wrong]);
+        assert!(mistakes.len() == 1 && mistakes[0].starts_with(&format!("--log: `{wrong}`")), "{mistakes:?}");
+    }
 }

@@ -94,7 +94,10 @@ impl Delivery {
                 place.refused();
                 continue;
             }
-            place.failed();
+            // A request that takes long says nothing about the edge: home may be slow. Probes find a silent edge.
+            if !matches!(failure, Some(NoAnswer::Late)) {
+                place.failed();
+            }
             *sent += 1;
             if !repeatable || !(paid || self.budget.withdraw()) {
                 return Err(Problem::NoAnswer);

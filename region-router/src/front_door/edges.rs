@@ -175,8 +175,8 @@ impl Place {
         self.edge.update(Standing::refuse);
     }
 
-    /// The edge took a request and did not answer it. That may be the request's fault, so it is worth no more
-    /// than a failed probe.
+    /// The edge took a request, and the connection ended before the answer. That may be the request's fault, so it is
+    /// worth no more than a failed probe.
     pub(super) fn failed(&self) {
         self.edge.update(|standing| standing.record(Probe::Failed));
     }

@@ -22,8 +22,10 @@ const REQUEST_BODY_DEADLINE: Duration = Duration::from_secs(10);
 /// For a region to take a connection: ten times the longest round trip between regions.
 const CONNECT_DEADLINE: Duration = Duration::from_millis(500);
 
-/// For a region to begin its answer to a read. Reads take milliseconds and can be asked again elsewhere.
-const READ_ANSWER_DEADLINE: Duration = Duration::from_secs(2);
+/// For a region to begin its answer to a read. More than the edge's own deadline for what it asks of home, so that its
+/// more telling answer comes first. A silent edge is found out by probes long before, and its reads are asked again
+/// elsewhere at once.
+const READ_ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
 /// For a region to begin its answer to anything else. More than the edge's own deadline for a forwarded
 /// write, so that its more telling answer comes first.

@@ -131,6 +131,7 @@ pub(crate) fn write_of(principal: &Principal) -> CartWrite {
         coupon_codes: Vec::new(),
         known: None,
         takes_stock: false,
+        rules_calls: 2,
         answer_kept_until_ms: NOW_MS + IDEMPOTENCY_TTL_MS,
         now_ms: NOW_MS,
     }

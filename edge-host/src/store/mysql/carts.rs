@@ -1,6 +1,6 @@
 //! Carts: rows to records and back.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use cart_core::{Cart, Currency, Line};
 use rust_decimal::Decimal;
@@ -73,34 +73,50 @@ pub(super) struct LockedCart {
     pub(super) fingerprints: HashMap<String, Vec<u8>>,
 }
 
-/// Locks carts, those that are there, and looks for answers under keys of theirs. What is to be run before goes along.
+/// Carts under lock, and those that somebody else has locked.
+#[derive(Default)]
+pub(super) struct Locked {
+    pub(super) carts: HashMap<String, LockedCart>,
+    pub(super) held: HashSet<String>,
+}
+
+/// Locks carts, those that are there and free, and looks for answers under keys of theirs. What is to be run before
+/// goes along. It waits for no lock.
 ///
-/// Everybody locks in the order of names, as the primary key is read, so that two who lock several wait for each other
-/// and do not block. What is read of a cart after its lock was taken is what was committed then (READ COMMITTED).
+/// What is read of a cart after its lock was taken is what was committed then (READ COMMITTED).
 pub(super) async fn lock(
     tx: &mut MySqlConnection,
     mut script: Script,
     cart_ids: &[&str],
     keys: &[(&str, &str)],
-) -> Result<HashMap<String, LockedCart>, Failure> {
+) -> Result<Locked, Failure> {
     let before = script.statements();
     let places = vec!["?"; cart_ids.len()].join(", ");
     let values: Vec<Value<'_>> = cart_ids.iter().copied().map(Value::from).collect();
     script.add(
         &format!(
             "SELECT {HEADER} FROM carts c FORCE INDEX (PRIMARY) JOIN cluster e WHERE c.cart_id IN ({places})
-             FOR UPDATE OF c"
+             FOR UPDATE OF c SKIP LOCKED"
         ),
         &values,
     );
+    // What is there and was passed over is locked.
+    script.add(&format!("SELECT cart_id FROM carts WHERE cart_id IN ({places})"), &values);
     script.add(&format!("SELECT {LINE} FROM cart_items l WHERE l.cart_id IN ({places})"), &values);
     answers::look_for(&mut script, keys);
     let mut results = script.results(tx).await?.into_iter().skip(before);
-    let (headers, lines, answered) = (results.next(), results.next(), results.next());
+    let (headers, there, lines, answered) = (results.next(), results.next(), results.next(), results.next());
     let mut carts = HashMap::with_capacity(cart_ids.len());
     for row in headers.iter().flatten() {
         let record = header(HeaderRow::from_row(row)?)?;
         carts.insert(record.cart_id.clone(), LockedCart { record, fingerprints: HashMap::new() });
+    }
+    let mut held = HashSet::new();
+    for row in there.iter().flatten() {
+        let cart_id: String = row.try_get(0)?;
+        if !carts.contains_key(&cart_id) {
+            held.insert(cart_id);
+        }
     }
     for row in lines.iter().flatten() {
         let row = LineRow::from_row(row)?;
@@ -115,7 +131,7 @@ pub(super) async fn lock(
         }
     }
     carts.values_mut().for_each(|cart| in_order(&mut cart.record.cart.lines));
-    Ok(carts)
+    Ok(Locked { carts, held })
 }
 
 /// Puts rows there to be locked, for carts that were never written. Who comes second waits for the first.

@@ -3,7 +3,7 @@
 use sqlx::MySqlConnection;
 
 use super::outbox::publish_facts;
-use super::script::Script;
+use super::script::{Rows, Script};
 use super::session::{Failure, Session};
 use super::{MySqlStore, keys};
 use crate::model::{Millis, OrderRecord, OrderState, Principal, STOCK_MAX};
@@ -103,76 +103,54 @@ impl MySqlStore {
     }
 }
 
-/// Writes an order and what it is of, and takes that from stock.
+/// Writes an order and what it is of, and takes that from stock: in two messages, however many items there are. Their
+/// rows are locked and the rules have seen them, so a shortage here is a bug; the columns are unsigned and refuse it.
 pub(super) async fn place(
     tx: &mut MySqlConnection,
     cart_id: &str,
     order: &NewOrder,
     now_ms: Millis,
 ) -> Result<(), Failure> {
-    insert_order(tx, cart_id, order, now_ms).await?;
-    take_stock(tx, order, now_ms).await
+    let mut script = Script::default();
+    script.add(
+        "INSERT INTO orders (order_id, cart_id, state, document, placed_at) VALUES (?, ?, ?, ?, ?)",
+        &[
+            (&order.order_id).into(),
+            cart_id.into(),
+            OrderState::PendingPayment.as_str().into(),
+            (&to_json(&order.document)?).into(),
+            now_ms.into(),
+        ],
+    );
+    let (mut items, mut taken) = (Rows::default(), Rows::default());
+    for (item_id, quantity) in &order.items {
+        items.add(&[(&order.order_id).into(), item_id.into(), (*quantity).into()]);
+        taken.add_named("ROW", &[item_id.into(), (*quantity).into()]);
+    }
+    let (mut coupons, mut redeemed) = (Rows::default(), Rows::default());
+    for code in &order.coupons {
+        coupons.add(&[(&order.order_id).into(), code.into()]);
+        redeemed.add_one(code.into());
+    }
+    script.add_rows("INSERT INTO order_items (order_id, item_id, quantity) VALUES ", &items, "");
+    script.add_rows("INSERT INTO order_coupons (order_id, code) VALUES ", &coupons, "");
+    let now = format!(
+        ") AS taken (item_id, quantity) USING (item_id) SET i.stock = i.stock - taken.quantity, i.changed_at = {now_ms}"
+    );
+    script.add_rows("UPDATE items i JOIN (VALUES ", &taken, &now);
+    let now =
+        format!("UPDATE coupons SET redemptions = redemptions + 1, changed_at = {now_ms} WHERE code IN (");
+    script.add_rows(&now, &redeemed, ")");
+    script.run(tx).await?;
+    let item_ids: Vec<&str> = order.items.iter().map(|(item_id, _)| item_id.as_str()).collect();
+    let codes: Vec<&str> = order.coupons.iter().map(String::as_str).collect();
+    publish_facts(tx, &item_ids, &codes, now_ms).await
 }
 
 /// A guest's orders become those of the user who took the guest's cart over. Both carts are locked, so the guest
 /// places no order meanwhile.
 pub(super) fn hand_over(script: &mut Script, guest_cart_id: &str, cart_id: &str) {
     script.add("UPDATE orders SET cart_id = ? WHERE cart_id = ?", &[cart_id.into(), guest_cart_id.into()]);
-}
-
-async fn insert_order(
-    tx: &mut MySqlConnection,
-    cart_id: &str,
-    order: &NewOrder,
-    now_ms: Millis,
-) -> Result<(), Failure> {
-    sqlx::query("INSERT INTO orders (order_id, cart_id, state, document, placed_at) VALUES (?, ?, ?, ?, ?)")
-        .bind(&order.order_id)
-        .bind(cart_id)
-        .bind(OrderState::PendingPayment.as_str())
-        .bind(to_json(&order.document)?)
-        .bind(now_ms)
-        .execute(&mut *tx)
-        .await?;
-    for (item_id, quantity) in &order.items {
-        sqlx::query("INSERT INTO order_items (order_id, item_id, quantity) VALUES (?, ?, ?)")
-            .bind(&order.order_id)
-            .bind(item_id)
-            .bind(quantity)
-            .execute(&mut *tx)
-            .await?;
-    }
-    for code in &order.coupons {
-        sqlx::query("INSERT INTO order_coupons (order_id, code) VALUES (?, ?)")
-            .bind(&order.order_id)
-            .bind(code)
-            .execute(&mut *tx)
-            .await?;
-    }
-    Ok(())
-}
-
-/// Takes an order's items from stock and counts its coupons. Their rows are locked and the rules have seen them,
-/// so a shortage here is a bug; the columns are unsigned and refuse it.
-async fn take_stock(tx: &mut MySqlConnection, order: &NewOrder, now_ms: Millis) -> Result<(), Failure> {
-    for (item_id, quantity) in &order.items {
-        sqlx::query("UPDATE items SET stock = stock - ?, changed_at = ? WHERE item_id = ?")
-            .bind(quantity)
-            .bind(now_ms)
-            .bind(item_id)
-            .execute(&mut *tx)
-            .await?;
-    }
-    for code in &order.coupons {
-        sqlx::query("UPDATE coupons SET redemptions = redemptions + 1, changed_at = ? WHERE code = ?")
-            .bind(now_ms)
-            .bind(code)
-            .execute(&mut *tx)
-            .await?;
-    }
-    let item_ids: Vec<&str> = order.items.iter().map(|(item_id, _)| item_id.as_str()).collect();
-    let codes: Vec<&str> = order.coupons.iter().map(String::as_str).collect();
-    publish_facts(tx, &item_ids, &codes, now_ms).await
 }
 
 /// Moves an unsettled order to a state; a cancelled one gives its stock and its coupons back. Returns whether it

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use sqlx::{FromRow, MySqlConnection};
 
+use super::connections::Share;
 use super::lists::{in_list, padded};
 use super::script::{Rows, Script};
 use super::session::{Failure, Session};
@@ -17,7 +18,7 @@ use crate::store::StoreError;
 use crate::store::sql::{from_json, to_json};
 
 /// A place that stays missing so long belongs to a transaction that was undone. Longer than the server keeps an
-/// idle connection with an open transaction ([`super::session::IDLE_SESSION_S`]), so that none can commit later.
+/// idle connection with an open transaction ([`super::connections::IDLE_SESSION_S`]), so that none can commit later.
 const GAP_TTL_MS: Millis = 60 * 1000;
 /// Places that may be missing at once: each connection is in one transaction, most write one or two events, and a few
 /// of each edge one for every cart that shares them.
@@ -34,7 +35,7 @@ impl MySqlStore {
         limit: u32,
         now_ms: Millis,
     ) -> Result<FeedPage, Failure> {
-        let mut session = Session::acquire(&self.connections).await?;
+        let mut session = Session::acquire_of(&self.connections, Share::Feed).await?;
         let page = match after {
             Some(after) => page(&mut session, after, limit, now_ms).await?,
             None => here(&mut session, now_ms).await?,
@@ -44,17 +45,23 @@ impl MySqlStore {
     }
 }
 
+/// Tells of these items and coupons as they are now, in one message.
 pub(super) async fn publish_facts(
     tx: &mut MySqlConnection,
     item_ids: &[&str],
     codes: &[&str],
     now_ms: Millis,
 ) -> Result<(), Failure> {
-    for item in catalogue::items(tx, item_ids, false).await? {
-        publish(tx, &Change::Item(item), now_ms).await?;
+    let items = catalogue::items(tx, item_ids, false).await?.into_iter().map(Change::Item);
+    let coupons = catalogue::coupons(tx, codes, false).await?.into_iter().map(Change::Coupon);
+    let mut events = Rows::default();
+    for change in items.chain(coupons) {
+        events.add(&[now_ms.into(), (&to_json(&change)?).into()]);
     }
-    for coupon in catalogue::coupons(tx, codes, false).await? {
-        publish(tx, &Change::Coupon(coupon), now_ms).await?;
+    let mut script = Script::default();
+    publish_all(&mut script, &events);
+    if script.statements() > 0 {
+        script.run(tx).await?;
     }
     Ok(())
 }

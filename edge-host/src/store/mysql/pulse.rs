@@ -17,7 +17,8 @@ use super::candidates::{self, Candidates};
 use super::target::name_of;
 use crate::clock::now_ms;
 use crate::model::Millis;
-use crate::store::{Pulse, StoreError};
+use crate::store::{Late, Pulse, StoreError};
+use crate::telemetry::chain;
 
 /// The database is listened to this often. What other edges commit is noticed as soon.
 const PULSE_PERIOD: Duration = Duration::from_millis(100);
@@ -82,23 +83,31 @@ impl Listener {
                 if let StoreError::Corrupt(what) = &error {
                     error!(error = what, "the database says what cannot be read");
                 }
-                self.look_for_another(&store.candidates, store, &error.to_string()).await;
+                if !self.look_for_another(&store.candidates, store, &chain(&error)).await {
+                    store.connections.missed(&error);
+                }
             }
         }
     }
 
     /// What the server says now.
     async fn word(&mut self, store: &MySqlStore) -> Result<Word, StoreError> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => {
-                let options = store
-                    .candidates
-                    .chosen()
-                    .ok_or_else(|| StoreError::unavailable("no candidate was found to be the primary yet"))?;
-                connect(&options).await?
+        if let Some(mut connection) = self.connection.take() {
+            match word(&mut connection).await {
+                Ok(word) => {
+                    self.connection = Some(connection);
+                    return Ok(word);
+                }
+                Err(error) if error.is_silence() => return Err(error),
+                // A connection may break where the server does not.
+                Err(error) => debug!(error = %chain(&error), "the listener's connection is made anew"),
             }
-        };
+        }
+        let options = store
+            .candidates
+            .chosen()
+            .ok_or_else(|| StoreError::unavailable("no candidate was found to be the primary yet"))?;
+        let mut connection = connect(&options).await?;
         let word = word(&mut connection).await?;
         self.connection = Some(connection);
         Ok(word)
@@ -125,12 +134,12 @@ impl Listener {
         }
     }
 
-    /// With one candidate there is nowhere to look; it is asked again.
-    async fn look_for_another(&mut self, candidates: &Candidates, store: &MySqlStore, why: &str) {
+    /// Returns whether there is another. With one candidate there is nowhere to look; it is asked again.
+    async fn look_for_another(&mut self, candidates: &Candidates, store: &MySqlStore, why: &str) -> bool {
         self.connection = None;
         if candidates.are_one() {
             debug!(error = why, "the database does not answer");
-            return;
+            return false;
         }
         let found = match self.part {
             Part::Primary => candidates::survey(candidates, &store.known).await,
@@ -144,8 +153,12 @@ impl Listener {
                     store.connections.point_at(&found.options, Some(epoch));
                 }
                 self.connection = Some(found.connection);
+                true
             }
-            Err(candidates::NoPrimary::None) => debug!(error = why, "no candidate will do"),
+            Err(candidates::NoPrimary::None) => {
+                debug!(error = why, "no candidate will do");
+                false
+            }
             Err(candidates::NoPrimary::Several(names)) => {
                 store.connections.leave();
                 candidates.doubt();
@@ -153,6 +166,7 @@ impl Listener {
                     db.candidates = names,
                     "several servers take writes: none is written to until one does"
                 );
+                false
             }
         }
     }
@@ -160,7 +174,7 @@ impl Listener {
 
 pub(super) async fn connect(options: &MySqlConnectOptions) -> Result<MySqlConnection, StoreError> {
     let connected = timeout(CONNECT_DEADLINE, options.connect()).await;
-    Ok(connected.map_err(StoreError::unavailable)??)
+    Ok(connected.map_err(|_| StoreError::unavailable(Late("a connection to the database")))??)
 }
 
 /// What a server says of itself, all of it as of one moment.
@@ -172,14 +186,15 @@ pub(super) async fn word(connection: &mut MySqlConnection) -> Result<Word, Store
          FROM cluster e JOIN heartbeat h",
     );
     let word = timeout(WORD_DEADLINE, query.fetch_one(connection)).await;
-    Ok(word.map_err(StoreError::unavailable)??)
+    Ok(word.map_err(|_| StoreError::unavailable(Late("a sign of life of the database")))??)
 }
 
 /// Commits a beat of the heart. Whoever takes it is a primary: one that is cut off from its group says that it is
 /// writable for a while, but nothing is committed there any more.
 pub(super) async fn beat(connection: &mut MySqlConnection) -> Result<(), StoreError> {
     let query = sqlx::query("UPDATE heartbeat SET seq = seq + 1, at = ?").bind(now_ms());
-    timeout(WORD_DEADLINE, query.execute(connection)).await.map_err(StoreError::unavailable)??;
+    let taken = timeout(WORD_DEADLINE, query.execute(connection)).await;
+    taken.map_err(|_| StoreError::unavailable(Late("the answer to a heartbeat")))??;
     Ok(())
 }
 

@@ -109,7 +109,19 @@ impl Rows {
 
     /// One more row.
     pub(super) fn add(&mut self, values: &[Value<'_>]) {
+        self.add_named("", values);
+    }
+
+    /// One more row of a single value, for a list of them.
+    pub(super) fn add_one(&mut self, value: Value<'_>) {
         self.separate();
+        value.write(&mut self.text);
+    }
+
+    /// One more row, after a word: a table of values (`VALUES ROW(…)`) has one before each.
+    pub(super) fn add_named(&mut self, word: &str, values: &[Value<'_>]) {
+        self.separate();
+        self.text.push_str(word);
         self.text.push('(');
         for (at, value) in values.iter().enumerate() {
             if at > 0 {

@@ -1,38 +1,21 @@
 //! One connection for one transaction, and what becomes of both when something breaks.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use sqlx::MySqlConnection;
 use sqlx::error::DatabaseError;
-use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlPool, MySqlPoolOptions};
-use sqlx::pool::PoolConnection;
-use sqlx::{ConnectOptions, Executor, MySql, MySqlConnection};
-use tracing::{debug, info, warn};
+use sqlx::mysql::MySqlDatabaseError;
+use tracing::debug;
 
-use super::nodelay;
+use super::connections::{Connections, Held, Share};
 use super::script::Script;
-use crate::breaker::{Breaker, BreakerOptions, Change};
-use crate::epoch::KnownEpoch;
-use crate::store::StoreError;
+use crate::store::{Late, StoreError};
+use crate::telemetry::chain;
 
-/// Connections of one edge: as many transactions as the group commit of one server gains from.
-const CONNECTIONS_MAX: u32 = 24;
-/// Waiting longer than this for a connection is an outage, not a queue.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
-/// A connection that nobody needs is closed, before the server does.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
-/// The server hangs up on a connection that says nothing for so long, seconds, and undoes its transaction.
-pub(super) const IDLE_SESSION_S: u32 = 40;
-/// Whoever waits for a lock this long, seconds, is better off with another attempt.
-const LOCK_WAIT_S: u32 = 1;
-/// More than there are statements, so that none is prepared twice on one connection.
-const STATEMENTS_MAX: usize = 256;
-/// One attempt at a transaction. Whoever waits for the lock of a busy cart waits behind others that take a few
-/// milliseconds each, so this is hundreds of them.
+/// One attempt at a transaction, its wait for a connection included. A transaction takes milliseconds, so this is
+/// hundreds of them.
 pub(super) const ATTEMPT_DEADLINE: Duration = Duration::from_millis(1500);
 /// All attempts together: a region that forwarded waits 3 s.
 const WRITE_DEADLINE: Duration = Duration::from_millis(2500);
@@ -40,165 +23,45 @@ const WRITE_DEADLINE: Duration = Duration::from_millis(2500);
 const RETRIES_MAX: usize = 4;
 /// Before the second attempt; then twice as long each time, and up to as much again by chance.
 const BACKOFF: Duration = Duration::from_millis(5);
-
-/// Failures in a row to get a connection, until nobody asks for one any more for a moment.
-const OUTAGE: BreakerOptions =
-    BreakerOptions { failures_max: 3, pause: Duration::from_millis(200), probe_max: Duration::from_secs(2) };
-
-/// The connections of one edge to the server that is the primary by now. While there are none to be had, asking for
-/// one fails at once.
-pub(super) struct Connections {
-    server: ArcSwapOption<Server>,
-    breaker: Mutex<Breaker>,
-    known: KnownEpoch,
-}
-
-struct Server {
-    pool: MySqlPool,
-    /// What it was last heard to be at; [`EPOCH_UNHEARD`] before that.
-    epoch: Arc<AtomicU32>,
-}
-
-/// Of a server that has not told yet.
-const EPOCH_UNHEARD: u32 = u32::MAX;
-
-impl Connections {
-    /// None to anywhere.
-    pub(super) fn new(known: KnownEpoch) -> Self {
-        Self { server: ArcSwapOption::empty(), breaker: Mutex::new(Breaker::new(OUTAGE)), known }
-    }
-
-    /// From now on connections are to this server, and those to the one before are closed when they are given back.
-    pub(super) fn point_at(&self, options: &MySqlConnectOptions, epoch: Option<u32>) {
-        let epoch = Arc::new(AtomicU32::new(epoch.unwrap_or(EPOCH_UNHEARD)));
-        let pool = pool(options, self.known.clone(), Arc::clone(&epoch));
-        *self.breaker() = Breaker::new(OUTAGE);
-        close(self.server.swap(Some(Arc::new(Server { pool, epoch }))));
-    }
-
-    /// From now on there are no connections to be had.
-    pub(super) fn leave(&self) {
-        close(self.server.swap(None));
-    }
-
-    /// Takes note of the epoch that the server is at.
-    pub(super) fn note_epoch(&self, epoch: u32) {
-        if let Some(server) = &*self.server.load() {
-            server.epoch.store(epoch, Ordering::Release);
-        }
-    }
-
-    /// The pool, for a statement that needs no transaction.
-    pub(super) fn pool(&self) -> Result<MySqlPool, Failure> {
-        let unavailable = |why: &str| Failure::Final(StoreError::unavailable(why));
-        let server = self.server.load();
-        let server = server.as_ref().ok_or_else(|| unavailable("no server is the primary"))?;
-        if self.known.is_past(server.epoch.load(Ordering::Acquire)) {
-            return Err(unavailable("the server is of a past epoch"));
-        }
-        Ok(server.pool.clone())
-    }
-
-    /// Connections in use, and idle.
-    pub(super) fn count(&self) -> (u32, u32) {
-        let Some(server) = &*self.server.load() else { return (0, 0) };
-        let idle = u32::try_from(server.pool.num_idle()).unwrap_or(u32::MAX);
-        (server.pool.size().saturating_sub(idle), idle)
-    }
-
-    async fn acquire(&self) -> Result<PoolConnection<MySql>, Failure> {
-        let pool = self.pool()?;
-        let Some(permit) = self.breaker().enter(Instant::now()) else {
-            return Err(Failure::Final(StoreError::unavailable("there was no connection lately")));
-        };
-        let acquired = pool.acquire().await;
-        let change = match &acquired {
-            Ok(_) => self.breaker().succeeded(permit),
-            Err(_) => self.breaker().failed(permit, Instant::now()),
-        };
-        match change {
-            Some(Change::Opened) => warn!("database lost: it is left alone until it answers"),
-            Some(Change::Closed) => info!("database back"),
-            None => {}
-        }
-        Ok(acquired?)
-    }
-
-    fn breaker(&self) -> MutexGuard<'_, Breaker> {
-        self.breaker.lock().expect("no holder of the lock can panic")
-    }
-}
-
-/// A pool that connects when it is first asked.
-fn pool(options: &MySqlConnectOptions, known: KnownEpoch, epoch: Arc<AtomicU32>) -> MySqlPool {
-    // The driver would write slow statements into the log, with shoppers' data in them.
-    let options = options.clone().statement_cache_capacity(STATEMENTS_MAX).disable_statement_logging();
-    let set_up = format!(
-        "SET SESSION transaction_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = {LOCK_WAIT_S}, \
-         wait_timeout = {IDLE_SESSION_S}"
-    );
-    let port = options.get_port();
-    MySqlPoolOptions::new()
-        .max_connections(CONNECTIONS_MAX)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .idle_timeout(IDLE_TIMEOUT)
-        // A round trip before every use; a connection that is dead is found out by using it.
-        .test_before_acquire(false)
-        .after_connect(move |connection, _| {
-            let (set_up, known, epoch) = (set_up.clone(), known.clone(), Arc::clone(&epoch));
-            Box::pin(async move {
-                if let Err(error) = nodelay::send_at_once(port) {
-                    warn!(error = %error, "messages to the database may wait for each other");
-                }
-                connection.execute(sqlx::AssertSqlSafe(set_up)).await?;
-                // Who answers at an address may be another one than yesterday: the old primary, come back.
-                if let Ok(here) = sqlx::query_scalar("SELECT epoch FROM cluster").fetch_one(connection).await
-                {
-                    epoch.store(here, Ordering::Release);
-                    known.learn(here);
-                    if known.is_past(here) {
-                        return Err(sqlx::Error::Protocol(format!(
-                            "the server is at epoch {here}, which is past"
-                        )));
-                    }
-                }
-                Ok(())
-            })
-        })
-        .connect_lazy_with(options)
-}
-
-/// Transactions under way may end.
-fn close(server: Option<Arc<Server>>) {
-    if let Some(server) = server {
-        tokio::spawn(async move { server.pool.close().await });
-    }
-}
+/// Before it is looked whether a lock is gone; then twice as long each time, up to [`LOOK_PAUSE_MAX`], and up to as
+/// much again by chance. Most locks are held for a few milliseconds.
+const LOOK_PAUSE_MIN: Duration = Duration::from_millis(2);
+/// The longest pause between two looks. A look is two messages, and only the first in the queue of a cart or of an
+/// item looks.
+const LOOK_PAUSE_MAX: Duration = Duration::from_millis(25);
+/// With less time left nothing is attempted any more: it would be broken off, and its connection closed.
+const LEAST_PATIENCE: Duration = Duration::from_millis(100);
 
 /// A connection in use. It goes back to the pool when it was [`released`](Session::release); dropped otherwise,
 /// wherever its transaction stands, it is closed, and the server undoes what was not committed. So a caller that
 /// goes away leaves neither a transaction nor an answer to whoever comes next.
 pub(super) struct Session {
-    connection: PoolConnection<MySql>,
+    held: Held,
     began: Instant,
     released: bool,
 }
 
 impl Session {
+    /// A connection for a look.
     pub(super) async fn acquire(connections: &Connections) -> Result<Self, Failure> {
-        Ok(Self { connection: connections.acquire().await?, began: Instant::now(), released: false })
+        Self::acquire_of(connections, Share::Reads).await
+    }
+
+    /// A connection of a share.
+    pub(super) async fn acquire_of(connections: &Connections, share: Share) -> Result<Self, Failure> {
+        Ok(Self { held: connections.acquire(share).await?, began: Instant::now(), released: false })
     }
 
     /// A transaction that sees what others have committed at each statement, and locks what it asks to lock.
     pub(super) async fn begin(connections: &Connections) -> Result<Self, Failure> {
-        let mut session = Self::acquire(connections).await?;
+        let mut session = Self::acquire_of(connections, Share::Work).await?;
         session.run("START TRANSACTION").await?;
         Ok(session)
     }
 
     /// A transaction that only reads, all of it as of one moment.
     pub(super) async fn snapshot(connections: &Connections) -> Result<Self, Failure> {
-        let mut session = Self::acquire(connections).await?;
+        let mut session = Self::acquire_of(connections, Share::Work).await?;
         session.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
         session.run("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY").await?;
         Ok(session)
@@ -208,7 +71,7 @@ impl Session {
     /// moment too late: whoever follows the feed has stopped to wait for a transaction that took longer than any may.
     pub(super) async fn commit_after(mut self, mut script: Script) -> Result<(), Failure> {
         if self.began.elapsed() > ATTEMPT_DEADLINE {
-            return Err(Failure::Undone(StoreError::Unavailable("the transaction took too long".into())));
+            return Err(Failure::Undone(StoreError::overloaded(Late("the end of a transaction"))));
         }
         script.add("COMMIT", &[]);
         let committed = tokio::time::timeout(ATTEMPT_DEADLINE, script.run(&mut self)).await;
@@ -218,7 +81,7 @@ impl Session {
                 Ok(())
             }
             Ok(Err(error)) => Err(Failure::Unknown(Failure::from(error).into_error())),
-            Err(elapsed) => Err(Failure::Unknown(StoreError::Unavailable(elapsed.into()))),
+            Err(_) => Err(Failure::Unknown(StoreError::overloaded(Late("the answer to a commit")))),
         }
     }
 
@@ -235,7 +98,7 @@ impl Session {
     }
 
     async fn run(&mut self, statement: &'static str) -> Result<(), Failure> {
-        sqlx::raw_sql(statement).execute(&mut *self.connection).await?;
+        sqlx::raw_sql(statement).execute(&mut **self).await?;
         Ok(())
     }
 }
@@ -243,7 +106,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if !self.released {
-            self.connection.close_on_drop();
+            self.held.connection.close_on_drop();
         }
     }
 }
@@ -252,13 +115,13 @@ impl Deref for Session {
     type Target = MySqlConnection;
 
     fn deref(&self) -> &MySqlConnection {
-        &self.connection
+        &self.held.connection
     }
 }
 
 impl DerefMut for Session {
     fn deref_mut(&mut self) -> &mut MySqlConnection {
-        &mut self.connection
+        &mut self.held.connection
     }
 }
 
@@ -271,21 +134,25 @@ pub(super) enum Failure {
     Undone(StoreError),
     /// The connection broke during COMMIT: it may have happened or not.
     Unknown(StoreError),
+    /// Nothing went wrong, but it is to be attempted in another way: alone, or once a lock is gone.
+    Otherwise(&'static str),
 }
 
 impl Failure {
-    /// The same for one of several whom it has met.
+    /// The same for one of several that have met it.
     pub(super) fn shared(&self) -> Self {
         match self {
             Self::Final(error) => Self::Final(error.shared()),
             Self::Undone(error) => Self::Undone(error.shared()),
             Self::Unknown(error) => Self::Unknown(error.shared()),
+            Self::Otherwise(what) => Self::Otherwise(what),
         }
     }
 
     pub(super) fn into_error(self) -> StoreError {
         match self {
             Self::Final(error) | Self::Undone(error) | Self::Unknown(error) => error,
+            Self::Otherwise(what) => StoreError::Busy(what),
         }
     }
 }
@@ -300,39 +167,35 @@ impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
         let number = number(&error);
         match (&error, number) {
-            // A pool without a free connection will not have one at once.
             (sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed, _) => Self::Final(error.into()),
             // Not even that much is certain of the server.
             (sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_), _) => {
                 Self::Undone(error.into())
             }
-            (_, Some(number)) if passes(number) => Self::Undone(StoreError::Unavailable(Box::new(error))),
+            (_, Some(LOCK_WAIT_TIMEOUT | LOCK_DEADLOCK)) => Self::Undone(StoreError::Busy("a row")),
+            (_, Some(TOO_MANY_CONNECTIONS | QUERY_INTERRUPTED | QUERY_TIMEOUT)) => {
+                Self::Undone(StoreError::overloaded(error))
+            }
+            (_, Some(number)) if is_gone(number) => Self::Undone(StoreError::unavailable(error)),
             _ => Self::Final(error.into()),
         }
     }
 }
 
-/// Errors of the server that another attempt may not meet (MySQL server error reference).
-fn passes(number: u16) -> bool {
-    const LOCK_WAIT_TIMEOUT: u16 = 1205;
-    const LOCK_DEADLOCK: u16 = 1213;
+// Errors of the server that another attempt may not meet (MySQL server error reference).
+const LOCK_WAIT_TIMEOUT: u16 = 1205;
+const LOCK_DEADLOCK: u16 = 1213;
+const TOO_MANY_CONNECTIONS: u16 = 1040;
+const QUERY_INTERRUPTED: u16 = 1317;
+const QUERY_TIMEOUT: u16 = 3024;
+
+/// Whether the server says that it does not serve any more.
+fn is_gone(number: u16) -> bool {
     const SERVER_SHUTDOWN: u16 = 1053;
-    const TOO_MANY_CONNECTIONS: u16 = 1040;
-    const QUERY_INTERRUPTED: u16 = 1317;
-    const QUERY_TIMEOUT: u16 = 3024;
     const CLIENT_INTERACTION_TIMEOUT: u16 = 4031;
     /// The three ways of a server to say that it is not the primary any more.
     const OLD_PRIMARY: [u16; 3] = [1290, 1792, 1836];
-    matches!(
-        number,
-        LOCK_WAIT_TIMEOUT
-            | LOCK_DEADLOCK
-            | SERVER_SHUTDOWN
-            | TOO_MANY_CONNECTIONS
-            | QUERY_INTERRUPTED
-            | QUERY_TIMEOUT
-            | CLIENT_INTERACTION_TIMEOUT
-    ) || OLD_PRIMARY.contains(&number)
+    matches!(number, SERVER_SHUTDOWN | CLIENT_INTERACTION_TIMEOUT) || OLD_PRIMARY.contains(&number)
 }
 
 fn number(error: &sqlx::Error) -> Option<u16> {
@@ -345,13 +208,19 @@ fn number(error: &sqlx::Error) -> Option<u16> {
 pub(super) struct Attempts {
     deadline: Instant,
     pauses: ExponentialBackoff,
+    looks: ExponentialBackoff,
 }
 
 impl Attempts {
     pub(super) fn new() -> Self {
         let pauses =
             ExponentialBuilder::new().with_min_delay(BACKOFF).with_max_times(RETRIES_MAX).with_jitter();
-        Self { deadline: Instant::now() + WRITE_DEADLINE, pauses: pauses.build() }
+        let looks = ExponentialBuilder::new()
+            .with_min_delay(LOOK_PAUSE_MIN)
+            .with_max_delay(LOOK_PAUSE_MAX)
+            .without_max_times()
+            .with_jitter();
+        Self { deadline: Instant::now() + WRITE_DEADLINE, pauses: pauses.build(), looks: looks.build() }
     }
 
     /// Makes an attempt; `None` when there is to be another.
@@ -362,18 +231,39 @@ impl Attempts {
         let patience = ATTEMPT_DEADLINE.min(self.deadline.saturating_duration_since(Instant::now()));
         let failure = match tokio::time::timeout(patience, attempt).await {
             Ok(Ok(value)) => return Some(Ok(value)),
+            Ok(Err(Failure::Otherwise(_))) => return None,
             Ok(Err(Failure::Final(error))) => return Some(Err(error)),
             Ok(Err(failure)) => failure.into_error(),
-            Err(elapsed) => StoreError::Unavailable(elapsed.into()),
+            Err(_) => StoreError::overloaded(Late("the end of a transaction")),
         };
         match self.pauses.next() {
-            Some(pause) if Instant::now() + pause < self.deadline => {
-                debug!(error = ?failure, "transaction undone, trying again");
+            Some(pause) if Instant::now() + pause + LEAST_PATIENCE < self.deadline => {
+                debug!(error = %chain(&failure), "transaction undone, trying again");
                 tokio::time::sleep(pause).await;
                 None
             }
             _ => Some(Err(failure)),
         }
+    }
+
+    /// Waits for something before another attempt, without a connection; not beyond the time of all attempts.
+    pub(super) async fn wait_for<T>(
+        &self,
+        what: &'static str,
+        turn: impl Future<Output = T>,
+    ) -> Result<T, StoreError> {
+        let until = self.deadline.checked_sub(LEAST_PATIENCE).unwrap_or(self.deadline);
+        tokio::time::timeout_at(until.into(), turn).await.map_err(|_| StoreError::Busy(what))
+    }
+
+    /// Waits a moment before it is looked again whether a lock is gone.
+    pub(super) async fn look_again(&mut self, what: &'static str) -> Result<(), StoreError> {
+        let pause = self.looks.next().unwrap_or(LOOK_PAUSE_MAX);
+        if Instant::now() + pause + LEAST_PATIENCE >= self.deadline {
+            return Err(StoreError::Busy(what));
+        }
+        tokio::time::sleep(pause).await;
+        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@ use cart_core::Cart;
 use super::MySqlStore;
 use super::carts;
 use super::changes::Changes;
+use super::connections::Share;
 use super::outbox;
 use super::script::Script;
 use super::session::{Failure, Session};
@@ -21,7 +22,7 @@ const UNLOCK: &str = "SELECT RELEASE_LOCK(CONCAT('troli.sweep.', DATABASE()))";
 impl MySqlStore {
     /// Sweeps a batch, unless somebody else is sweeping.
     pub(super) async fn sweep_as_one(&self, now_ms: Millis) -> Result<u64, Failure> {
-        let mut holder = Session::acquire(&self.connections).await?;
+        let mut holder = Session::acquire_of(&self.connections, Share::Work).await?;
         let locked: Option<i64> = sqlx::query_scalar(LOCK).fetch_one(&mut *holder).await?;
         let swept = if locked == Some(1) { self.sweep_all_kinds(now_ms).await? } else { 0 };
         let _: Option<i64> = sqlx::query_scalar(UNLOCK).fetch_one(&mut *holder).await?;
@@ -70,9 +71,10 @@ impl MySqlStore {
     /// Empties a cart whose time is over, unless its owner was faster. Its header stays for the version's sake, and
     /// is not looked at again.
     async fn expire(&self, cart_id: &str, now_ms: Millis) -> Result<(), Failure> {
-        let mut tx = Session::acquire(&self.connections).await?;
+        let mut tx = Session::acquire_of(&self.connections, Share::Work).await?;
+        // One that is locked is in use.
         let mut found = carts::lock(&mut tx, Script::transaction(), &[cart_id], &[]).await?;
-        let found = found.remove(cart_id).map(|cart| cart.record);
+        let found = found.carts.remove(cart_id).map(|cart| cart.record);
         let is_over = |record: &CartRecord| {
             record.state == CartState::Active && record.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms)
         };

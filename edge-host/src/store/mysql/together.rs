@@ -1,37 +1,33 @@
 //! Writes that share a transaction.
 //!
 //! Most of what a small transaction costs is not its rows: it is the messages, the threads that wake up for them, the
-//! statements that are read, and the commit. Writes that come while others are being written therefore go together:
-//! one that finds nothing under way goes at once, the others gather until that has ended, or until they are enough or
-//! have waited enough to go beside it. Each is decided by its own caller, between the lock and the commit, those of
-//! one cart one after the other, and all are answered when all are committed. What goes wrong for one of them goes
-//! wrong for all, and then each tries again alone.
+//! statements that are read, and the commit. Writes that come while all transactions are under way therefore go
+//! together in the next one, as a database groups its commits: a free one takes what is waiting, at once, and waits
+//! for nothing more. Each write is decided by its own caller, between the lock and the commit, those of one cart one
+//! after the other, and all are answered when all are committed. What goes wrong for one of them goes wrong for all,
+//! and then each tries again alone. A cart that somebody else has locked, or that takes long to decide, is left out.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Weak;
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinSet};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 
 use super::MySqlStore;
 use super::changes::Changes;
+use super::connections::Share;
 use super::script::Rows;
 use super::session::{ATTEMPT_DEADLINE, Failure, Session};
-use super::write::{Found, Settled, ToWrite, load, settle};
+use super::write::{Found, Progress, Settled, ToWrite, load, settle};
 use crate::model::{CartRecord, Millis};
-use crate::store::{CartWrite, Decide, StoreError, WriteOutcome};
+use crate::store::{CartWrite, Decide, Late, StoreError, WriteOutcome};
 
 /// In one transaction: each waits for the locks and the decisions of all.
 const WRITES_MAX: usize = 32;
-/// Transactions at a time: while one commits, the next is loaded.
-const TRANSACTIONS_MAX: usize = 3;
-/// So many that wait do not wait for another's end: together they cost little each.
-const ENOUGH: usize = 8;
-/// Nor does anybody wait longer than this for it: it may be waiting for a lock.
-const GATHER: Duration = Duration::from_millis(20);
+/// Transactions at a time: while one commits, the next are loaded and decided.
+const TRANSACTIONS_MAX: usize = Share::Together.connections();
 /// Writes that wait; whoever comes then waits at the door, as long as an attempt may take.
 const WAITING_MAX: usize = 1024;
 
@@ -58,9 +54,7 @@ pub(super) async fn see_to(store: Weak<MySqlStore>, mut queue: mpsc::Receiver<As
     let mut transactions = JoinSet::new();
     // Carts that a transaction has: who comes for one of them waits for its end here, and keeps nobody else waiting.
     let mut taken = HashMap::<Id, HashSet<String>>::new();
-    let mut gathered = Instant::now();
     loop {
-        let gathers = !waiting.is_empty() && Instant::now() < gathered;
         tokio::select! {
             came = queue.recv_many(&mut waiting, WRITES_MAX), if waiting.len() < WAITING_MAX => {
                 if came == 0 {
@@ -70,12 +64,8 @@ pub(super) async fn see_to(store: Weak<MySqlStore>, mut queue: mpsc::Receiver<As
             Some(ended) = transactions.join_next_with_id() => {
                 taken.remove(&ended.map_or_else(|panic| panic.id(), |(id, ())| id));
             }
-            () = sleep_until(gathered), if gathers => {}
         }
-        while transactions.is_empty()
-            || transactions.len() < TRANSACTIONS_MAX
-                && (waiting.len() >= ENOUGH || Instant::now() >= gathered)
-        {
+        while transactions.len() < TRANSACTIONS_MAX {
             let is_free = |asked: &Asked| !taken.values().any(|carts| carts.contains(asked.cart_id()));
             let next = take(&mut waiting, is_free);
             if next.is_empty() {
@@ -85,7 +75,6 @@ pub(super) async fn see_to(store: Weak<MySqlStore>, mut queue: mpsc::Receiver<As
             let carts = next.iter().map(|asked| asked.cart_id().to_owned()).collect();
             let started = transactions.spawn(async move { store.write_together(next).await });
             taken.insert(started.id(), carts);
-            gathered = Instant::now() + GATHER;
         }
     }
 }
@@ -116,16 +105,22 @@ impl MySqlStore {
         &self,
         write: &CartWrite,
         decide: &mut Decide<'_>,
-        commit_tried: &mut bool,
+        progress: &mut Progress,
     ) -> Result<WriteOutcome, Failure> {
         let (found_to, found) = oneshot::channel();
         self.queue.send(Asked { write: write.clone(), found: found_to }).await.map_err(gone)?;
-        let (found, decided_to) = found.await.map_err(gone)??;
-        let (to_write, outcome) = match settle(write, found, decide, *commit_tried)? {
+        let (found, decided_to) = match found.await.map_err(gone)? {
+            Err(Failure::Otherwise(why)) => {
+                progress.locked = true;
+                return Err(Failure::Otherwise(why));
+            }
+            found => found?,
+        };
+        let (to_write, outcome) = match settle(write, found, decide, progress.commit_tried)? {
             Settled::Over(outcome) => (None, outcome),
             Settled::Commit(to_write, outcome) => (Some(to_write), outcome),
         };
-        *commit_tried |= to_write.is_some();
+        progress.commit_tried |= to_write.is_some();
         // A "no" too may be about what is not committed yet.
         let (ended_to, ended) = oneshot::channel();
         decided_to.send(Decided { to_write, ended: ended_to }).map_err(gone)?;
@@ -139,7 +134,7 @@ impl MySqlStore {
         if asked.is_empty() {
             return;
         }
-        let loaded = match Session::acquire(&self.connections).await {
+        let loaded = match Session::acquire_of(&self.connections, Share::Together).await {
             Ok(tx) => load_together(tx, &asked).await,
             Err(failure) => Err(failure),
         };
@@ -152,7 +147,7 @@ impl MySqlStore {
                 return;
             }
         };
-        let mut writes = asked.into_iter().zip(found).peekable();
+        let mut writes = self.those_that_stay(asked, found).into_iter().peekable();
         let mut carts = Vec::new();
         while let Some(first) = writes.next() {
             let mut of_one = vec![first];
@@ -166,6 +161,24 @@ impl MySqlStore {
         for ended in decided.into_iter().flat_map(|cart| cart.waiting) {
             let _ = ended.send(outcome.as_ref().copied().map_err(Failure::shared));
         }
+    }
+
+    /// Sends those away that the others would have to wait for.
+    fn those_that_stay(&self, asked: Vec<Asked>, found: Vec<Found>) -> Vec<(Asked, Found)> {
+        let mut stay = Vec::with_capacity(asked.len());
+        for (asked, found) in asked.into_iter().zip(found) {
+            self.note_size(&asked.write, &found);
+            let otherwise = match &found {
+                Found::Held(_) => Some("the cart"),
+                Found::Loaded(loaded) if asked.write.is_heavy(loaded.lines()) => Some("a large cart"),
+                _ => None,
+            };
+            match otherwise {
+                Some(why) => drop(asked.found.send(Err(Failure::Otherwise(why)))),
+                None => stay.push((asked, found)),
+            }
+        }
+        stay
     }
 
     async fn commit_together(&self, tx: Session, decided: &[OneCart]) -> Result<(), Failure> {
@@ -186,11 +199,11 @@ impl MySqlStore {
 
 async fn load_together(mut tx: Session, asked: &[Asked]) -> Result<(Session, Vec<Found>), Failure> {
     let writes: Vec<&CartWrite> = asked.iter().map(|asked| &asked.write).collect();
-    match timeout(ATTEMPT_DEADLINE, load(&mut tx, &writes)).await {
+    match timeout(ATTEMPT_DEADLINE, load(&mut tx, &writes, &|_| true)).await {
         Ok(Ok(found)) => Ok((tx, found)),
         // Whatever it is, it need not be so for each of them.
         Ok(Err(failure)) => Err(Failure::Undone(failure.into_error())),
-        Err(elapsed) => Err(Failure::Undone(StoreError::unavailable(elapsed))),
+        Err(_) => Err(Failure::Undone(StoreError::overloaded(Late("the carts of a transaction")))),
     }
 }
 

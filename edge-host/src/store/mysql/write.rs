@@ -1,16 +1,17 @@
 //! A write of a cart: locked, loaded, decided, written.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
 
 use cart_core::Cart;
 use sqlx::MySqlConnection;
 
-use super::carts::LockedCart;
+use super::carts::{Locked, LockedCart};
 use super::changes::Changes;
+use super::connections::Share;
 use super::script::{Rows, Script};
 use super::session::{Failure, Session};
-use super::{MySqlStore, answers, carts, catalogue, orders};
+use super::{MySqlStore, answers, carts, catalogue, locks, orders};
 use crate::model::{CART_TTL_MS, CartRecord, CartState, Millis, Principal, StoredAnswer};
 use crate::store::{CartWrite, Commit, Decide, Effect, Loaded, NewOrder, StoreError, WriteOutcome};
 
@@ -20,17 +21,32 @@ impl MySqlStore {
         Claim::new(&self.in_flight, (write.unused.cart_id.clone(), write.idempotency_key.clone()))
     }
 
-    /// One attempt at a write in a transaction of its own. `commit_tried` says whether one of them, this one or one
-    /// before it, has got as far as its commit: then, and only then, an answer that is found may be its own.
+    /// One attempt at a write in a transaction of its own.
     pub(super) async fn attempt(
         &self,
         write: &CartWrite,
         decide: &mut Decide<'_>,
-        commit_tried: &mut bool,
+        progress: &mut Progress,
     ) -> Result<WriteOutcome, Failure> {
-        let mut tx = Session::acquire(&self.connections).await?;
-        let found = load(&mut tx, &[write]).await?.pop().ok_or_else(not_loaded)?;
-        match settle(write, found, decide, *commit_tried)? {
+        let mut tx = Session::acquire_of(&self.connections, progress.share()).await?;
+        progress.locked = false;
+        let may_lock = |queue: &str| progress.turns.contains(queue) || !self.stock.is_queued_for(queue);
+        let found = load(&mut tx, &[write], &may_lock).await?.pop().ok_or_else(not_loaded)?;
+        self.note_size(write, &found);
+        match found {
+            Found::Held(queues) => {
+                (progress.locked, progress.held) = (true, queues);
+                tx.roll_back().await?;
+                return Err(Failure::Otherwise("what it changes"));
+            }
+            Found::Loaded(loaded) if !progress.heavy && write.is_heavy(loaded.lines()) => {
+                progress.heavy = true;
+                tx.roll_back().await?;
+                return Err(Failure::Otherwise("a large cart"));
+            }
+            _ => {}
+        }
+        match settle(write, found, decide, progress.commit_tried)? {
             Settled::Over(outcome) => {
                 tx.roll_back().await?;
                 Ok(outcome)
@@ -52,10 +68,42 @@ impl MySqlStore {
                     std::mem::take(&mut script).run(&mut tx).await?;
                     orders::place(&mut tx, &write.unused.cart_id, &order, write.now_ms).await?;
                 }
-                *commit_tried = true;
+                progress.commit_tried = true;
                 self.commit_after(script, tx, has_news).await?;
                 Ok(outcome)
             }
+        }
+    }
+
+    /// Takes note of how large a cart is.
+    pub(super) fn note_size(&self, write: &CartWrite, found: &Found) {
+        if let Found::Loaded(loaded) = found {
+            self.sizes.set(&write.unused.cart_id, loaded.lines());
+        }
+    }
+}
+
+/// What is known of a write from its attempts.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// Whether one has got as far as its commit: then, and only then, an answer that is found may be its own.
+    pub(super) commit_tried: bool,
+    /// Whether it takes long to decide.
+    pub(super) heavy: bool,
+    /// Whether the last one has met a lock.
+    pub(super) locked: bool,
+    /// The queues of the items and coupons that the last one has found locked.
+    pub(super) held: Vec<String>,
+    /// The queues of items and coupons in which it is the first.
+    pub(super) turns: BTreeSet<String>,
+}
+
+impl Progress {
+    fn share(&self) -> Share {
+        match self {
+            Self { heavy: true, .. } => Share::Heavy,
+            Self { locked: true, .. } => Share::Held,
+            _ => Share::Alone,
         }
     }
 }
@@ -91,26 +139,30 @@ pub(super) enum Found {
     KeyReused,
     /// There is something to decide.
     Loaded(Box<Loaded>),
+    /// Somebody else has locked a cart; or items and coupons, which these queues are for.
+    Held(Vec<String>),
 }
 
 /// Begins a transaction: locks the carts of these writes, and loads what each needs. Writes of one cart are all given
-/// what any of them needs: each decides about what those before have made of it.
-pub(super) async fn load(tx: &mut MySqlConnection, writes: &[&CartWrite]) -> Result<Vec<Found>, Failure> {
+/// what any of them needs: each decides about what those before have made of it. Of items and coupons that stock is
+/// taken of, only those are locked that it `may_lock`, by their queues.
+pub(super) async fn load(
+    tx: &mut MySqlConnection,
+    writes: &[&CartWrite],
+    may_lock: &(dyn Fn(&str) -> bool + Sync),
+) -> Result<Vec<Found>, Failure> {
     let carts = lock(tx, writes).await?;
     let mut found = Vec::with_capacity(writes.len());
     for write in writes {
         let is_of_the_same = |other: &&&CartWrite| other.unused.cart_id == write.unused.cart_id;
         let same: Vec<&CartWrite> = writes.iter().filter(is_of_the_same).copied().collect();
-        found.push(load_one(tx, write, &same, &carts).await?);
+        found.push(load_one(tx, write, &same, &carts, may_lock).await?);
     }
     Ok(found)
 }
 
-/// Locks every cart of these writes, those that were never written too.
-async fn lock(
-    tx: &mut MySqlConnection,
-    writes: &[&CartWrite],
-) -> Result<HashMap<String, LockedCart>, Failure> {
+/// Locks every cart of these writes that is free, those that were never written too.
+async fn lock(tx: &mut MySqlConnection, writes: &[&CartWrite]) -> Result<Locked, Failure> {
     let unused: BTreeMap<&str, (&Principal, &CartRecord)> = writes
         .iter()
         .flat_map(|write| {
@@ -125,11 +177,14 @@ async fn lock(
     };
     let names: Vec<&str> = unused.keys().copied().collect();
     let mut locked = carts::lock(tx, Script::transaction(), &names, &keys(&names)).await?;
-    let missing: Vec<&str> = names.into_iter().filter(|name| !locked.contains_key(*name)).collect();
+    let is_there = |name: &str| locked.carts.contains_key(name) || locked.held.contains(name);
+    let missing: Vec<&str> = names.into_iter().filter(|name| !is_there(name)).collect();
     if let Some(first) = writes.first().filter(|_| !missing.is_empty()) {
         let rows: Vec<(&Principal, &CartRecord)> = missing.iter().map(|name| unused[name]).collect();
         carts::insert_unwritten(tx, &rows, first.now_ms).await?;
-        locked.extend(carts::lock(tx, Script::default(), &missing, &keys(&missing)).await?);
+        let made = carts::lock(tx, Script::default(), &missing, &keys(&missing)).await?;
+        locked.carts.extend(made.carts);
+        locked.held.extend(made.held);
     }
     Ok(locked)
 }
@@ -138,8 +193,14 @@ async fn load_one(
     tx: &mut MySqlConnection,
     write: &CartWrite,
     same: &[&CartWrite],
-    carts: &HashMap<String, LockedCart>,
+    carts: &Locked,
+    may_lock: &(dyn Fn(&str) -> bool + Sync),
 ) -> Result<Found, Failure> {
+    let guest_id = write.guest.iter().map(|(_, unused)| &unused.cart_id);
+    if guest_id.chain([&write.unused.cart_id]).any(|cart_id| carts.held.contains(cart_id)) {
+        return Ok(Found::Held(Vec::new()));
+    }
+    let carts = &carts.carts;
     let LockedCart { record, fingerprints } = carts.get(&write.unused.cart_id).ok_or_else(not_loaded)?;
     if let Some(fingerprint) = fingerprints.get(&write.idempotency_key) {
         if *fingerprint != write.fingerprint {
@@ -163,13 +224,37 @@ async fn load_one(
     let applied = records().flat_map(|record| &record.cart.coupons);
     let codes: BTreeSet<&str> =
         applied.chain(same.iter().flat_map(|write| &write.coupon_codes)).map(String::as_str).collect();
+    if write.takes_stock {
+        let held = lock_stock(tx, &item_ids, &codes, may_lock).await?;
+        if !held.is_empty() {
+            return Ok(Found::Held(held));
+        }
+    }
     let known = write.known.as_deref().filter(|_| !write.takes_stock);
     let (mut items, mut coupons) = (Vec::new(), Vec::new());
     let unknown = without(item_ids, &mut items, |item_id| known.and_then(|known| known.item(item_id)));
-    items.extend(catalogue::items(tx, &unknown, write.takes_stock).await?.into_iter().map(Arc::new));
+    items.extend(catalogue::items(tx, &unknown, false).await?.into_iter().map(Arc::new));
     let unknown = without(codes, &mut coupons, |code| known.and_then(|known| known.coupon(code)));
-    coupons.extend(catalogue::coupons(tx, &unknown, write.takes_stock).await?.into_iter().map(Arc::new));
+    coupons.extend(catalogue::coupons(tx, &unknown, false).await?.into_iter().map(Arc::new));
     Ok(Found::Loaded(Box::new(Loaded { cart, guest, items, coupons })))
+}
+
+/// Locks what stock is taken of. Returns the queues of what is held by others, and of what others wait for.
+async fn lock_stock(
+    tx: &mut MySqlConnection,
+    item_ids: &BTreeSet<&str>,
+    codes: &BTreeSet<&str>,
+    may_lock: &(dyn Fn(&str) -> bool + Sync),
+) -> Result<Vec<String>, Failure> {
+    let queues = item_ids.iter().map(|id| locks::item_queue(id));
+    let queues = queues.chain(codes.iter().map(|code| locks::coupon_queue(code)));
+    let waited_for: Vec<String> = queues.filter(|queue| !may_lock(queue)).collect();
+    if !waited_for.is_empty() {
+        return Ok(waited_for);
+    }
+    let (item_ids, codes): (Vec<&str>, Vec<&str>) =
+        (item_ids.iter().copied().collect(), codes.iter().copied().collect());
+    locks::lock_stock(tx, &item_ids, &codes).await
 }
 
 /// A row that is only there to be locked says nothing but the epoch.
@@ -235,6 +320,7 @@ pub(super) fn settle(
                 WriteOutcome::Replayed(answer)
             }));
         }
+        Found::Held(_) => return Err(StoreError::Busy("what it changes")),
         Found::Loaded(loaded) => loaded,
     };
     let (cart, guest) = (loaded.cart.clone(), loaded.guest.clone());

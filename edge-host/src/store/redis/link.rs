@@ -1,8 +1,8 @@
-//! The connection to Redis: made when it is needed, given up when it does no good, and left alone for a moment
-//! when Redis does not answer.
+//! The connection to Redis: made when it is needed, given up when it does no good, and left alone when Redis does not
+//! answer, until a ping in the background is answered.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -10,23 +10,22 @@ use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterConfig;
 use redis::cluster_async::ClusterConnection;
 use redis::{AsyncConnectionConfig, Cmd, ErrorKind, PushInfo, RedisError, ServerErrorKind, Value};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::near::NearCache;
 use super::target::{AnyClient, COMMAND_DEADLINE, CONNECT_DEADLINE, RedisTarget};
-use crate::breaker::{Breaker, BreakerOptions, Change};
+use crate::breaker::Breaker;
 use crate::store::StoreError;
+use crate::telemetry::chain;
 
-/// Five deadlines in a row are no accident. After that, Redis is asked four times a second whether it is back. A
-/// probe may have to connect first.
-const BREAKER: BreakerOptions = BreakerOptions {
-    failures_max: 5,
-    pause: Duration::from_millis(250),
-    probe_max: Duration::from_millis(750),
-};
+/// Failures in a row after which Redis is left alone. Five deadlines are no accident.
+const FAILURES_MAX: u32 = 5;
+/// While Redis is left alone, it is asked this often whether it is back, in the background.
+const PROBE_PAUSE: Duration = Duration::from_millis(250);
 
 /// A link to one Redis, up or down.
 pub(super) struct Link {
+    this: Weak<Self>,
     target: RedisTarget,
     breaker: Mutex<Breaker>,
     /// One for all requests of the edge: the more of them it carries at once, the less each costs.
@@ -58,9 +57,14 @@ impl Script {
 
 impl Link {
     /// A link that is not connected yet.
-    pub(super) fn new(target: RedisTarget) -> Self {
-        let breaker = Mutex::new(Breaker::new(BREAKER));
-        Self { target, breaker, current: ArcSwapOption::empty(), connecting: tokio::sync::Mutex::default() }
+    pub(super) fn new(target: RedisTarget) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            target,
+            breaker: Mutex::new(Breaker::new(FAILURES_MAX)),
+            current: ArcSwapOption::empty(),
+            connecting: tokio::sync::Mutex::default(),
+        })
     }
 
     /// What is kept near by what the connection of now has read, if there is one that tells of changes.
@@ -92,23 +96,53 @@ impl Link {
 
     /// Sends a command; `changes` is the key that it may change.
     async fn exchange(&self, command: &Cmd, changes: Option<&str>) -> Result<Value, Failure> {
-        let permit = self.breaker().enter(Instant::now()).ok_or(Failure::Rejected)?;
+        let permit = self.breaker().enter().ok_or(Failure::Rejected)?;
         let outcome = self.attempt(command, changes).await;
-        let change = match &outcome {
-            Err(Failure::Silent(_) | Failure::Unfit(_)) => self.breaker().failed(permit, Instant::now()),
-            _ => self.breaker().succeeded(permit),
-        };
-        match (change, &outcome) {
-            (Some(Change::Opened), Err(error)) => {
-                // Whatever is connected is of no use: the way may be dead without saying so, or lead to an old
-                // primary.
-                self.current.store(None);
-                warn!(redis = %self.target, error = %error, "cache lost: it is left alone until it answers");
+        match &outcome {
+            Err(error @ (Failure::Silent(_) | Failure::Unfit(_))) => {
+                if self.breaker().failed(permit) {
+                    self.leave_alone(error);
+                }
             }
-            (Some(_), _) => info!(redis = %self.target, "cache back"),
-            (None, _) => {}
+            _ => self.breaker().succeeded(permit),
         }
         outcome
+    }
+
+    /// Nobody waits for Redis any more until it has answered a ping.
+    fn leave_alone(&self, why: &Failure) {
+        // Whatever is connected is of no use: the way may be dead without saying so, or lead to an old primary.
+        self.current.store(None);
+        warn!(redis = %self.target, error = %chain(why), "cache lost: it is left alone until it answers");
+        let this = Weak::clone(&self.this);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(PROBE_PAUSE).await;
+                let Some(link) = this.upgrade() else { return };
+                match link.probe().await {
+                    Ok(connection) => {
+                        link.current.store(Some(Arc::new(connection)));
+                        link.breaker().recover();
+                        info!(redis = %link.target, "cache back");
+                        return;
+                    }
+                    Err(error) => debug!(redis = %link.target, error = %chain(&error), "cache still lost"),
+                }
+            }
+        });
+    }
+
+    /// A new connection, over which a ping was answered.
+    async fn probe(&self) -> Result<Connection, Failure> {
+        let ping = async {
+            let connection = open(&self.target).await?;
+            connection.ask(&redis::cmd("PING")).await.map_err(Failure::of)?;
+            Ok(connection)
+        };
+        match tokio::time::timeout(CONNECT_DEADLINE, ping).await {
+            Ok(answered) => answered,
+            Err(elapsed) => Err(Failure::Silent(std::io::Error::from(elapsed).into())),
+        }
     }
 
     async fn attempt(&self, command: &Cmd, changes: Option<&str>) -> Result<Value, Failure> {
@@ -117,10 +151,7 @@ impl Link {
             None => Box::pin(self.connect()).await?,
         };
         let asked = Instant::now();
-        let answer = match &*connection {
-            Connection::One { connection, .. } => command.query_async::<Value>(&mut connection.clone()).await,
-            Connection::Cluster(cluster) => command.query_async::<Value>(&mut cluster.clone()).await,
-        };
+        let answer = connection.ask(command).await;
         if let Some(near) = connection.near() {
             if answer.is_ok() {
                 near.heard(asked);
@@ -164,6 +195,13 @@ impl Link {
 }
 
 impl Connection {
+    async fn ask(&self, command: &Cmd) -> Result<Value, RedisError> {
+        match self {
+            Self::One { connection, .. } => command.query_async(&mut connection.clone()).await,
+            Self::Cluster(cluster) => command.query_async(&mut cluster.clone()).await,
+        }
+    }
+
     fn near(&self) -> Option<&Arc<NearCache>> {
         match self {
             Self::One { near, .. } => near.as_ref(),

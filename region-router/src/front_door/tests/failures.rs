@@ -107,6 +107,23 @@ async fn a_read_that_gets_no_answer_in_time_is_asked_elsewhere() {
 }
 
 #[tokio::test]
+async fn requests_that_take_long_do_not_count_against_their_edge() {
+    let limits = Limits { read_answer_deadline: Duration::from_millis(100), ..Limits::default() };
+    let fleet = Fleet::start(Options { limits, ..Options::default() }).await;
+    // Each is asked twice and answered nowhere. Between two probes there are far more of them than failures that
+    // take an edge out.
+    let slow = async || fleet.get("/slow").await;
+    let answers = tokio::join!(slow(), slow(), slow(), slow(), slow(), slow());
+    for answer in [answers.0, answers.1, answers.2, answers.3, answers.4, answers.5] {
+        assert_problem(&answer, 503, "region_unavailable");
+    }
+    for region in ["sin", "jkt"] {
+        let answer = fleet.get(&format!("/v1/items?region={region}")).await;
+        assert_eq!(answer.header("troli-region-choice"), format!("{region};reason=explicit"));
+    }
+}
+
+#[tokio::test]
 async fn with_no_region_left_the_answer_is_503() {
     let fleet = Fleet::start(Options::default()).await;
     for region in &fleet.regions {
