@@ -3,7 +3,7 @@
 use cart_core::Currency;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{CartVersion, CurrencyCode};
+use crate::model::{CartVersion, CurrencyCode, Done};
 use crate::telemetry::{Seldom, chain};
 use crate::view::ParamsView;
 
@@ -31,9 +31,13 @@ pub enum CartError {
         /// Their currency.
         currency: CurrencyCode,
     },
-    /// The idempotency key was used for another request.
+    /// The idempotency key was used for another request. This is all that an edge of the release before understands,
+    /// and all that it is told.
     #[error("the idempotency key was used for another request")]
     KeyReused,
+    /// The idempotency key was used for another request, and this was done.
+    #[error("the idempotency key was used for another request, which was done")]
+    KeyUsed(Done),
     /// The first request with the idempotency key is still under way.
     #[error("the first request with this idempotency key is still under way")]
     InProgress,

@@ -13,14 +13,16 @@ use sha2::{Digest, Sha256};
 
 mod catalogue;
 mod feed;
+mod kept;
 mod seen;
 mod write;
 
 pub use catalogue::{CouponRecord, CouponValue, ItemRecord, OrderRecord, OrderState};
 pub use feed::{CatalogueSnapshot, Change, FeedEvent, FeedGap, FeedPage, FeedPosition};
+pub use kept::{Done, KeptAnswer};
 pub use seen::{CartTag, Seen, SeenVersion};
 pub use write::{
-    CartCommand, MergePolicyWord, Operation, StoredAnswer, WriteReply, WriteRequest, WriteTiming,
+    CartCommand, MergePolicyWord, Operation, WriteAnswer, WriteReply, WriteRequest, WriteTiming,
 };
 
 /// Unix milliseconds.

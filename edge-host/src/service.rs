@@ -256,13 +256,14 @@ impl CartService {
         Ok(CountRead { cart_id, version: record.version, count, source, timing })
     }
 
-    /// Changes the principal's cart, at home.
+    /// Changes the principal's cart, at home. `route` is the method and path of the request.
     pub async fn write(
         &self,
         principal: Principal,
         operation: Operation,
         idempotency_key: Option<String>,
         if_match: Option<Vec<CartVersion>>,
+        route: Option<String>,
     ) -> Result<(WriteReply, Timing), CartError> {
         let (op, cart_id) = (operation.name(), principal.cart_id());
         let guest_cart_id = match &operation {
@@ -272,7 +273,7 @@ impl CartService {
         // A key of our own makes it safe to send the request home a second time.
         let key_made = idempotency_key.is_none();
         let idempotency_key = idempotency_key.unwrap_or_else(|| format!("edge:{}", Uuid::new_v4()));
-        let request = WriteRequest { principal, operation, idempotency_key, key_made, if_match };
+        let request = WriteRequest { principal, operation, idempotency_key, key_made, if_match, route };
         let ticket = self.cache.ticket(&cart_id).await.ok();
         let started = Instant::now();
         let reply = self.home.write(request).await;
@@ -474,7 +475,7 @@ fn outcome_word(reply: &Result<WriteReply, CartError>) -> &'static str {
             CartError::CartMerged => "cart_merged",
             CartError::VersionMismatch(_) => "version_mismatch",
             CartError::CartChanged { .. } => "cart_changed",
-            CartError::KeyReused => "key_reused",
+            CartError::KeyReused | CartError::KeyUsed(_) => "key_reused",
             CartError::InProgress => "in_progress",
             CartError::LineUnknown(_) | CartError::ItemUnknown(_) | CartError::OrderUnknown(_) => "unknown",
             CartError::RulesFailed { .. } => "rules_failed",

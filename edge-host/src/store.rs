@@ -13,8 +13,8 @@ use tokio::sync::watch;
 
 use crate::catalogue::Catalogue;
 use crate::model::{
-    CartRecord, CartState, CartVersion, CatalogueSnapshot, CouponRecord, FeedPage, FeedPosition, ItemRecord,
-    Millis, OrderRecord, OrderState, Principal, StoredAnswer,
+    CartRecord, CartState, CartVersion, CatalogueSnapshot, CouponRecord, FeedPage, FeedPosition,
+    IDEMPOTENCY_TTL_MS, ItemRecord, KeptAnswer, Millis, OrderRecord, OrderState, Principal,
 };
 use crate::raw_json::RawJson;
 use crate::rules::Revision;
@@ -232,7 +232,7 @@ pub struct Pulse {
 #[async_trait]
 pub trait PrimaryStore: ReplicaStore {
     /// Changes a cart in one transaction: replay check, `If-Match`, the facts loaded under a lock, `decide`,
-    /// then the changed rows, the outbox row and the answer under its idempotency key, or nothing at all.
+    /// then the changed rows, the outbox row and what was done under its idempotency key, or nothing at all.
     ///
     /// `decide` returns `None` to change nothing; it keeps its own reason. It is called at most once for each
     /// attempt, and an attempt is repeated only after the database has undone the one before.
@@ -296,8 +296,10 @@ pub struct CartWrite {
     pub idempotency_key: String,
     /// Until when it is kept there.
     pub answer_kept_until_ms: Millis,
-    /// Tells one request from another under the same key.
+    /// Tells one effect from another under the same key: what the release before goes by.
     pub fingerprint: [u8; 32],
+    /// Tells one request from another under the same key; `None` from an edge of the release before.
+    pub request: Option<String>,
     /// Write only if the cart is still at one of these versions.
     pub if_match: Option<Vec<CartVersion>>,
     /// Items whose facts are needed, beside those of the cart.
@@ -334,6 +336,30 @@ impl CartWrite {
     }
 }
 
+/// What was found under a key.
+struct Kept {
+    fingerprint: Vec<u8>,
+    answer: KeptAnswer,
+}
+
+impl Kept {
+    /// Reads a row. Of earlier releases it does not say when it was written, but until when it is kept.
+    fn read(fingerprint: Vec<u8>, answer: &str, kept_until_ms: Millis) -> Result<Self, StoreError> {
+        let mut answer: KeptAnswer = sql::from_json(answer)?;
+        answer.at_ms = answer.at_ms.or(Some(kept_until_ms - IDEMPOTENCY_TTL_MS));
+        Ok(Self { fingerprint, answer })
+    }
+
+    /// Whether this write is the one that was done. Where one of the two comes from the release before, all that is
+    /// known is whether the effect is the same.
+    fn is_of(&self, write: &CartWrite) -> bool {
+        match (&self.answer.request, &write.request) {
+            (Some(kept), Some(request)) => kept == request,
+            _ => self.fingerprint == write.fingerprint,
+        }
+    }
+}
+
 /// What was loaded under the lock.
 #[derive(Clone, Debug)]
 pub struct Loaded {
@@ -365,8 +391,8 @@ pub struct Commit {
     pub cart: Cart,
     /// What else happens.
     pub effect: Effect,
-    /// The answer to keep under the idempotency key. Its version is the cart's after the commit.
-    pub answer: StoredAnswer,
+    /// What to keep under the idempotency key. Its version is the cart's after the commit.
+    pub answer: KeptAnswer,
 }
 
 /// What else happens with a write.
@@ -400,21 +426,24 @@ pub struct NewOrder {
 pub enum WriteOutcome {
     /// Committed.
     Done {
-        /// What was kept under the key.
-        answer: StoredAnswer,
         /// The cart afterwards.
         record: CartRecord,
         /// The version at which a merged guest's cart ended.
         guest_version: Option<CartVersion>,
     },
     /// Committed earlier, under the same key.
-    Replayed(StoredAnswer),
+    Replayed {
+        /// What was kept under it.
+        answer: KeptAnswer,
+        /// The cart now.
+        record: CartRecord,
+    },
     /// `decide` said no, and has the reason.
     Refused,
     /// The cart is not at the version of `If-Match`.
     VersionMismatch(CartVersion),
     /// The key was used for another request.
-    KeyReused,
+    KeyReused(KeptAnswer),
     /// The first request with this key is still under way.
     InProgress,
 }

@@ -158,6 +158,11 @@ pub struct Ask {
 }
 
 impl Ask {
+    /// The same request at another address.
+    pub fn at(self, base: impl Into<String>) -> Self {
+        Self { caller: self.caller.at(base), ..self }
+    }
+
     /// With this header, in place of one of that name.
     pub fn header(mut self, name: &'static str, value: impl AsRef<[u8]>) -> Self {
         let value = HeaderValue::from_bytes(value.as_ref()).expect("a header value");

@@ -128,6 +128,19 @@ async fn merging_again_with_the_same_key_is_the_same_merge() {
         .problem(422, "idempotency_key_reused");
     it.user.post("/v1/cart/merge", it.body(Some("sum"))).await.problem(410, "cart_merged");
     assert_json(&line_of(&it.user.cart().await, &it.shared)["quantity"], json!(5));
+    // Later it is answered with what the cart is then.
+    let later = it.user.add(&it.shared, 2).await;
+    let again = it.user.post("/v1/cart/merge", it.body(Some("sum"))).key(&key).await;
+    assert_eq!((again.status, again.version(), &again.body), (200, later.version(), &later.body));
+}
+
+#[tokio::test]
+async fn a_guest_who_asks_again_after_the_merge_is_told_of_it() {
+    let it = sign_in("jkt").await;
+    let add = it.guest.add(&it.shared, 1).key(&fresh_key());
+    add.clone().await.ok();
+    it.user.post("/v1/cart/merge", it.body(None)).await.ok();
+    add.await.problem(410, "cart_merged");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use edge_host::catalogue::Catalogue;
 use edge_host::epoch::KnownEpoch;
-use edge_host::model::{Change, FeedPosition};
+use edge_host::model::{Change, FeedPosition, IDEMPOTENCY_TTL_MS};
 use edge_host::store::mysql::{self, MySqlStore, MySqlTarget};
 use edge_host::store::{Loaded, PrimaryStore, ReplicaStore, WriteOutcome};
 use futures_util::future::join_all;
@@ -88,7 +88,7 @@ async fn two_hosts_lose_nothing_and_do_nothing_twice() {
         join_all(writes).await.into_iter().map(|outcome| outcome.expect("no panic")).collect();
     let count = |is: fn(&WriteOutcome) -> bool| outcomes.iter().filter(|outcome| is(outcome)).count();
     assert_eq!(count(|outcome| matches!(outcome, WriteOutcome::Done { .. })), 30, "{outcomes:?}");
-    assert_eq!(count(|outcome| matches!(outcome, WriteOutcome::Replayed(_))), 30, "{outcomes:?}");
+    assert_eq!(count(|outcome| matches!(outcome, WriteOutcome::Replayed { .. })), 30, "{outcomes:?}");
     let cart = hosts[1].cart(&owner.cart_id()).await.expect("an answer").expect("a cart");
     assert_eq!((cart.cart.quantity(), cart.version.version), (30, 30));
 }
@@ -279,11 +279,53 @@ async fn a_connection_that_breaks_anywhere_loses_and_doubles_nothing() {
             Ok(outcome) => outcome,
             Err(_) => store.write(&write, &mut one_more).await.expect("the way is open again"),
         };
-        assert!(matches!(outcome, WriteOutcome::Done { .. } | WriteOutcome::Replayed(_)), "{outcome:?}");
+        assert!(matches!(outcome, WriteOutcome::Done { .. } | WriteOutcome::Replayed { .. }), "{outcome:?}");
         acknowledged += 1;
     }
     let cart = store.cart(&owner.cart_id()).await.expect("an answer").expect("a cart");
     assert_eq!((cart.cart.quantity(), cart.version.version), (acknowledged, acknowledged));
+}
+
+/// A frame of zstd with these bytes as they are (RFC 8878 §3.1.1).
+fn packed(text: &str) -> Vec<u8> {
+    let length = u8::try_from(text.len()).expect("a short text");
+    let header = (u32::from(length) << 3 | 1).to_le_bytes();
+    [&[0x28, 0xb5, 0x2f, 0xfd, 0x20, length], &header[..3], text.as_bytes()].concat()
+}
+
+#[tokio::test]
+async fn what_earlier_releases_have_kept_is_understood() {
+    let url = migrated().await;
+    let store: Arc<dyn PrimaryStore> = open(&url);
+    let owner = guest("older");
+    let now = put_cart(&store, &owner, cart_of(&[2])).await;
+    let insert = "INSERT INTO idempotency_keys
+        (cart_id, idempotency_key, fingerprint, answer, packed_answer, expires_at) VALUES (?, ?, ?, ?, ?, ?)";
+    let cart = r#"{"status":200,"body":"{\"lines\":[]}","version":"1.1","location":null}"#;
+    let order = r#"{"status":201,"body":"{}","version":"1.1","location":"/v1/orders/o_1"}"#;
+    for (json, order_id, is_packed) in
+        [(cart, None, false), (cart, None, true), (order, Some("o_1"), false), (order, Some("o_1"), true)]
+    {
+        let mut write = write_of(&owner);
+        let until_ms = NOW_MS + IDEMPOTENCY_TTL_MS;
+        let inserted = sqlx::query(insert)
+            .bind(owner.cart_id())
+            .bind(&write.idempotency_key)
+            .bind(write.fingerprint.as_slice())
+            .bind(if is_packed { "" } else { json })
+            .bind(is_packed.then(|| packed(json)))
+            .bind(until_ms)
+            .execute(&mut connect(&url).await)
+            .await;
+        inserted.expect("the row is as they wrote it");
+        let again = store.write(&write, &mut one_more).await.expect("an answer");
+        let WriteOutcome::Replayed { answer, record } = again else { panic!("{again:?}") };
+        assert_eq!((answer.order_id(), answer.at_ms), (order_id, Some(NOW_MS)));
+        assert_eq!(record, now, "it is answered with the cart as it is");
+        write.fingerprint = [2; 32];
+        let other = store.write(&write, &mut one_more).await.expect("an answer");
+        assert!(matches!(other, WriteOutcome::KeyReused(_)), "{other:?}");
+    }
 }
 
 #[tokio::test]
@@ -299,7 +341,10 @@ async fn an_answer_given_again_is_a_replay_even_where_the_connection_broke_on_th
     // The first attempt meets a dead connection, long before its commit: what the second finds is not its own.
     link.close_connections();
     let again = store.write(&write, &mut one_more).await.expect("an answer");
-    assert!(matches!(&again, WriteOutcome::Replayed(answer) if answer.version == first.version), "{again:?}");
+    assert!(
+        matches!(&again, WriteOutcome::Replayed { answer, .. } if answer.version == first.version),
+        "{again:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

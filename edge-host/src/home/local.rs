@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use cart_core::{Cart, Command, Context, Currency, Rejection};
+use serde_json::{Value, json};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use uuid::Uuid;
 
@@ -17,15 +18,15 @@ use crate::feed::FeedReader;
 use crate::home::HomeRegion;
 use crate::model::{
     CartCommand, CartRecord, CartState, CatalogueSnapshot, FeedPage, FeedPosition, IDEMPOTENCY_TTL_MS,
-    ItemRecord, MADE_KEY_TTL_MS, Operation, OrderRecord, OwnerKind, Principal, StoredAnswer, WriteReply,
-    WriteRequest, WriteTiming,
+    ItemRecord, KeptAnswer, MADE_KEY_TTL_MS, Operation, OrderRecord, OrderState, OwnerKind, Principal,
+    WriteAnswer, WriteReply, WriteRequest, WriteTiming,
 };
 use crate::raw_json::RawJson;
 use crate::rules::{Outcome, Rules, RulesError, RulesHandle};
 use crate::shares::Queues;
 use crate::store::{CartDocument, CartWrite, Commit, Effect, Loaded, NewOrder, PrimaryStore, WriteOutcome};
 use crate::telemetry::metric;
-use crate::view::Priced;
+use crate::view::{self, Priced};
 
 /// The home region over a primary.
 pub struct LocalHome {
@@ -63,7 +64,7 @@ impl HomeRegion for LocalHome {
         let started = Instant::now();
         let write = self.prepare(&request);
         let mut refusal = None;
-        let mut document = None;
+        let mut decided = None;
         let mut rules_time = Duration::ZERO;
         let outcome = self
             .store
@@ -73,14 +74,18 @@ impl HomeRegion for LocalHome {
                     catalogue: &self.catalogue,
                     region: &self.region,
                     principal: &request.principal,
-                    now_ms: write.now_ms,
+                    write: &write,
+                    route: request.route.as_deref(),
                     rules_time: &mut rules_time,
                     fuel_left: WRITE_FUEL_MAX,
-                    document: &mut document,
                 };
+                // What an attempt that was undone has decided is of a cart that there is not.
+                decided = None;
                 let is_heavy = write.is_heavy(loaded.lines());
-                let decided = off_the_workers(is_heavy, || decision.decide(&request.operation, loaded));
-                decided.map_err(|error| refusal = Some(error)).ok()
+                let decision = off_the_workers(is_heavy, || decision.decide(&request.operation, loaded));
+                let (commit, shown) = decision.map_err(|error| refusal = Some(error)).ok()?;
+                decided = Some(shown);
+                Some(commit)
             })
             .await?;
         let timing = WriteTiming {
@@ -88,22 +93,27 @@ impl HomeRegion for LocalHome {
             rules_us: micros(rules_time),
         };
         match outcome {
-            WriteOutcome::Done { answer, record, guest_version } => {
-                // That of an attempt which came to nothing may be of another version.
-                let document = document.filter(|document: &CartDocument| document.version == record.version);
+            WriteOutcome::Done { record, guest_version } => {
+                let undecided = || CartError::Internal("done without a decision".to_owned());
+                let Shown { answer, document } = decided.ok_or_else(undecided)?;
                 let record = Some(record);
                 Ok(WriteReply { answer, record, document, guest_version, replayed: false, timing })
             }
-            WriteOutcome::Replayed(answer) => {
+            WriteOutcome::Replayed { answer, record } => {
                 metric::idempotent_replay(&self.region);
-                let (record, document, guest_version) = (None, None, None);
+                let is_heavy = write.is_heavy(record.cart.lines.len());
+                let shown = self.show_again(&rules, &request, answer, &record, is_heavy).await?;
+                let Shown { answer, document } = shown;
+                let (record, guest_version) = (Some(record), None);
                 Ok(WriteReply { answer, record, document, guest_version, replayed: true, timing })
             }
             WriteOutcome::Refused => {
                 Err(refusal.unwrap_or_else(|| CartError::Internal("refused without a reason".to_owned())))
             }
             WriteOutcome::VersionMismatch(current) => Err(CartError::VersionMismatch(current)),
-            WriteOutcome::KeyReused => Err(CartError::KeyReused),
+            // An edge that does not say by which route it was asked does not understand more.
+            WriteOutcome::KeyReused(_) if request.route.is_none() => Err(CartError::KeyReused),
+            WriteOutcome::KeyReused(answer) => Err(CartError::KeyUsed(answer.done())),
             WriteOutcome::InProgress => Err(CartError::InProgress),
         }
     }
@@ -191,6 +201,7 @@ impl LocalHome {
             idempotency_key: request.idempotency_key.clone(),
             answer_kept_until_ms: now_ms + key_ttl_ms,
             fingerprint: request.fingerprint(),
+            request: request.digest(),
             if_match: request.if_match.clone(),
             item_ids: Vec::new(),
             coupon_codes: Vec::new(),
@@ -219,6 +230,75 @@ impl LocalHome {
         }
         write
     }
+
+    /// The answer to a request that was done before: its first status, with the cart or the order as it is now.
+    async fn show_again(
+        &self,
+        rules: &Rules,
+        request: &WriteRequest,
+        kept: KeptAnswer,
+        record: &CartRecord,
+        is_heavy: bool,
+    ) -> Result<Shown, CartError> {
+        let (body, document) = match kept.order_id() {
+            Some(order_id) => (self.order_again(&request.principal, order_id, record).await?, None),
+            None if record.state == CartState::Merged => return Err(CartError::CartMerged),
+            None => self.cart_again(rules, &request.principal, record, is_heavy).await?,
+        };
+        let KeptAnswer { status, location, .. } = kept;
+        Ok(Shown { answer: WriteAnswer { status, body, version: record.version, location }, document })
+    }
+
+    async fn order_again(
+        &self,
+        owner: &Principal,
+        order_id: &str,
+        record: &CartRecord,
+    ) -> Result<String, CartError> {
+        match self.store.order(owner, order_id).await? {
+            Some(order) => order_body(order),
+            None if record.state == CartState::Merged => Err(CartError::CartMerged),
+            None => Err(CartError::Internal(format!("order {order_id} was placed and is not there"))),
+        }
+    }
+
+    async fn cart_again(
+        &self,
+        rules: &Rules,
+        owner: &Principal,
+        record: &CartRecord,
+        is_heavy: bool,
+    ) -> Result<(String, Option<CartDocument>), CartError> {
+        let mut facts = self.catalogue.facts(&record.cart);
+        if !facts.items_missing.is_empty() {
+            let items = self.store.items(&facts.items_missing).await?;
+            facts.items.extend(items.into_iter().map(Arc::new));
+        }
+        let now_ms = now_ms();
+        let context = facts.context(&record.cart, owner, &self.region, now_ms);
+        let outcome = off_the_workers(is_heavy, || rules.quote(&record.cart, &context));
+        metric::rules_call(&self.region, &outcome);
+        let quote = outcome?.value;
+        let body = document::body(record, &quote, &[], &facts, rules)?;
+        // What is not known here today may be known tomorrow, without a change that would tell.
+        let document = facts.items_missing.is_empty().then(|| {
+            let (body, prints) = (body.clone().into(), facts.prints.clone());
+            document::document(record, body, &facts, prints, rules, &quote, now_ms)
+        });
+        Ok((body, document))
+    }
+}
+
+/// An order as it is shown, here and at its own address.
+fn order_body(record: OrderRecord) -> Result<String, CartError> {
+    let document = view::order(record).map_err(|error| CartError::Internal(error.to_string()))?;
+    Ok(document.as_str().to_owned())
+}
+
+/// What a client is shown, and the same as the cache may keep it, where it is a cart.
+struct Shown {
+    answer: WriteAnswer,
+    document: Option<CartDocument>,
 }
 
 /// One decision, inside the primary's transaction: pure but for the clock that was read before.
@@ -227,18 +307,15 @@ struct Decision<'a> {
     catalogue: &'a Catalogue,
     region: &'a str,
     principal: &'a Principal,
-    now_ms: i64,
+    write: &'a CartWrite,
+    route: Option<&'a str>,
     rules_time: &'a mut Duration,
     /// Instructions that the calls to come may use.
     fuel_left: u64,
-    /// What was decided, as the cache may keep it.
-    document: &'a mut Option<CartDocument>,
 }
 
 impl Decision<'_> {
-    fn decide(&mut self, operation: &Operation, loaded: Loaded) -> Result<Commit, CartError> {
-        // What an attempt that was undone has made is of a cart that there is not.
-        *self.document = None;
+    fn decide(&mut self, operation: &Operation, loaded: Loaded) -> Result<(Commit, Shown), CartError> {
         if loaded.cart.state == CartState::Merged {
             return Err(CartError::CartMerged);
         }
@@ -270,7 +347,7 @@ impl Decision<'_> {
         commands: &[Command],
         facts: &CartFacts,
         effect: Effect,
-    ) -> Result<Commit, CartError> {
+    ) -> Result<(Commit, Shown), CartError> {
         let before = record.cart.clone();
         let context = self.context(&before, facts);
         let mut warnings = Vec::new();
@@ -282,6 +359,8 @@ impl Decision<'_> {
             record.cart = applied.cart;
             warnings.extend(applied.warnings);
         }
+        // As they are read again.
+        record.cart.lines.sort_by(|a, b| (a.added_at_ms, &a.line_id).cmp(&(b.added_at_ms, &b.line_id)));
         // A merge always ends the guest's cart, also when it brings the user nothing.
         let effect = match effect {
             Effect::Changed if record.cart == before => Effect::Unchanged,
@@ -289,25 +368,26 @@ impl Decision<'_> {
         };
         if !matches!(effect, Effect::Unchanged) {
             record.version = record.version.next();
-            record.updated_at_ms = Some(self.now_ms);
-            record.expires_at_ms = Some(self.now_ms + crate::model::CART_TTL_MS);
+            record.updated_at_ms = Some(self.write.now_ms);
+            record.expires_at_ms = Some(self.write.now_ms + crate::model::CART_TTL_MS);
         }
         let context = self.context(&record.cart, facts);
         let outcome = self.rules.quote(&record.cart, &context);
         let quote = self.took(outcome)?;
         let body = document::body(&record, &quote, &[], facts, self.rules)?;
         let prints = self.catalogue.prints(&record.cart, facts);
-        *self.document = prints.map(|prints| {
+        let document = prints.map(|prints| {
             let body = body.clone().into();
-            document::document(&record, body, facts, prints, self.rules, &quote, self.now_ms)
+            document::document(&record, body, facts, prints, self.rules, &quote, self.write.now_ms)
         });
         // What is said of the commands alone is in their answer, and not in the cart as it is shown from now on.
         let body = match warnings.as_slice() {
             [] => body,
             warnings => document::body(&record, &quote, warnings, facts, self.rules)?,
         };
-        let answer = StoredAnswer { status: 200, body, version: record.version, location: None };
-        Ok(Commit { cart: record.cart, effect, answer })
+        let answer = WriteAnswer { status: 200, body, version: record.version, location: None };
+        let kept = self.kept(&answer, &json!({ "id": record.cart_id, "version": record.version }));
+        Ok((Commit { cart: record.cart, effect, answer: kept }, Shown { answer, document }))
     }
 
     fn checkout(
@@ -315,7 +395,7 @@ impl Decision<'_> {
         record: &CartRecord,
         (expected_total, expected_currency): (i64, Currency),
         facts: &CartFacts,
-    ) -> Result<Commit, CartError> {
+    ) -> Result<(Commit, Shown), CartError> {
         let context = self.context(&record.cart, facts);
         let outcome = self.rules.checkout(&record.cart, &context);
         let quote = self.took(outcome)?.map_err(|reasons| {
@@ -333,15 +413,17 @@ impl Decision<'_> {
         let title = |item_id: &str| facts.title(item_id);
         let priced =
             Priced { record, quote: &quote, warnings: &[], title: &title, rules: rules_view(self.rules) };
-        let document = priced.order(&order_id, self.now_ms);
-        let body = to_json(&document)?;
-        let document = RawJson::new(body.clone()).map_err(|error| CartError::Internal(error.to_string()))?;
-        let answer = StoredAnswer {
+        let body = to_json(&priced.order(&order_id, self.write.now_ms))?;
+        let document = RawJson::new(body).map_err(|error| CartError::Internal(error.to_string()))?;
+        let state = OrderState::PendingPayment;
+        let placed = OrderRecord { order_id: order_id.clone(), state, document: document.clone() };
+        let answer = WriteAnswer {
             status: 201,
-            body,
+            body: order_body(placed)?,
             version: record.version.next(),
             location: Some(format!("/v1/orders/{order_id}")),
         };
+        let kept = self.kept(&answer, &json!({ "id": order_id }));
         let gave = |code: &&String| quote.discounts.iter().any(|discount| discount.code == **code);
         let order = NewOrder {
             order_id,
@@ -349,11 +431,25 @@ impl Decision<'_> {
             items,
             coupons: record.cart.coupons.iter().filter(gave).cloned().collect(),
         };
-        Ok(Commit { cart: Cart::empty(currency), effect: Effect::Ordered(order), answer })
+        let commit = Commit { cart: Cart::empty(currency), effect: Effect::Ordered(order), answer: kept };
+        Ok((commit, Shown { answer, document: None }))
+    }
+
+    /// What is kept of an answer. The body is the least that the release before can answer a retry with.
+    fn kept(&self, answer: &WriteAnswer, body: &Value) -> KeptAnswer {
+        KeptAnswer {
+            status: answer.status,
+            body: body.to_string(),
+            version: answer.version,
+            location: answer.location.clone(),
+            route: self.route.map(ToOwned::to_owned),
+            request: self.write.request.clone(),
+            at_ms: Some(self.write.now_ms),
+        }
     }
 
     fn context(&self, cart: &Cart, facts: &CartFacts) -> Context {
-        facts.context(cart, self.principal, self.region, self.now_ms)
+        facts.context(cart, self.principal, self.region, self.write.now_ms)
     }
 
     fn took<T>(&mut self, outcome: Result<Outcome<T>, RulesError>) -> Result<T, CartError> {

@@ -283,12 +283,13 @@ async fn write(
     let cart_id = principal.cart_id();
     let (key, if_match) = (conditions.idempotency_key.clone(), conditions.if_match.versions.clone());
     let orders = matches!(operation, Operation::Checkout { .. });
-    let (reply, timing) = api.service.write(principal, operation, key, if_match).await?;
+    let route = conditions.route.clone();
+    let (reply, timing) = api.service.write(principal, operation, key, if_match, route).await?;
     let status =
         StatusCode::from_u16(reply.answer.status).map_err(|error| CartError::Internal(error.to_string()))?;
     // The tag that a read of the same would have.
     let fingerprint = match &reply.document {
-        Some(document) if !orders => document.tag.clone(),
+        Some(document) if document.body == reply.answer.body => document.tag.clone(),
         _ => view::fingerprint(&cart_id, reply.answer.body.as_bytes()),
     };
     let answer = CartAnswer {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, MatchedPath, Request};
 use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -101,6 +101,8 @@ pub(super) struct Conditions {
     pub(super) if_none_match: NoneMatch,
     /// Under which key the request is remembered.
     pub(super) idempotency_key: Option<String>,
+    /// Of a write, the method and the path, which tell it from others under the same key.
+    pub(super) route: Option<String>,
     /// Whether the client has come by HTTPS, as far as we or a trusted proxy know.
     pub(super) secure: bool,
 }
@@ -121,9 +123,17 @@ impl FromRequestParts<Shared> for Conditions {
             if_match: Match::of(headers)?,
             if_none_match: NoneMatch::of(headers)?,
             idempotency_key: idempotency_key(headers)?,
+            route: (!parts.method.is_safe()).then(|| route(parts)),
             secure,
         })
     }
+}
+
+/// Method and path of a request, with the names of parameters in place of their values: those are told apart by what
+/// they mean.
+fn route(parts: &Parts) -> String {
+    let path = parts.extensions.get::<MatchedPath>().map_or(parts.uri.path(), MatchedPath::as_str);
+    format!("{} {path}", parts.method)
 }
 
 /// What the client has already, where nothing else is of interest.

@@ -10,7 +10,8 @@ use tracing::error;
 use utoipa::ToSchema;
 
 use crate::error::{CartError, Reason};
-use crate::view::MoneyView;
+use crate::model::Done;
+use crate::view::{MoneyView, rfc3339};
 
 /// The home region is asked again after so long; a failover takes a few seconds.
 const HOME_RETRY_AFTER_S: u32 = 2;
@@ -228,6 +229,8 @@ fn cart_parts(error: CartError) -> Parts {
         CartError::CartChanged { current_total, currency } => Parts::new(S::CONFLICT, "cart_changed", detail)
             .with("current_total", json!(MoneyView::new(current_total, currency.0))),
         CartError::KeyReused => Parts::new(S::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail),
+        CartError::KeyUsed(done) => Parts::new(S::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
+            .with("done", done_view(done)),
         CartError::InProgress => {
             Parts::new(S::CONFLICT, "request_in_progress", detail).retry_after(OVERLOAD_RETRY_AFTER_S)
         }
@@ -253,6 +256,13 @@ fn cart_parts(error: CartError) -> Parts {
             Parts::new(S::INTERNAL_SERVER_ERROR, "internal", "something went wrong on our side")
         }
     }
+}
+
+/// What was done under an idempotency key. What is not known of it is left out.
+fn done_view(done: Done) -> Map<String, Value> {
+    let time = done.at_ms.map(rfc3339);
+    let fields = [("time", time), ("route", done.route), ("order_id", done.order_id)];
+    fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))).collect()
 }
 
 /// The first reason speaks for all, a shortage before the others; all are listed.

@@ -1,6 +1,7 @@
 //! A write on its way to the home region, and its answer on the way back.
 
 use cart_core::MergePolicy;
+use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -117,25 +118,39 @@ pub struct WriteRequest {
     pub key_made: bool,
     /// Write only if the cart is still at one of these versions.
     pub if_match: Option<Vec<CartVersion>>,
+    /// Method and path of the client's request; `None` from an edge of the release before.
+    #[serde(default)]
+    pub route: Option<String>,
 }
 
 impl WriteRequest {
-    /// Tells one request from another under the same idempotency key.
+    /// Tells one effect from another. The release before told requests under one idempotency key apart by it.
     pub fn fingerprint(&self) -> [u8; 32] {
+        Sha256::digest(self.effect()).into()
+    }
+
+    /// Tells one request from another under the same idempotency key: by method and path, body, and `If-Match`. The
+    /// body counts by what it says, so that a client may write the same JSON in another way when it tries again.
+    pub fn digest(&self) -> Option<String> {
+        let route = self.route.as_deref()?;
+        let digest = Sha256::new().chain_update(route).chain_update([0]).chain_update(self.effect());
+        Some(BASE64URL_NOPAD.encode(&digest.finalize()))
+    }
+
+    fn effect(&self) -> Vec<u8> {
         let what = (&self.operation, &self.if_match);
-        let bytes = serde_json::to_vec(&what).expect("records of strings and numbers serialise");
-        Sha256::digest(bytes).into()
+        serde_json::to_vec(&what).expect("records of strings and numbers serialise")
     }
 }
 
-/// The answer to a write, as it is kept under the idempotency key.
+/// The answer to a write.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredAnswer {
+pub struct WriteAnswer {
     /// HTTP status.
     pub status: u16,
     /// The JSON body.
     pub body: String,
-    /// The cart's version after the write.
+    /// The cart's version after the write, or now, where the write was done before.
     pub version: CartVersion,
     /// Where the new resource is.
     pub location: Option<String>,
@@ -145,8 +160,8 @@ pub struct StoredAnswer {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WriteReply {
     /// For the client.
-    pub answer: StoredAnswer,
-    /// For the cache of the region that forwarded; `None` with a replayed answer.
+    pub answer: WriteAnswer,
+    /// For the cache of the region that forwarded; `None` with a replayed answer of the release before.
     pub record: Option<CartRecord>,
     /// The answer as the next read of that cart would render it, where this edge has decided: rules may look at the
     /// region, so it is no other region's.
@@ -155,7 +170,7 @@ pub struct WriteReply {
     /// The version at which a merged guest's cart ended.
     #[serde(default)]
     pub guest_version: Option<CartVersion>,
-    /// Whether the answer is an old one.
+    /// Whether the write was done before, under the same key.
     pub replayed: bool,
     /// Time in the home region's database and rules.
     pub timing: WriteTiming,

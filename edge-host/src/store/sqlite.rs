@@ -238,15 +238,16 @@ impl PrimaryStore for SqliteStore {
         let late = |_| StoreError::overloaded(Late("the one writer for checkouts and large carts"));
         let _slow = slow.transpose().map_err(late)?;
         let mut tx = self.begin().await?;
-        if let Some((fingerprint, answer)) = rows::answer(&mut tx, cart_id, &write.idempotency_key).await? {
-            return Ok(if fingerprint == write.fingerprint {
-                WriteOutcome::Replayed(answer)
-            } else {
-                WriteOutcome::KeyReused
-            });
-        }
+        let kept = rows::answer(&mut tx, cart_id, &write.idempotency_key).await?;
         let loaded = load(&mut tx, write).await?;
         self.sizes.set(cart_id, loaded.lines());
+        if let Some(kept) = kept {
+            return Ok(if kept.is_of(write) {
+                WriteOutcome::Replayed { answer: kept.answer, record: loaded.cart }
+            } else {
+                WriteOutcome::KeyReused(kept.answer)
+            });
+        }
         let before = loaded.cart.clone();
         let guest = loaded.guest.clone();
         if write.is_for_another(&before) {
@@ -283,7 +284,7 @@ impl PrimaryStore for SqliteStore {
             _ => {}
         }
         self.commit(tx, seq).await?;
-        Ok(WriteOutcome::Done { answer: commit.answer, record, guest_version })
+        Ok(WriteOutcome::Done { record, guest_version })
     }
 
     async fn orders(

@@ -10,6 +10,7 @@ use timeline::Timeline;
 mod orders;
 mod reads;
 mod refusals;
+mod retried;
 mod timeline;
 
 /// What the contract promises.
@@ -25,7 +26,7 @@ pub enum Rule {
     VersionsNeverGoBack,
     /// A version is seen only after somebody wanted it.
     NothingFromTheFuture,
-    /// A key has one answer.
+    /// Under a key one thing is done, once.
     KeysAreKept,
     /// A refusal has a reason.
     RefusalsHaveReasons,
@@ -49,7 +50,7 @@ impl fmt::Display for Rule {
             Self::OneVersionOneCart => "a version is the same cart for everybody",
             Self::VersionsNeverGoBack => "a client that echoes its version gets nothing older",
             Self::NothingFromTheFuture => "a version is seen only after it was wanted",
-            Self::KeysAreKept => "an idempotency key has one answer",
+            Self::KeysAreKept => "under an idempotency key one thing is done, once",
             Self::RefusalsHaveReasons => "a refusal has a reason",
             Self::KnownAnswers => "every answer is one that the contract knows",
             Self::OrdersAddUp => "an acknowledged checkout is one order of what was in the cart",
@@ -107,7 +108,7 @@ pub fn check(history: &History) -> Vec<Violation> {
         let mut events = std::mem::take(&mut events_of[cart]);
         events.sort_by_key(|(_, event)| event.began);
         let told_before = newest_before(&events);
-        let timeline = timeline::build(history, cart, &events, &ends, &mut found);
+        let timeline = timeline::build(history, cart, &events, &told_before, &ends, &mut found);
         ends.insert(cart, timeline.end());
         let of = CartHistory { events, told_before, timeline };
         timeline::writes_in_order(&of, &mut found);
@@ -153,7 +154,7 @@ fn merges<'a>(history: &'a History, found: &mut Found) -> HashMap<CartNo, Merged
         }
         let Some((merge_at, merge)) = by.first() else { continue };
         for (at, event) in history.events.iter().enumerate().filter(|(_, event)| event.cart == *guest) {
-            if event.began > merge.ended && !event.replayed() && event.acknowledged().is_some() {
+            if event.began > merge.ended && event.acknowledged().is_some() {
                 let what = format!("{name} was written to after its merge");
                 found.add(Rule::MergesOnce, what, [*merge_at, at]);
             }

@@ -250,10 +250,8 @@ pub enum Outcome {
         version: Version,
         /// The order.
         order: Order,
-        /// Whether it is a kept answer.
+        /// Whether it was done before.
         replayed: bool,
-        /// Of the whole body.
-        digest: u64,
     },
     /// The cart is still at this version.
     NotModified(Version),
@@ -328,7 +326,8 @@ impl Event {
         if let Act::Write(wanted) = &self.act { Some(wanted) } else { None }
     }
 
-    /// The change and the version that it was acknowledged with.
+    /// The change and the version that it was acknowledged with: its own, or that of the cart by then, where it had
+    /// been done before.
     pub fn acknowledged(&self) -> Option<(&Wanted, Version)> {
         let wanted = self.write()?;
         match &self.outcome {
@@ -337,16 +336,16 @@ impl Event {
         }
     }
 
-    /// What the answer shows to be in the cart. An order leaves it empty.
+    /// What the answer shows to be in the cart. An order leaves it empty, and says nothing of it later.
     pub fn shown(&self) -> Option<Contents> {
         match &self.outcome {
             Outcome::Cart { shown, .. } => Some(shown.clone()),
-            Outcome::Placed { .. } => Some(Contents::default()),
+            Outcome::Placed { replayed: false, .. } => Some(Contents::default()),
             _ => None,
         }
     }
 
-    /// Whether the answer is a kept one.
+    /// Whether what was asked for had been done before.
     pub fn replayed(&self) -> bool {
         matches!(self.outcome, Outcome::Cart { replayed: true, .. } | Outcome::Placed { replayed: true, .. })
     }

@@ -167,9 +167,7 @@ fn said(shop: &Shop<'_>, act: &Act, answer: &Answer, body: &Value) -> Option<Out
         (Act::Write(wanted) | Act::Repeat(_, wanted) | Act::Misuse(_, wanted), status) => {
             match (matches!(wanted.write, Write::Checkout { .. }), status) {
                 (false, 200) => cart(shop, body, version?, replayed, digest, tag)?,
-                (true, 201) => {
-                    Outcome::Placed { version: version?, order: order(shop, body)?, replayed, digest }
-                }
+                (true, 201) => Outcome::Placed { version: version?, order: order(shop, body)?, replayed },
                 _ => return None,
             }
         }

@@ -273,38 +273,95 @@ fn a_read_from_the_future_is_found() {
     made.breaks(Rule::NothingFromTheFuture, early);
 }
 
+/// The same answer, to a request that had been done before.
+fn replayed(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Cart { version, shown, total, odd, digest, tag, .. } => {
+            Outcome::Cart { version, shown, total, odd, replayed: true, digest, tag }
+        }
+        other => other,
+    }
+}
+
 #[test]
-fn another_answer_under_the_same_key_is_found() {
+fn a_retry_that_is_not_answered_with_the_cart_as_it_is_now_is_found() {
     let repeat = |made: &mut Made, first: usize, outcome: Outcome| {
         let write = Write::One(Command::Add { line: MUG, quantity: 2 });
         made.add(USER, Act::Repeat(first, wanted(write)), outcome)
     };
-    let replayed = |number, lines: &[(usize, u32)], digest| match shown(number, lines) {
-        Outcome::Cart { version, shown, total, odd, tag, .. } => {
-            Outcome::Cart { version, shown, total, odd, replayed: true, digest, tag }
-        }
-        other => other,
-    };
     let mut made = Made::three_writes();
-    repeat(&mut made, 0, replayed(1, &[(MUG, 2)], 1));
+    repeat(&mut made, 0, replayed(shown(3, &[(MUG, 4)])));
     made.is_fine();
-    for wrong in [
+    for (wrong, rule) in [
         // Done again.
-        shown(4, &[(MUG, 6)]),
-        // Answered as it is now.
-        replayed(3, &[(MUG, 4)], 3),
-        // The same version in other words.
-        replayed(1, &[(MUG, 2)], 99),
-        refused(422, "idempotency_key_reused"),
+        (shown(4, &[(MUG, 6)]), Rule::KeysAreKept),
+        // Answered as it was.
+        (replayed(shown(1, &[(MUG, 2)])), Rule::WritesInOrder),
+        // Which sets a screen back.
+        (replayed(shown(1, &[(MUG, 2)])), Rule::VersionsNeverGoBack),
+        // What was shown then, under the version of now.
+        (replayed(shown(3, &[(MUG, 2)])), Rule::OneVersionOneCart),
+        (refused(422, "idempotency_key_reused"), Rule::KeysAreKept),
+        (refused(410, "cart_merged"), Rule::RefusalsHaveReasons),
     ] {
         let mut made = Made::three_writes();
         let at = repeat(&mut made, 0, wrong);
-        made.breaks(Rule::KeysAreKept, at);
+        made.breaks(rule, at);
     }
     let mut made = Made::three_writes();
     let other = wanted(Write::One(Command::Clear));
     let at = made.add(USER, Act::Misuse(0, other), shown(4, &[]));
     made.breaks(Rule::KeysAreKept, at);
+}
+
+/// A write whose answers were lost, until it was answered as done before: with the cart as it was by then.
+fn lost(made: &mut Made, began: u64, quantity: u32, number: u64, lines: &[(usize, u32)]) -> usize {
+    let at = made.put_in(USER, quantity, number, lines);
+    let event = &mut made.history.events[at];
+    (event.session, event.began, event.ambiguous) = (2, began, 1);
+    event.outcome = replayed(event.outcome.clone());
+    at
+}
+
+#[test]
+fn a_write_whose_answer_was_lost_has_made_one_version() {
+    // Two of them, the one before the write of another and the one after it.
+    let mut made = Made::new();
+    made.put_in(USER, 3, 2, &[(MUG, 5)]);
+    made.read(3, &[(MUG, 15)]);
+    lost(&mut made, 1, 2, 3, &[(MUG, 15)]);
+    lost(&mut made, 1, 10, 3, &[(MUG, 15)]);
+    made.is_fine();
+    // In which order, nobody has seen.
+    let mut made = Made::new();
+    lost(&mut made, 1, 2, 2, &[(MUG, 5)]);
+    lost(&mut made, 1, 3, 2, &[(MUG, 5)]);
+    made.is_fine();
+    // Only the last says which of them came first.
+    let mut made = Made::new();
+    made.write(USER, Write::One(Command::Set { line: MUG, quantity: 4 }), 3, &[(MUG, 4)]);
+    lost(&mut made, 1, 2, 3, &[(MUG, 4)]);
+    lost(&mut made, 1, 3, 3, &[(MUG, 4)]);
+    made.is_fine();
+}
+
+#[test]
+fn a_write_whose_answer_was_lost_and_that_was_done_twice_or_never_is_found() {
+    // Twice.
+    let mut made = Made::new();
+    made.put_in(USER, 3, 3, &[(MUG, 7)]);
+    let twice = lost(&mut made, 1, 2, 3, &[(MUG, 7)]);
+    made.breaks(Rule::ExactlyOnce, twice);
+    // Never.
+    let mut made = Made::three_writes();
+    let never = lost(&mut made, 1, 7, 3, &[(MUG, 4)]);
+    made.breaks(Rule::ExactlyOnce, never);
+    // Before it was sent.
+    let mut made = Made::new();
+    made.put_in(USER, 3, 2, &[(MUG, 5)]);
+    let now = made.now + 10;
+    let early = lost(&mut made, now, 2, 2, &[(MUG, 5)]);
+    made.breaks(Rule::ExactlyOnce, early);
 }
 
 #[test]

@@ -274,6 +274,7 @@ async fn more_forwards_than_may_be_under_way_are_turned_away_at_once() {
         idempotency_key: "key".to_owned(),
         key_made: false,
         if_match: None,
+        route: None,
     });
     let (answers, written) = join(asks, write).await;
     let written = written.map(|reply| reply.answer.status);

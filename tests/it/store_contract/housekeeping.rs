@@ -148,7 +148,7 @@ pub(crate) async fn old_answers_are_forgotten_and_young_ones_kept(store: Store) 
     done(store.write(&second, &mut one_more).await.expect("an answer"));
     sweep_all(&store, NOW_MS + IDEMPOTENCY_TTL_MS).await;
     let again = store.write(&second, &mut one_more).await.expect("an answer");
-    assert!(matches!(again, WriteOutcome::Replayed(_)), "{again:?}");
+    assert!(matches!(again, WriteOutcome::Replayed { .. }), "{again:?}");
     done(store.write(&first, &mut one_more).await.expect("an answer"));
 }
 

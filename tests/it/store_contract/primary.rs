@@ -65,7 +65,8 @@ pub(crate) async fn a_write_that_changes_nothing_keeps_its_version_and_its_answe
     assert_eq!((record.version, &record.cart), (before.version, &before.cart));
     assert_eq!(store.catalogue().await.expect("an answer").position, head, "nobody has to be told");
     let again = store.write(&write, &mut nothing).await.expect("an answer");
-    assert!(matches!(again, WriteOutcome::Replayed(kept) if kept.body == "as it was"));
+    let WriteOutcome::Replayed { answer: kept, record } = again else { panic!("{again:?}") };
+    assert_eq!((kept.body.as_str(), record), ("as it was", before));
 }
 
 pub(crate) async fn a_refused_write_leaves_nothing(store: Store) {
@@ -109,8 +110,10 @@ pub(crate) async fn the_same_request_is_answered_from_its_key(store: Store) {
     let mut again = write.clone();
     again.now_ms += 1000;
     let outcome = store.write(&again, &mut |_| panic!("nothing to decide")).await.expect("an answer");
-    let WriteOutcome::Replayed(kept) = outcome else { panic!("{outcome:?}") };
+    let WriteOutcome::Replayed { answer: kept, record } = outcome else { panic!("{outcome:?}") };
     assert_eq!(kept, answer("one more", version(1)));
+    // With the cart as it is now.
+    assert_eq!((record.version, record.cart.quantity()), (version(2), 50));
     // A key is its cart's own.
     let mut other = write_of(&guest("somebody else"));
     other.idempotency_key.clone_from(&write.idempotency_key);
@@ -121,9 +124,18 @@ pub(crate) async fn another_request_under_a_key_is_told_apart(store: Store) {
     let owner = guest("reuse");
     let mut write = write_of(&owner);
     done(store.write(&write, &mut one_more).await.expect("an answer"));
+    let mut other = write.clone();
+    other.request = Some("another".to_owned());
+    let outcome = store.write(&other, &mut |_| panic!("nothing to decide")).await.expect("an answer");
+    let WriteOutcome::KeyReused(done) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(done, answer("one more", version(1)), "what was done is told");
+    // An edge of the release before goes by the effect.
+    write.request = None;
+    let outcome = store.write(&write, &mut |_| panic!("nothing to decide")).await.expect("an answer");
+    assert!(matches!(outcome, WriteOutcome::Replayed { .. }), "{outcome:?}");
     write.fingerprint = [2; 32];
     let outcome = store.write(&write, &mut |_| panic!("nothing to decide")).await.expect("an answer");
-    assert!(matches!(outcome, WriteOutcome::KeyReused), "{outcome:?}");
+    assert!(matches!(outcome, WriteOutcome::KeyReused(_)), "{outcome:?}");
 }
 
 pub(crate) async fn a_key_is_free_again_when_its_request_failed(store: Store) {
@@ -149,7 +161,7 @@ pub(crate) async fn a_key_is_free_again_when_its_request_was_given_up(store: Sto
         }
     }
     let outcome = store.write(&write, &mut one_more).await.expect("an answer");
-    assert!(matches!(outcome, WriteOutcome::Done { .. } | WriteOutcome::Replayed(_)), "{outcome:?}");
+    assert!(matches!(outcome, WriteOutcome::Done { .. } | WriteOutcome::Replayed { .. }), "{outcome:?}");
     let record = store.cart(&owner.cart_id()).await.expect("an answer").expect("a cart");
     assert_eq!((record.cart.quantity(), record.version), (1, version(1)), "it happened once");
 }
@@ -188,7 +200,7 @@ pub(crate) async fn of_one_request_many_times_at_once_one_is_done(store: Store) 
         join_all(attempts).await.into_iter().map(|it| it.expect("no panic")).collect();
     let count = |is: fn(&WriteOutcome) -> bool| outcomes.iter().filter(|outcome| is(outcome)).count();
     assert_eq!(count(|outcome| matches!(outcome, WriteOutcome::Done { .. })), 1);
-    let others = count(|outcome| matches!(outcome, WriteOutcome::Replayed(_) | WriteOutcome::InProgress));
+    let others = count(|outcome| matches!(outcome, WriteOutcome::Replayed { .. } | WriteOutcome::InProgress));
     assert_eq!(others, 19, "{outcomes:?}");
     assert_eq!(decided.load(Ordering::Relaxed), 1);
 }

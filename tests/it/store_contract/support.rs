@@ -7,7 +7,7 @@ use cart_core::{Cart, Currency, Line, line_id};
 use edge_host::epoch::KnownEpoch;
 use edge_host::model::{
     CartRecord, CartVersion, CouponRecord, CouponValue, CurrencyCode, FeedPosition, IDEMPOTENCY_TTL_MS,
-    ItemRecord, OrderRecord, OrderState, OwnerKind, Principal, StoredAnswer,
+    ItemRecord, KeptAnswer, OrderRecord, OrderState, OwnerKind, Principal,
 };
 use edge_host::raw_json::RawJson;
 use edge_host::store::memory::MemoryCache;
@@ -126,6 +126,7 @@ pub(crate) fn write_of(principal: &Principal) -> CartWrite {
         guest: None,
         idempotency_key: fresh_key(),
         fingerprint: [1; 32],
+        request: Some("request".to_owned()),
         if_match: None,
         item_ids: Vec::new(),
         coupon_codes: Vec::new(),
@@ -142,8 +143,16 @@ pub(crate) fn order_of(principal: &Principal) -> CartWrite {
     CartWrite { takes_stock: true, ..write_of(principal) }
 }
 
-pub(crate) fn answer(body: &str, version: CartVersion) -> StoredAnswer {
-    StoredAnswer { status: 200, body: body.to_owned(), version, location: Some("/there".to_owned()) }
+pub(crate) fn answer(body: &str, version: CartVersion) -> KeptAnswer {
+    KeptAnswer {
+        status: 200,
+        body: body.to_owned(),
+        version,
+        location: Some("/there".to_owned()),
+        route: Some("POST /there".to_owned()),
+        request: Some("request".to_owned()),
+        at_ms: Some(NOW_MS),
+    }
 }
 
 /// Decides to make the cart this one.

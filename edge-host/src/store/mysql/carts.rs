@@ -10,8 +10,8 @@ use super::answers;
 use super::script::{Rows, Script, Value};
 use super::session::Failure;
 use crate::model::{CART_TTL_MS, CartRecord, CartState, CartVersion, Millis, Principal};
-use crate::store::StoreError;
 use crate::store::sql::{from_json, to_json};
+use crate::store::{Kept, StoreError};
 
 /// When a cart that has expired expires.
 const NEVER_MS: Millis = Millis::MAX;
@@ -69,8 +69,8 @@ pub(super) async fn cart(tx: &mut MySqlConnection, cart_id: &str) -> Result<Opti
 /// A cart under lock.
 pub(super) struct LockedCart {
     pub(super) record: CartRecord,
-    /// Of the requests that were answered, by the keys that were looked for.
-    pub(super) fingerprints: HashMap<String, Vec<u8>>,
+    /// What was done under the keys that were looked for.
+    pub(super) kept: HashMap<String, Kept>,
 }
 
 /// Carts under lock, and those that somebody else has locked.
@@ -109,7 +109,7 @@ pub(super) async fn lock(
     let mut carts = HashMap::with_capacity(cart_ids.len());
     for row in headers.iter().flatten() {
         let record = header(HeaderRow::from_row(row)?)?;
-        carts.insert(record.cart_id.clone(), LockedCart { record, fingerprints: HashMap::new() });
+        carts.insert(record.cart_id.clone(), LockedCart { record, kept: HashMap::new() });
     }
     let mut held = HashSet::new();
     for row in there.iter().flatten() {
@@ -125,9 +125,9 @@ pub(super) async fn lock(
         }
     }
     for row in answered.iter().flatten() {
-        let (cart_id, key, fingerprint) = FromRow::from_row(row)?;
-        if let Some(cart) = carts.get_mut::<String>(&cart_id) {
-            cart.fingerprints.insert(key, fingerprint);
+        let (cart_id, key, kept) = answers::found(row)?;
+        if let Some(cart) = carts.get_mut(&cart_id) {
+            cart.kept.insert(key, kept);
         }
     }
     carts.values_mut().for_each(|cart| in_order(&mut cart.record.cart.lines));

@@ -12,7 +12,7 @@ use super::connections::Share;
 use super::script::{Rows, Script};
 use super::session::{Failure, Session};
 use super::{MySqlStore, answers, carts, catalogue, locks, orders};
-use crate::model::{CART_TTL_MS, CartRecord, CartState, Millis, Principal, StoredAnswer};
+use crate::model::{CART_TTL_MS, CartRecord, CartState, KeptAnswer, Millis, Principal};
 use crate::store::{CartWrite, Commit, Decide, Effect, Loaded, NewOrder, StoreError, WriteOutcome};
 
 impl MySqlStore {
@@ -133,10 +133,10 @@ impl Drop for Claim {
 
 /// What was found under the lock.
 pub(super) enum Found {
-    /// The request was answered before; and the cart as it is.
-    Answered(StoredAnswer, Box<CartRecord>),
-    /// Another request was answered under its key.
-    KeyReused,
+    /// The request was done before; and the cart as it is.
+    Answered(KeptAnswer, Box<CartRecord>),
+    /// Another request was done under its key.
+    KeyReused(KeptAnswer),
     /// There is something to decide.
     Loaded(Box<Loaded>),
     /// Somebody else has locked a cart; or items and coupons, which these queues are for.
@@ -201,15 +201,16 @@ async fn load_one(
         return Ok(Found::Held(Vec::new()));
     }
     let carts = &carts.carts;
-    let LockedCart { record, fingerprints } = carts.get(&write.unused.cart_id).ok_or_else(not_loaded)?;
-    if let Some(fingerprint) = fingerprints.get(&write.idempotency_key) {
-        if *fingerprint != write.fingerprint {
-            return Ok(Found::KeyReused);
-        }
-        let answer = answers::answer(tx, &write.unused.cart_id, &write.idempotency_key).await?;
-        return Ok(Found::Answered(answer, Box::new(record.clone())));
-    }
+    let LockedCart { record, kept } = carts.get(&write.unused.cart_id).ok_or_else(not_loaded)?;
     let cart = written_or(record, &write.unused);
+    if let Some(kept) = kept.get(&write.idempotency_key) {
+        let answer = kept.answer.clone();
+        return Ok(if kept.is_of(write) {
+            Found::Answered(answer, Box::new(cart))
+        } else {
+            Found::KeyReused(answer)
+        });
+    }
     let guest = match &write.guest {
         Some((_, unused)) => {
             let guest = carts.get(&unused.cart_id).ok_or_else(not_loaded)?;
@@ -310,14 +311,14 @@ pub(super) fn settle(
     commit_tried: bool,
 ) -> Result<Settled, StoreError> {
     let loaded = match found {
-        Found::KeyReused => return Ok(Settled::Over(WriteOutcome::KeyReused)),
+        Found::KeyReused(answer) => return Ok(Settled::Over(WriteOutcome::KeyReused(answer))),
         Found::Answered(answer, record) => {
             // It was this request that had come through, when the connection broke.
             let is_its_own = commit_tried && record.version == answer.version;
             return Ok(Settled::Over(if is_its_own {
-                WriteOutcome::Done { answer, record: *record, guest_version: None }
+                WriteOutcome::Done { record: *record, guest_version: None }
             } else {
-                WriteOutcome::Replayed(answer)
+                WriteOutcome::Replayed { answer, record: *record }
             }));
         }
         Found::Held(_) => return Err(StoreError::Busy("what it changes")),
@@ -363,7 +364,7 @@ fn to_write(
         }
         _ => {}
     }
-    Ok(Settled::Commit(to_write, WriteOutcome::Done { answer: commit.answer, record, guest_version }))
+    Ok(Settled::Commit(to_write, WriteOutcome::Done { record, guest_version }))
 }
 
 /// A guest's cart that went to a user.

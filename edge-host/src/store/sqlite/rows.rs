@@ -6,11 +6,11 @@ use cart_core::{Cart, Currency, Line};
 use sqlx::SqliteConnection;
 
 use crate::model::{
-    CartRecord, CartState, CartVersion, CouponRecord, ItemRecord, Millis, OrderRecord, OrderState, Principal,
-    StoredAnswer,
+    CartRecord, CartState, CartVersion, CouponRecord, ItemRecord, KeptAnswer, Millis, OrderRecord,
+    OrderState, Principal,
 };
 use crate::store::sql::{from_json, signed, to_json, unsigned};
-use crate::store::{CartWrite, NewOrder, StoreError};
+use crate::store::{CartWrite, Kept, NewOrder, StoreError};
 
 /// When a cart that has expired expires.
 const NEVER_MS: Millis = Millis::MAX;
@@ -196,25 +196,26 @@ pub(super) async fn coupons(
     rows.into_iter().map(record).collect()
 }
 
-/// The answer kept under a key, and the fingerprint of its request.
+/// What is kept under a key.
 pub(super) async fn answer(
     tx: &mut SqliteConnection,
     cart_id: &str,
     key: &str,
-) -> Result<Option<(Vec<u8>, StoredAnswer)>, StoreError> {
-    let row: Option<(Vec<u8>, String)> =
-        sqlx::query_as("SELECT fingerprint, answer FROM idempotency_keys WHERE cart_id = ?1 AND key = ?2")
-            .bind(cart_id)
-            .bind(key)
-            .fetch_optional(tx)
-            .await?;
-    row.map(|(fingerprint, answer)| Ok((fingerprint, from_json(&answer)?))).transpose()
+) -> Result<Option<Kept>, StoreError> {
+    let row: Option<(Vec<u8>, String, Millis)> = sqlx::query_as(
+        "SELECT fingerprint, answer, expires_at FROM idempotency_keys WHERE cart_id = ?1 AND key = ?2",
+    )
+    .bind(cart_id)
+    .bind(key)
+    .fetch_optional(tx)
+    .await?;
+    row.map(|(fingerprint, answer, until_ms)| Kept::read(fingerprint, &answer, until_ms)).transpose()
 }
 
 pub(super) async fn insert_answer(
     tx: &mut SqliteConnection,
     write: &CartWrite,
-    answer: &StoredAnswer,
+    answer: &KeptAnswer,
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO idempotency_keys (cart_id, key, fingerprint, answer, expires_at)

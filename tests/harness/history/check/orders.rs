@@ -22,11 +22,12 @@ pub(super) struct Life<'a> {
 /// Checks the orders of one cart, and adds them to all.
 pub(super) fn of_cart<'a>(of: &CartHistory<'a>, all: &mut BTreeMap<&'a str, Life<'a>>, found: &mut Found) {
     for (at, event) in &of.events {
-        let (Some(wanted), Outcome::Placed { version, order, .. }) = (event.write(), &event.outcome) else {
+        let (Some(wanted), Outcome::Placed { order, .. }) = (event.write(), &event.outcome) else {
             continue;
         };
         let Write::Checkout { total } = wanted.write else { continue };
-        let ordered = version.number.checked_sub(1).and_then(|number| of.timeline.at(number));
+        let made = of.timeline.made_by(*at);
+        let ordered = made.and_then(|number| number.checked_sub(1)).and_then(|number| of.timeline.at(number));
         if ordered.is_none_or(|contents| contents.lines != order.lines) {
             let what = format!("order {} is not what was in the cart: {ordered:?}", order.id);
             found.add(Rule::OrdersAddUp, what, [*at]);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{CartHistory, Found, Merged, Placed, Rule, is_about_a_cart, newest_before, says_merged};
-use crate::history::record::{Act, Event, History, Outcome};
+use crate::history::record::{Act, Event, History, Order, Outcome};
 
 /// A tag stands for one body of one cart.
 pub(super) fn tags(history: &History, found: &mut Found) {
@@ -75,12 +75,15 @@ fn shows_its_version(history: &History, of: &CartHistory<'_>, (at, event): Place
     }
 }
 
-/// An old key brings the old answer; with another request it brings nothing.
+/// Under an old key nothing is done again: the cart is shown as it is now, and an order as it was placed. With another
+/// request it brings nothing.
 fn keeps_keys(history: &History, (at, event): Placed<'_>, found: &mut Found) {
     match (&event.act, &event.outcome) {
         (Act::Repeat(..), Outcome::Unanswered) => {}
-        (Act::Repeat(first, _), outcome) if !is_same_answer(outcome, &history.events[*first].outcome) => {
-            let what = "a repeated request was not answered as the first time";
+        // Whether there was a reason for it is looked at with all refusals.
+        (Act::Repeat(..), outcome) if says_merged(outcome) => {}
+        (Act::Repeat(first, _), outcome) if !is_answered_again(outcome, &history.events[*first].outcome) => {
+            let what = "a repeated request was not answered as one that was done";
             found.add(Rule::KeysAreKept, what, [*first, at]);
         }
         (Act::Misuse(first, _), Outcome::Cart { .. } | Outcome::Placed { .. }) => {
@@ -91,16 +94,18 @@ fn keeps_keys(history: &History, (at, event): Placed<'_>, found: &mut Found) {
     }
 }
 
-fn is_same_answer(again: &Outcome, first: &Outcome) -> bool {
+fn is_answered_again(again: &Outcome, first: &Outcome) -> bool {
     match (again, first) {
+        (Outcome::Cart { version, replayed: true, .. }, Outcome::Cart { version: at_first, .. }) => {
+            version >= at_first
+        }
         (
-            Outcome::Cart { version, digest, replayed: true, .. },
-            Outcome::Cart { version: first_version, digest: first_digest, .. },
-        )
-        | (
-            Outcome::Placed { version, digest, replayed: true, .. },
-            Outcome::Placed { version: first_version, digest: first_digest, .. },
-        ) => (version, digest) == (first_version, first_digest),
+            Outcome::Placed { version, order, replayed: true },
+            Outcome::Placed { version: at_first, order: placed, .. },
+        ) => {
+            // It may have been paid or cancelled meanwhile.
+            version >= at_first && *order == Order { state: order.state.clone(), ..placed.clone() }
+        }
         _ => false,
     }
 }
@@ -110,8 +115,7 @@ fn never_goes_back(events: &[Placed<'_>], found: &mut Found) {
     for ((at, event), told) in events.iter().zip(newest_before(events)) {
         let bound = told.max(event.seen);
         let (Some(version), Some(bound)) = (event.version(), bound) else { continue };
-        // A kept answer is an old one by nature.
-        if version < bound && !event.replayed() {
+        if version < bound {
             let what = format!("session {} had seen {bound} and was answered {version}", event.session);
             let teller =
                 events.iter().rev().find(|(_, other)| other.ended < event.began && tells(other, bound));

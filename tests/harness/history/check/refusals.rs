@@ -82,7 +82,8 @@ impl Case<'_> {
             Act::ReadLine(_) => matches!((status, code), (404, "line_unknown") | (410, "cart_merged")),
             Act::Misuse(..) => (status, code) == (422, "idempotency_key_reused"),
             Act::Settle(..) => (status, code) == (409, "order_settled"),
-            Act::Repeat(..) | Act::ReadItem(_) | Act::ReadOrders | Act::LastOrders => false,
+            Act::Repeat(..) => (status, code) == (410, "cart_merged"),
+            Act::ReadItem(_) | Act::ReadOrders | Act::LastOrders => false,
         }
     }
 

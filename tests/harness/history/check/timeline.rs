@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::retried::{Known, Retried, fit};
 use super::{CartHistory, Found, Placed, Rule};
 use crate::history::model::consequence;
-use crate::history::record::{CartNo, Contents, Event, History, Nanos, Wanted, Write};
+use crate::history::record::{Act, CartNo, Contents, Event, History, Nanos, Outcome, Version, Wanted, Write};
 
 /// A cart, version by version.
 pub(super) struct Timeline {
@@ -12,12 +13,19 @@ pub(super) struct Timeline {
     states: Vec<Contents>,
     /// When the write that made each version was sent.
     wanted_at: Vec<Nanos>,
+    /// The versions that writes have made or left, by their events.
+    made: HashMap<usize, u64>,
 }
 
 impl Timeline {
     /// What was in the cart at a version, if there was one.
     pub(super) fn at(&self, number: u64) -> Option<&Contents> {
         self.states.get(usize::try_from(number).ok()?)
+    }
+
+    /// The version that a write has made, or left as it was.
+    pub(super) fn made_by(&self, event: usize) -> Option<u64> {
+        self.made.get(&event).copied()
     }
 
     /// The newest version.
@@ -48,6 +56,7 @@ pub(super) fn build(
     history: &History,
     cart: CartNo,
     events: &[Placed<'_>],
+    told_before: &[Option<Version>],
     guests: &HashMap<CartNo, Contents>,
     found: &mut Found,
 ) -> Timeline {
@@ -57,12 +66,20 @@ pub(super) fn build(
         if let Some(version) = placed.1.version() {
             newest = newest.max(version.number);
         }
-        if let Some((wanted, version)) = placed.1.acknowledged() {
+        if let Some((wanted, version)) = placed.1.acknowledged()
+            && !placed.1.replayed()
+        {
             acknowledged.entry(version.number).or_default().push((*placed, wanted));
         }
     }
-    let mut timeline = Timeline { states: vec![Contents::default()], wanted_at: vec![0] };
+    let states = vec![Contents::default()];
+    let mut timeline = Timeline { states, wanted_at: vec![0], made: HashMap::new() };
     let maker = Maker { history, guests, name: &history.carts[cart].name };
+    let retried = events.iter().zip(told_before).filter_map(|(event, told)| Retried::of(*event, *told));
+    let fitted = fit_retried(&maker, events, &retried.collect::<Vec<_>>(), newest, &mut acknowledged, found);
+    for (number, writes) in &acknowledged {
+        timeline.made.extend(writes.iter().map(|((at, _), _)| (*at, *number)));
+    }
     for (at, event) in acknowledged.remove(&0).into_iter().flatten().map(|(placed, _)| placed) {
         if event.shown() != Some(Contents::default()) {
             let what = format!("{}: a write was acknowledged without a version of its own", maker.name);
@@ -72,7 +89,8 @@ pub(super) fn build(
     for number in 1..=newest {
         let before = timeline.end();
         let writes = acknowledged.remove(&number).unwrap_or_default();
-        let Some((now, wanted_at)) = maker.make(number, &before, &writes, found) else {
+        let known = usize::try_from(number).ok().and_then(|number| fitted.get(number));
+        let Some((now, wanted_at)) = maker.make(number, &before, known, &writes, found) else {
             let seen = events.iter().filter(|(_, event)| is_of(event, number));
             let shown = seen.clone().find_map(|(_, event)| event.shown());
             let what = format!("{}: version {number} was made by no acknowledged write", maker.name);
@@ -90,6 +108,42 @@ pub(super) fn build(
     timeline
 }
 
+/// Gives versions to the writes that were answered as done before, and returns what was in the cart then, version by
+/// version; nothing, where there are none of them.
+fn fit_retried<'a>(
+    maker: &Maker<'a>,
+    events: &[Placed<'a>],
+    retried: &[Retried<'a>],
+    newest: u64,
+    acknowledged: &mut BTreeMap<u64, Vec<(Placed<'a>, &'a Wanted)>>,
+    found: &mut Found,
+) -> Vec<Contents> {
+    if retried.is_empty() {
+        return Vec::new();
+    }
+    let shown = |(_, event): &Placed<'_>| match &event.outcome {
+        Outcome::Cart { version, shown, .. } => Some((version.number, shown.clone())),
+        _ => None,
+    };
+    let shown: HashMap<u64, Contents> = events.iter().filter_map(shown).collect();
+    let guest = |wanted: &Wanted| maker.guest(wanted);
+    let known = Known { goods: &maker.history.goods, guest: &guest, acknowledged, shown: &shown, newest };
+    let Some(fitted) = fit(&known, retried) else {
+        let what = format!(
+            "{}: the writes that were answered as done before do not fit with all others",
+            maker.name
+        );
+        found.add(Rule::ExactlyOnce, what, retried.iter().map(|retried| retried.placed.0));
+        return Vec::new();
+    };
+    for (retried, made) in retried.iter().zip(&fitted.made) {
+        if let Some(number) = made {
+            acknowledged.entry(*number).or_default().push((retried.placed, retried.wanted));
+        }
+    }
+    fitted.states
+}
+
 fn is_of(event: &Event, number: u64) -> bool {
     event.version().is_some_and(|version| version.number == number)
 }
@@ -101,22 +155,29 @@ struct Maker<'a> {
     name: &'a str,
 }
 
-impl Maker<'_> {
+impl<'a> Maker<'a> {
+    /// What the guest's cart ended with that a write takes over.
+    fn guest(&self, wanted: &Wanted) -> Option<&'a Contents> {
+        match &wanted.write {
+            Write::Merge { guest, .. } => self.guests.get(guest),
+            _ => None,
+        }
+    }
+
     /// The cart at this version, and when the write was sent that made it; `None` when there is none.
     fn make(
         &self,
         number: u64,
         before: &Contents,
+        known: Option<&Contents>,
         writes: &[(Placed<'_>, &Wanted)],
         found: &mut Found,
     ) -> Option<(Contents, Nanos)> {
-        let now = writes.iter().find_map(|((_, event), _)| event.shown())?;
+        let shown = || writes.iter().find_map(|((_, event), _)| event.shown());
+        let now = if writes.is_empty() { None } else { known.cloned().or_else(shown) }?;
         let leads_here = |from: &Contents, wanted: &Wanted| {
-            let guest = match &wanted.write {
-                Write::Merge { guest, .. } => self.guests.get(guest),
-                _ => None,
-            };
-            consequence(from, &wanted.write, &self.history.goods, guest).result.is_ok_and(|to| to == now)
+            let to = consequence(from, &wanted.write, &self.history.goods, self.guest(wanted));
+            to.result.is_ok_and(|to| to == now)
         };
         // A checkout and a merge always make a version; the others do when they change something.
         let idle = |wanted: &Wanted| match &wanted.write {
@@ -151,10 +212,15 @@ impl Maker<'_> {
     }
 }
 
-/// Writes are decided one after the other: each sees what anybody was told of before it was sent.
+/// Writes are decided one after the other: each sees what anybody was told of before it was sent, also one that was
+/// done before.
 pub(super) fn writes_in_order(of: &CartHistory<'_>, found: &mut Found) {
     for ((at, event), told) in of.events.iter().zip(&of.told_before) {
-        let (Some((_, version)), Some(told)) = (event.acknowledged(), told) else { continue };
+        let answered = match event.act {
+            Act::Repeat(..) => event.version().filter(|_| event.replayed()),
+            _ => event.acknowledged().map(|(_, version)| version),
+        };
+        let (Some(version), Some(told)) = (answered, told) else { continue };
         if version < *told {
             let what =
                 format!("a write was done at version {version}, though {told} was there before it was sent");

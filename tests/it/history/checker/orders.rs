@@ -42,7 +42,7 @@ fn order(id: &str, vases: u32) -> Order {
 }
 
 fn placed(number: u64, order: Order) -> Outcome {
-    Outcome::Placed { version: version(number), order, replayed: false, digest: number }
+    Outcome::Placed { version: version(number), order, replayed: false }
 }
 
 #[test]
