@@ -9,7 +9,7 @@ use edge_host::catalogue::Catalogue;
 use edge_host::epoch::KnownEpoch;
 use edge_host::model::{Change, FeedPosition, IDEMPOTENCY_TTL_MS};
 use edge_host::store::mysql::{self, MySqlStore, MySqlTarget};
-use edge_host::store::{Loaded, PrimaryStore, ReplicaStore, WriteOutcome};
+use edge_host::store::{Loaded, PrimaryStore, ReplicaStore, StoreError, WriteOutcome};
 use futures_util::future::join_all;
 use harness::{MySqlServer, eventually};
 use region_router::link::Link;
@@ -158,22 +158,23 @@ async fn an_order_is_charged_at_the_prices_that_are_so_once_its_items_are_locked
     }
     let order = tokio::spawn(async move {
         let mut seen = Vec::new();
-        let mut look = |loaded: Loaded| {
-            seen = loaded.items.iter().flat_map(|item| item.prices.values().copied()).collect();
-            None
-        };
-        store.write(&order_of(&guest("buyer")), &mut look).await.expect("an answer");
-        seen
+        loop {
+            let mut look = |loaded: Loaded| {
+                seen = loaded.items.iter().flat_map(|item| item.prices.values().copied()).collect();
+                None
+            };
+            match store.write(&order_of(&guest("buyer")), &mut look).await {
+                // It has looked for as long as anybody waits, and asks again.
+                Err(StoreError::Busy(_)) => assert!(seen.is_empty(), "nothing is decided before the lock"),
+                answer => return answer.map(|_| seen).expect("an answer"),
+            }
+        }
     });
-    let mut root = connect(&MySqlServer::shared().await.admin_url()).await;
-    let database = url.rsplit('/').next().expect("a database").to_owned();
-    eventually("the order waits for the item", async || {
-        let waits = "SELECT COUNT(*) FROM information_schema.innodb_trx t
-                     JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id
-                     WHERE t.trx_state = 'LOCK WAIT' AND p.db = ?";
-        let waiting: i64 =
-            sqlx::query_scalar(waits).bind(&database).fetch_one(&mut root).await.expect("root may see that");
-        waiting > 0
+    // It waits for the item without a transaction, and looks again and again: then it has its cart locked.
+    let mut other = connect(&url).await;
+    eventually("the order looks whether the item is free", async || {
+        let look = "SELECT 1 FROM carts WHERE version > 0 FOR UPDATE NOWAIT";
+        sqlx::query(look).fetch_all(&mut other).await.is_err()
     })
     .await;
     change.commit().await.expect("it commits");

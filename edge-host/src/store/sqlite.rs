@@ -35,8 +35,8 @@ mod stock;
 
 /// Readers beside the one writer: more than the cores of the one machine this is for.
 const READERS_MAX: u32 = 4;
-/// Longer than this nobody waits for the database's one writer, or for a reader: a region that forwarded waits 3 s.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(2500);
+/// Longer than this nobody waits for the database's one writer, or for a reader: there is too much to do.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Writes that wait for the same cart. Each takes some milliseconds, so that the last of more of them would wait for
 /// longer than anybody waits.
 const QUEUE_MAX: usize = 256;

@@ -1,5 +1,3 @@
-use edge_host::store::StoreError;
-
 use super::*;
 use crate::store_contract::support::{become_cart, version};
 
