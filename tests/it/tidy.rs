@@ -163,7 +163,15 @@ fn a_driver_is_named_in_its_own_adapter_only() {
     for (driver, homes) in [
         ("sqlx", &["edge-host/src/store/mysql", "edge-host/src/store/sql"] as &[&str]),
         // The one look-up that many wait for is the service's own, and the one page that many follow the feed's.
-        ("moka", &["edge-host/src/store/memory.rs", "edge-host/src/service.rs", "edge-host/src/feed.rs"]),
+        (
+            "moka",
+            &[
+                "edge-host/src/store/memory.rs",
+                "edge-host/src/service.rs",
+                "edge-host/src/feed.rs",
+                "edge-host/src/confirmed.rs",
+            ],
+        ),
         ("quick_cache", &["edge-host/src/store/redis/near.rs"]),
         // Others name the adapter, which is called after it.
         (

@@ -178,17 +178,23 @@ pub(super) async fn items(
     if item_ids.is_empty() {
         return Ok(Vec::new());
     }
-    let item_ids = padded(item_ids);
+    let locked: Vec<String>;
+    let mut item_ids = padded(item_ids);
     if lock {
         // In a statement of its own, before they are read: a statement that waits for a lock reads what it does not
-        // lock, which are the prices, as it was before the wait. Whoever changes a price locks its item first.
-        // Everybody locks in the order of names, so that two orders wait for each other and do not block.
+        // lock, which are the prices, as it was before the wait. A transaction that changes a price locks its item
+        // first. All lock in the order of names, so that two orders wait for each other and do not block.
         let begin = "SELECT item_id FROM items WHERE item_id IN (";
-        let mut query = sqlx::query(in_list(begin, item_ids.len(), ") ORDER BY item_id FOR UPDATE"));
+        let mut query = sqlx::query_scalar(in_list(begin, item_ids.len(), ") ORDER BY item_id FOR UPDATE"));
         for item_id in &item_ids {
             query = query.bind(item_id);
         }
-        query.execute(&mut *tx).await?;
+        locked = query.fetch_all(&mut *tx).await?;
+        // An item that was made between the two statements is there, and is not locked.
+        item_ids = padded(&locked.iter().map(String::as_str).collect::<Vec<_>>());
+        if item_ids.is_empty() {
+            return Ok(Vec::new());
+        }
     }
     let begin = format!("{ITEMS} WHERE i.item_id IN (");
     let mut query = sqlx::query_as(in_list(&begin, item_ids.len(), ") ORDER BY i.item_id"));
