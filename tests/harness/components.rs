@@ -12,11 +12,15 @@ pub struct Components {
     pub mega_sale: Vec<u8>,
     /// The example of a price policy: the catalogue's price of now.
     pub current_price: Vec<u8>,
+    /// The smaller of the stored price and the catalogue's.
+    pub lower_price: Vec<u8>,
     /// The standard rules of world 1.0, as they were recorded.
     pub standard_1_0: Vec<u8>,
     /// Rules that break every promise on demand.
     pub misbehaving: Vec<u8>,
 }
+
+const CRATES: [&str; 5] = ["standard", "mega-sale", "current-price", "lower-price", "misbehaving"];
 
 /// The rules, built from their sources once in a run of the tests.
 pub fn components() -> &'static Components {
@@ -29,17 +33,8 @@ fn build() -> Components {
     let directory = paths::target().join("rules");
     let status = paths::cargo()
         .args(["build", "--quiet", "--profile", "guest", "--target", "wasm32-unknown-unknown"])
-        .args([
-            "-p",
-            "standard",
-            "-p",
-            "mega-sale",
-            "-p",
-            "current-price",
-            "-p",
-            "misbehaving",
-            "--target-dir",
-        ])
+        .args(CRATES.iter().flat_map(|name| ["-p", name]))
+        .arg("--target-dir")
         .arg(&directory)
         .current_dir(paths::repository())
         .status();
@@ -52,6 +47,7 @@ fn build() -> Components {
         standard: component(&built.join("standard.wasm")),
         mega_sale: component(&built.join("mega_sale.wasm")),
         current_price: component(&built.join("current_price.wasm")),
+        lower_price: component(&built.join("lower_price.wasm")),
         standard_1_0: include_bytes!("../fixtures/rules/standard-1.0.wasm").to_vec(),
         misbehaving: component(&built.join("misbehaving.wasm")),
     }

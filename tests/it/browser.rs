@@ -11,6 +11,9 @@ mod identity;
 /// Prices, coupons and stock that change and change back.
 mod there_and_back;
 
+/// Two users, guests, merges and price changes in one browser, at random.
+mod trips;
+
 /// Opens a page of a region's own origin.
 async fn page_of<'a>(browser: &'a Browser, fleet: &Fleet, region: &str) -> Page<'a> {
     browser.open(&format!("{}/docs", fleet.url(region))).await

@@ -34,6 +34,9 @@ mod regions;
 /// Chromium, with its cache and its cookies.
 mod browser;
 
+/// What a cart costs, computed a second time.
+mod reference;
+
 /// Random work while things go wrong.
 mod history;
 

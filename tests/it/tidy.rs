@@ -77,7 +77,7 @@ fn arrows_between_crates_point_one_way() {
         &["edge-host", "cart-core", "cart-guest", "sqlx", "wasmtime", "axum", "reqwest"],
     );
     depends_on_none_of("edge-host", &["cart-guest", "system-tests", "wit-bindgen"]);
-    for guest in ["standard", "mega-sale", "current-price", "misbehaving", "cart-guest"] {
+    for guest in ["standard", "mega-sale", "current-price", "lower-price", "misbehaving", "cart-guest"] {
         depends_on_none_of(
             guest,
             &["edge-host", "region-router", "tokio", "serde_json", "wasmtime", "system-tests"],
