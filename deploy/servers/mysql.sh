@@ -24,6 +24,10 @@ prepare() {
     umask 077
     mkdir -p "$1"
     directory=$(cd -P -- "$1" && pwd)
+    # A file of its own, and empty: the system's settings are for other servers. With --no-defaults, what was persisted
+    # in the data (SET PERSIST) would not count either, and a primary that was fenced would take writes again.
+    [[ -e $directory/my.cnf ]] || : >"$directory/my.cnf"
+    mysqld=("${mysqld[@]/#--no-defaults/--defaults-file=$directory/my.cnf}")
     mysqld+=(
         # In the data directory; a longer path may be too long for a socket.
         --socket=mysqld.sock --pid-file=mysqld.pid --mysqlx=OFF --secure-file-priv=NULL

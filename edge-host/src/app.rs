@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use region_router::discovery::Discovery;
@@ -12,11 +12,11 @@ use region_router::regions::Regions;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use crate::auth::{KeysError, Tokens};
 use crate::catalogue::Catalogue;
-use crate::clock::now_ms;
+use crate::clock::Clock;
 use crate::config::{CacheAt, Config, Database, Role};
 use crate::epoch::KnownEpoch;
 use crate::feed::{CacheKeeper, CatalogueFeed, FeedReader, Hints};
@@ -25,6 +25,7 @@ use crate::home::local::{LocalHome, WRITES_OF_ONE_CART_MAX};
 use crate::home::remote::RemoteHome;
 use crate::home::{HomeRegion, Homes};
 use crate::http::{self, Api, RateLimits};
+use crate::model::Millis;
 use crate::replica::Replica;
 use crate::rules::{EngineError, RulesEngine, RulesHandle, RulesLimits, RulesOptions};
 use crate::rules_source::RulesSource;
@@ -35,8 +36,8 @@ use crate::store::memory::MemoryCache;
 use crate::store::mysql::MySqlStore;
 use crate::store::redis::RedisCache;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{CartCache, PrimaryStore, StoreError};
-use crate::telemetry;
+use crate::store::{CartCache, PrimaryStore, StoreError, Swept};
+use crate::telemetry::{self, metric};
 use crate::upstream::Upstream;
 
 /// Requests in progress may end within this time when the edge stops.
@@ -45,6 +46,8 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(3);
 const SWEEP_PERIOD: Duration = Duration::from_secs(30);
 /// After a sweep that found something, the next batch follows this soon.
 const SWEEP_PAUSE: Duration = Duration::from_millis(200);
+/// A clock that is wrong, or a time that is not known yet, may be right after this.
+const CLOCK_PERIOD: Duration = Duration::from_secs(1);
 /// A cache that does not answer at the start is found later.
 const PRIME_DEADLINE: Duration = Duration::from_millis(500);
 /// Callers that were quiet for a while are forgotten this often.
@@ -105,10 +108,15 @@ impl App {
     ///
     /// The future is boxed so that its code is made here, once, and not again wherever an edge is started.
     pub fn start(config: Config) -> BoxFuture<'static, Result<Self, StartError>> {
-        Box::pin(Self::put_together(config))
+        Self::start_by_clock(config, 0)
     }
 
-    async fn put_together(config: Config) -> Result<Self, StartError> {
+    /// The same with the clock of its host moved, in milliseconds: for tests of a wrong clock.
+    pub fn start_by_clock(config: Config, shift_ms: Millis) -> BoxFuture<'static, Result<Self, StartError>> {
+        Box::pin(Self::put_together(config, shift_ms))
+    }
+
+    async fn put_together(config: Config, shift_ms: Millis) -> Result<Self, StartError> {
         telemetry::prometheus();
         // One for the whole process; a second edge in it finds it there.
         crate::peers::use_ring();
@@ -121,13 +129,18 @@ impl App {
         let region = config.region.to_string();
         let catalogue = Arc::new(Catalogue::default());
         let known = KnownEpoch::default();
-        let primary = primary(&config, &known).await?;
+        let clock = match &config.role {
+            Role::Home { database: Database::Sqlite(_), .. } => Clock::of_host(shift_ms),
+            _ => Clock::of_database(shift_ms),
+        };
+        let primary = primary(&config, &known, &clock).await?;
         let home: Arc<dyn HomeRegion> = match (&config.role, &primary) {
             (Role::Home { .. }, Some(store)) => Arc::new(Detached::new(Arc::new(LocalHome {
                 store: Arc::clone(store),
                 feed: FeedReader::new(Arc::clone(store) as _),
                 rules: Arc::clone(&rules),
                 catalogue: Arc::clone(&catalogue),
+                clock: clock.clone(),
                 region: region.clone(),
                 currency_default: config.currency_default,
                 writes: Queues::new(WRITES_OF_ONE_CART_MAX),
@@ -136,7 +149,7 @@ impl App {
                 let found = Discovery::start(home_peers, &config.dns);
                 let home = config.topology.home().id;
                 let tls = Arc::clone(&config.peer_tls);
-                Arc::new(RemoteHome::start(home, found, config.region, tls, known.clone()))
+                Arc::new(RemoteHome::start(home, found, config.region, tls, known.clone(), clock.clone()))
             }
             (Role::Home { .. }, None) => unreachable!("the home region has a primary"),
         };
@@ -147,7 +160,8 @@ impl App {
             .replica
             .as_ref()
             .map(|target| target.clone().with_dns(config.dns.clone()))
-            .map(|target| Replica::new(MySqlStore::open_replica(&target, known.clone()), known.clone()));
+            .map(|target| MySqlStore::open_replica(&target, known.clone()))
+            .map(|store| Replica::new(store, known.clone(), clock.clone()));
         let upstream = Arc::new(Upstream::new(Arc::clone(&home), replica, known, config.currency_default));
         let service = Arc::new(CartService::new(
             region.clone(),
@@ -156,8 +170,9 @@ impl App {
             Arc::clone(&upstream),
             catalogue,
             Arc::clone(&rules),
+            clock.clone(),
         ));
-        let source = Arc::new(RulesSource::new(engine, rules, upstream, region));
+        let source = Arc::new(RulesSource::new(engine, rules, upstream, clock, region));
         let feed = Arc::new(CatalogueFeed::new(Arc::clone(&service), Arc::clone(&source)));
         let regions = Arc::new(Regions::new(config.topology.clone()));
         let stopping = CancellationToken::new();
@@ -237,7 +252,8 @@ fn background(api: &Arc<Api>, source: Arc<RulesSource>) -> JoinSet<()> {
         tasks.spawn(async move { hints.run().await });
     }
     if let Some(store) = &api.primary {
-        tasks.spawn(sweep(Arc::clone(store)));
+        let (swept, service) = (Arc::clone(store), Arc::clone(&api.service));
+        tasks.spawn(async move { sweep(swept.as_ref(), &service.clock, &service.region).await });
         if let Role::Home { rules_file: Some(path), .. } = &api.config.role {
             let (path, store) = (path.clone(), Arc::clone(store));
             tasks.spawn(async move { source.watch(&path, store.as_ref()).await });
@@ -245,6 +261,8 @@ fn background(api: &Arc<Api>, source: Arc<RulesSource>) -> JoinSet<()> {
     }
     let peer_tls = Arc::clone(&api.config.peer_tls);
     tasks.spawn(async move { peer_tls.follow().await });
+    let clock = api.service.clock.clone();
+    tasks.spawn(async move { clock.watch().await });
     let tidied = Arc::clone(api);
     tasks.spawn(async move {
         loop {
@@ -256,20 +274,33 @@ fn background(api: &Arc<Api>, source: Arc<RulesSource>) -> JoinSet<()> {
     tasks
 }
 
-/// The janitor: sweeps away what has had its time, in small batches.
-async fn sweep(store: Arc<dyn PrimaryStore>) {
+/// The janitor: sweeps away what has had its time, in small batches, and says what it took. It does nothing on a host
+/// whose clock is wrong, although the time is the database's: something there is not as it should be.
+async fn sweep(store: &dyn PrimaryStore, clock: &Clock, region: &str) {
+    let mut taken = Swept::default();
+    let mut said = Instant::now();
     loop {
-        let pause = match store.sweep(now_ms()).await {
-            Ok(0) => SWEEP_PERIOD,
-            Ok(rows) => {
-                debug!(rows, "swept");
-                SWEEP_PAUSE
+        let may_sweep = clock.is_known() && clock.trouble().is_none();
+        let pause = if may_sweep {
+            match store.sweep(clock.now_ms()).await {
+                Ok(swept) => {
+                    metric::swept(region, &swept.kinds());
+                    taken = taken.and(swept);
+                    if swept.rows() == 0 { SWEEP_PERIOD } else { SWEEP_PAUSE }
+                }
+                Err(error) => {
+                    warn!(error = %error, "sweep failed");
+                    SWEEP_PERIOD
+                }
             }
-            Err(error) => {
-                warn!(error = %error, "sweep failed");
-                SWEEP_PERIOD
-            }
+        } else {
+            CLOCK_PERIOD
         };
+        if taken.rows() > 0 && (pause == SWEEP_PERIOD || said.elapsed() > SWEEP_PERIOD) {
+            let Swept { orders, carts, merged, answers, events } = std::mem::take(&mut taken);
+            info!(orders, carts, merged_carts = merged, answers, events, "swept what has had its time");
+            said = Instant::now();
+        }
         tokio::time::sleep(pause).await;
     }
 }
@@ -292,11 +323,15 @@ async fn prime(known: &KnownEpoch, cache: &dyn CartCache) {
     }
 }
 
-async fn primary(config: &Config, known: &KnownEpoch) -> Result<Option<Arc<dyn PrimaryStore>>, StartError> {
+async fn primary(
+    config: &Config,
+    known: &KnownEpoch,
+    clock: &Clock,
+) -> Result<Option<Arc<dyn PrimaryStore>>, StartError> {
     Ok(match &config.role {
         Role::Home { database: Database::Sqlite(path), .. } => Some(SqliteStore::open(path).await?),
         Role::Home { database: Database::MySql(target), .. } => {
-            Some(MySqlStore::open(&target.clone().with_dns(config.dns.clone()), known.clone()))
+            Some(MySqlStore::open(&target.clone().with_dns(config.dns.clone()), known.clone(), clock.clone()))
         }
         Role::Edge { .. } => None,
     })

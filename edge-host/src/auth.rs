@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use self::verified::VerifiedTokens;
-use crate::clock::now_ms;
+use crate::clock::host_ms;
 use crate::config::{Issuer, Secret, UserKeys};
 use crate::model::{CART_TTL_MS, CurrencyCode, Millis, OwnerKind, Principal};
 
@@ -174,7 +174,7 @@ impl Tokens {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(InvalidToken);
         }
-        let now_ms = now_ms();
+        let now_ms = host_ms();
         if let Some(principal) = self.verified.get(token, now_ms) {
             return Ok(principal);
         }

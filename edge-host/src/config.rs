@@ -63,7 +63,7 @@ settings! {
     JWT_ISSUER = "TROLI_JWT_ISSUER", None, "who must have issued a user token (iss); default: anybody with the key";
     JWT_AUDIENCE = "TROLI_JWT_AUDIENCE", None, "whom a user token must be for (aud); default: anybody";
     DEV_TOKENS = "TROLI_DEV_TOKENS", Some("off"), "on: POST /v1/dev/tokens makes a token for any user; needs the shared secret, never in production";
-    RULES_FILE = "TROLI_RULES_FILE", None, "in the home region: a component that is activated everywhere whenever the file changes";
+    RULES_FILE = "TROLI_RULES_FILE", None, "in the home region: a component that is activated everywhere whenever the file changes; at a start only when no rules are active yet";
     RULES_CACHE_DIR = "TROLI_RULES_CACHE_DIR", None, "directory for compiled rules, private to this user";
     TRUSTED_PROXIES = "TROLI_TRUSTED_PROXIES", Some("127.0.0.1/32,::1/128"), "networks whose X-Forwarded-For is believed";
     RATE_PER_S = "TROLI_RATE_LIMIT_PER_S", Some("100"), "requests a second of one guest or user; the burst is twice that";

@@ -15,13 +15,14 @@ use moka::future::Cache;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use crate::clock::now_ms;
+pub use self::keeper::CacheKeeper;
 use crate::error::CartError;
-use crate::model::{CartVersion, Change, FeedEvent, FeedPage, FeedPosition, Millis};
+use crate::model::{CartVersion, Change, FeedEvent, FeedPage, FeedPosition};
 use crate::rules_source::RulesSource;
 use crate::service::CartService;
-use crate::store::{CacheFeed, ReplicaStore, StoreError};
-use crate::telemetry::{chain, metric};
+use crate::store::{ReplicaStore, StoreError};
+
+mod keeper;
 
 /// The home region holds a request for changes so long before it answers that there are none.
 pub const WAIT: Duration = Duration::from_secs(10);
@@ -58,12 +59,11 @@ impl FeedReader {
         Self { store, pages, end: Mutex::default() }
     }
 
-    /// What is new after a position; waits so long for something to happen. `now_ms` is the time of the database.
+    /// What is new after a position; waits so long for something to happen.
     pub async fn next_page(
         &self,
         after: Option<&FeedPosition>,
         wait: Duration,
-        now_ms: impl Fn() -> Millis,
     ) -> Result<FeedPage, StoreError> {
         let deadline = tokio::time::Instant::now() + wait;
         let mut news = self.store.feed_news();
@@ -71,7 +71,7 @@ impl FeedReader {
         loop {
             // Marked as seen before the look, so that what comes after the look is news.
             let count = *news.borrow_and_update();
-            let page = self.page(after, count, now_ms()).await?;
+            let page = self.page(after, count).await?;
             let nothing = page.events.is_empty() && !page.lost;
             if after.is_none() || !nothing || tokio::time::Instant::now() >= deadline {
                 return Ok(page);
@@ -95,18 +95,13 @@ impl FeedReader {
     }
 
     /// The page after a position, as it is at this count of news or later.
-    async fn page(
-        &self,
-        after: Option<&FeedPosition>,
-        news: u64,
-        now_ms: Millis,
-    ) -> Result<FeedPage, StoreError> {
+    async fn page(&self, after: Option<&FeedPosition>, news: u64) -> Result<FeedPage, StoreError> {
         // Who waits for missing places looks for himself.
         let Some(at) = after.filter(|after| after.gaps.is_empty()) else {
-            return self.store.feed(after, PAGE_MAX, now_ms).await;
+            return self.store.feed(after, PAGE_MAX).await;
         };
         let read = async {
-            let page = self.store.feed(after, PAGE_MAX, now_ms).await?;
+            let page = self.store.feed(after, PAGE_MAX).await?;
             let end = (!page.more).then(|| (page.position.seq, tokio::time::Instant::now()));
             *self.end.lock().expect("no holder of the lock can panic") = end;
             Ok(Arc::new(page))
@@ -240,110 +235,6 @@ impl CatalogueFeed {
     }
 }
 
-/// Tells the region's cache of every change of a cart, and lets nobody read it while it has not been told.
-pub struct CacheKeeper {
-    service: Arc<CartService>,
-}
-
-impl CacheKeeper {
-    /// A keeper of this service's cache.
-    pub fn new(service: Arc<CartService>) -> Self {
-        Self { service }
-    }
-
-    /// Keeps the cache for ever.
-    pub async fn run(&self) {
-        let mut pause = Pause::default();
-        loop {
-            let failed = match self.begin().await {
-                Ok(at) => self.keep(at, &mut pause).await,
-                Err(failed) => failed,
-            };
-            match failed {
-                Failed::Upstream(error) => {
-                    // What is in the cache goes on being served. The catalogue's feed has met the same, and says so.
-                    debug!(error = %error, "cache not told of changes: the feed is interrupted");
-                }
-                Failed::Cache(error) => {
-                    self.service.set_cache_current(false);
-                    if pause.is_first() {
-                        let error = chain(&error);
-                        warn!(error, "cache not told of changes, and not read until it is");
-                    }
-                }
-                Failed::Lost => {
-                    self.service.set_cache_current(false);
-                    info!("cache starts anew: it cannot be told what it has missed");
-                    continue;
-                }
-            }
-            pause.wait().await;
-        }
-    }
-
-    /// Where the cache is. One that has forgotten everything, or does not know this epoch, starts anew.
-    async fn begin(&self) -> Result<CacheFeed, Failed> {
-        match self.service.cache.feed_position().await? {
-            Some(at) => {
-                self.service.upstream.known_epoch().learn(at.epoch);
-                Ok(at)
-            }
-            None => self.start_anew().await,
-        }
-    }
-
-    async fn keep(&self, mut at: CacheFeed, pause: &mut Pause) -> Failed {
-        // The first look does not wait: readers do.
-        let mut wait = Duration::ZERO;
-        loop {
-            let asked = Instant::now();
-            match self.step(&at, wait).await {
-                Ok(next) if next == at && wait > Duration::ZERO => unhurried(asked).await,
-                Ok(next) => at = next,
-                Err(failed) => return failed,
-            }
-            *pause = Pause::default();
-            wait = WAIT;
-        }
-    }
-
-    /// Tells the cache of the next page; returns where it is then.
-    async fn step(&self, at: &CacheFeed, wait: Duration) -> Result<CacheFeed, Failed> {
-        let cache = &self.service.cache;
-        let (page, by) = self.service.upstream.news(Some(&at.position), wait).await?;
-        if page.lost || page.epoch != at.epoch {
-            // Another edge may have seen to it already.
-            if cache.feed_position().await?.as_ref() == Some(at) {
-                self.start_anew().await?;
-            }
-            return Err(Failed::Lost);
-        }
-        let floors: Vec<(String, CartVersion)> = page.events.iter().filter_map(floor).collect();
-        cache.floors(&floors).await?;
-        // Before anybody may fill: the replica has to catch up with what the cache is told of now.
-        self.service.upstream.told(&page, by);
-        let to = CacheFeed { epoch: at.epoch, position: page.position };
-        let now = cache.advance(at, &to).await?.ok_or(Failed::Lost)?;
-        let lag_ms = page.events.iter().map(|event| now_ms() - event.at_ms).max();
-        metric::feed_lag(&self.service.region, lag_ms.unwrap_or(0));
-        if now.epoch != at.epoch || now.position.seq < at.position.seq {
-            // It has come back from the past, and is told again before anybody reads it.
-            self.service.set_cache_current(false);
-        } else if !page.more {
-            self.service.set_cache_current(true);
-        }
-        Ok(now)
-    }
-
-    async fn start_anew(&self) -> Result<CacheFeed, Failed> {
-        let (now, by) = self.service.upstream.news(None, Duration::ZERO).await?;
-        self.service.upstream.told(&now, by);
-        let at = CacheFeed { epoch: now.epoch, position: now.position };
-        self.service.cache.start_anew(&at).await?;
-        Ok(at)
-    }
-}
-
 /// Tells the region's cache of changes as soon as home knows of them, where it is otherwise told by the replica:
 /// who reads meanwhile is sent home for what has not come here yet. The replica's word is what counts; this is only
 /// faster. It is also how a region that reads from its replica notices that home is lost.
@@ -382,28 +273,6 @@ impl Hints {
                 }
             }
         }
-    }
-}
-
-/// Why the cache is not told of changes.
-enum Failed {
-    /// Nobody tells what is new.
-    Upstream(CartError),
-    /// The cache does not hear.
-    Cache(StoreError),
-    /// What the cache has missed nobody knows any more, or it has forgotten everything.
-    Lost,
-}
-
-impl From<CartError> for Failed {
-    fn from(error: CartError) -> Self {
-        Self::Upstream(error)
-    }
-}
-
-impl From<StoreError> for Failed {
-    fn from(error: StoreError) -> Self {
-        Self::Cache(error)
     }
 }
 

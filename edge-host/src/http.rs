@@ -170,16 +170,26 @@ pub fn peer_router(api: &Shared) -> Router {
         .route(wire::CATALOGUE, get(internal::catalogue))
         .route(wire::FEED, post(internal::feed))
         .route(&format!("{}{{revision}}", wire::RULES), get(internal::rules))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(api), learn_epoch));
+        .route_layer(middleware::from_fn_with_state(Arc::clone(api), compare));
     finish(router, api, Parameters::default())
 }
 
-/// Another region may know better than the primary here that this one is of the past.
-async fn learn_epoch(State(api): State<Shared>, request: Request, next: Next) -> Response {
-    if let Some(epoch) = wire::epoch(request.headers()) {
-        api.service.upstream.known_epoch().learn(epoch);
+/// Another region may know better than the primary here that this one is of the past: then it is not answered. This
+/// region does not take over what it says; it asks its own servers, or any region could end all writes for good.
+///
+/// Every answer gives the time of the database.
+async fn compare(State(api): State<Shared>, request: Request, next: Next) -> Response {
+    let known = api.service.upstream.known_epoch();
+    if let Some(epoch) = wire::epoch(request.headers()).filter(|epoch| *epoch > known.current()) {
+        let asked_by = request.extensions().get::<AskedBy>().map_or("", |AskedBy(region)| region.as_str());
+        known.doubt(asked_by, epoch);
+        return internal::reply::<()>(Err(CartError::HomeUnavailable));
     }
-    next.run(request).await
+    let mut response = next.run(request).await;
+    if api.service.clock.is_known() {
+        response.headers_mut().insert(wire::NOW_MS, HeaderValue::from(api.service.clock.now_ms()));
+    }
+    response
 }
 
 /// What all listeners have in common. It is one layer: each would cost every request an allocation or two more. What
@@ -343,9 +353,16 @@ async fn readyz(State(api): State<Shared>) -> Response {
     if !api.feed.ready() {
         reasons.push("no catalogue or no rules from the home region yet");
     }
+    let primary = api.primary.as_ref().map(|store| store.state()).unwrap_or_default();
+    reasons.extend(primary.refusal.as_deref());
+    let clock = api.service.clock.trouble();
+    reasons.extend(clock.as_deref());
+    // Writes go on, to the right server.
+    let warnings: Vec<String> =
+        primary.rivals.iter().map(|rival| format!("{rival} takes writes beside the primary")).collect();
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, axum::Json(serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons })))
-        .into_response()
+    let body = serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons, "warnings": warnings });
+    (status, axum::Json(body)).into_response()
 }
 
 async fn metrics(State(api): State<Shared>) -> Response {
@@ -357,6 +374,12 @@ async fn metrics(State(api): State<Shared>) -> Response {
     if let Some(store) = &api.primary {
         let (in_use, idle) = store.connections();
         metric::db_pool_connections(&api.service.region, in_use, idle);
+        let state = store.state();
+        let primaries = usize::from(state.refusal.is_none()) + state.rivals.len();
+        metric::db_servers_taking_writes(&api.service.region, primaries);
+    }
+    if let Some(skew_ms) = api.service.clock.skew_ms() {
+        metric::clock_skew(&api.service.region, skew_ms);
     }
     if let Some(lag_ms) = api.service.upstream.replication_lag_ms() {
         metric::replication_lag(&api.service.region, lag_ms);

@@ -95,7 +95,7 @@ fn main() -> ExitCode {
                 Err(mistakes) => return misconfigured(&mistakes, "failover"),
             };
             telemetry::init();
-            finish(runtime().and_then(|rt| rt.block_on(command.run(servers))))
+            finish(runtime().and_then(|rt| rt.block_on(async { command.run(servers, stop_signal()?).await })))
         }
         Role::Rules(RulesCommand::Build { module, output }) => finish(build(&module, &output)),
         Role::Items(ItemsCommand::Import(import)) => {
@@ -172,7 +172,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime cannot be started")
 }
 
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::clock::now_ms;
+use crate::clock::Clock;
 use crate::deadline::detached;
 use crate::epoch::KnownEpoch;
 use crate::feed::FeedReader;
@@ -32,21 +32,24 @@ pub struct Replica {
     store: Arc<dyn ReplicaStore>,
     feed: FeedReader,
     known: KnownEpoch,
+    clock: Clock,
     /// Epoch and beat of the last news from home that the cache was told of.
     told: Mutex<(u32, u64)>,
 }
 
 impl Replica {
     /// A replica of which nothing is known yet.
-    pub fn new(store: Arc<dyn ReplicaStore>, known: KnownEpoch) -> Self {
+    pub fn new(store: Arc<dyn ReplicaStore>, known: KnownEpoch, clock: Clock) -> Self {
         let feed = FeedReader::new(Arc::clone(&store));
-        Self { store, feed, known, told: Mutex::default() }
+        Self { store, feed, known, clock, told: Mutex::default() }
     }
 
     /// Whether it is as good as home for those who have seen nothing newer.
     pub fn keeps_up(&self) -> bool {
         self.current_pulse().is_some_and(|pulse| {
-            pulse.heard.elapsed() < SILENCE_MAX && lag_ms(&pulse) <= LAG_MAX_MS && self.has_all_told(&pulse)
+            pulse.heard.elapsed() < SILENCE_MAX
+                && self.lag_of(&pulse) <= LAG_MAX_MS
+                && self.has_all_told(&pulse)
         })
     }
 
@@ -58,7 +61,7 @@ impl Replica {
 
     /// How far it is behind; grows when nothing comes any more. `None` before it has said anything.
     pub fn lag_ms(&self) -> Option<Millis> {
-        (*self.store.pulse().borrow()).as_ref().map(lag_ms)
+        (*self.store.pulse().borrow()).as_ref().map(|pulse| self.lag_of(pulse))
     }
 
     /// The cache was told of these news, which came from home.
@@ -98,11 +101,8 @@ impl Replica {
         if after.is_some_and(|after| after.seq > pulse.last) {
             return Ok(None);
         }
-        // The time here is that of the last beat: a place that is missing is not given up for lost while the
-        // replica only stands still.
-        let now_ms = || self.current_pulse().unwrap_or(pulse).beat_at_ms;
         let wait = wait.min(WAIT);
-        let page = within(wait + SILENCE_MAX, self.feed.next_page(after, wait, now_ms)).await?;
+        let page = within(wait + SILENCE_MAX, self.feed.next_page(after, wait)).await?;
         Ok(Some(page).filter(|page| !self.known.is_past(page.epoch)))
     }
 
@@ -116,14 +116,14 @@ impl Replica {
         (*self.store.pulse().borrow()).filter(|pulse| !self.known.is_past(pulse.epoch))
     }
 
+    /// A beat has the time of the primary, and so has this edge.
+    fn lag_of(&self, pulse: &Pulse) -> Millis {
+        (self.clock.now_ms() - pulse.beat_at_ms).max(0)
+    }
+
     fn has_all_told(&self, pulse: &Pulse) -> bool {
         (pulse.epoch, pulse.beat) > *self.told.lock().expect("no holder of the lock can panic")
     }
-}
-
-/// Both clocks are kept by the network time protocol; seconds are what this is about.
-fn lag_ms(pulse: &Pulse) -> Millis {
-    (now_ms() - pulse.beat_at_ms).max(0)
 }
 
 async fn within<T>(

@@ -3,18 +3,20 @@
 //! There is one way to active: checked at home, committed to the primary, told to every region by the feed,
 //! checked again there, swapped in. What fails a check changes nothing anywhere.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use notify::{RecursiveMode, Watcher};
+use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
-use crate::clock::now_ms;
+use crate::clock::Clock;
 use crate::error::CartError;
 use crate::rules::{Refusal, Revision, Rules, RulesEngine, RulesHandle};
-use crate::store::PrimaryStore;
+use crate::store::{PrimaryStore, StoreError};
 use crate::telemetry::metric;
 use crate::upstream::Upstream;
 
@@ -23,11 +25,15 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// Where the system tells nothing of changes (network file systems), a look this often finds them.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// Bytes of the file that are read: many times what a component may have.
+const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
 /// Loads rules and swaps them in.
 pub struct RulesSource {
     engine: Arc<RulesEngine>,
     handle: Arc<RulesHandle>,
     upstream: Arc<Upstream>,
+    clock: Clock,
     region: String,
     /// Checked at home, and about to come back through the feed: no need to load it twice.
     staged: Mutex<Option<Arc<Rules>>>,
@@ -39,9 +45,10 @@ impl RulesSource {
         engine: Arc<RulesEngine>,
         handle: Arc<RulesHandle>,
         upstream: Arc<Upstream>,
+        clock: Clock,
         region: String,
     ) -> Self {
-        Self { engine, handle, upstream, region, staged: Mutex::default() }
+        Self { engine, handle, upstream, clock, region, staged: Mutex::default() }
     }
 
     /// Runs a revision from now on. Fails only where another try can help; a component that is refused stays
@@ -69,17 +76,37 @@ impl RulesSource {
     }
 
     /// Activates a file in every region whenever it changes; for ever.
+    ///
+    /// The file that is there at the start activates nothing, unless no rules are active at all: every edge of the home
+    /// region may have a file of its own, and one that restarts with an older file must not take all regions back.
     pub async fn watch(&self, path: &Path, store: &dyn PrimaryStore) {
         let (changed, mut changes) = mpsc::channel(1);
         // Both are kept for as long as the file is watched; without a sender, waiting would not wait.
         let _watcher = watch_folder(path, changed.clone());
         let _sender = changed;
-        let mut seen = None;
-        let mut published = None;
+        let mut seen: Option<Revision> = None;
+        let mut began = false;
         loop {
-            let stamp = stamp(path);
-            if stamp.is_some() && stamp != seen && self.publish(path, store, &mut published).await {
-                seen = stamp;
+            match read(path).await {
+                Ok(None) => {}
+                Ok(Some(bytes)) if !began => match self.begin(&bytes, path, store).await {
+                    Ok(settled) => {
+                        (began, seen) = (true, settled);
+                        if seen.is_none() {
+                            continue;
+                        }
+                    }
+                    Err(error) => info!(error = %error, "it is not known yet which rules are active"),
+                },
+                Ok(Some(bytes)) => {
+                    let revision = Revision::of(&bytes);
+                    if seen != Some(revision) && self.publish(bytes, store).await {
+                        seen = Some(revision);
+                    }
+                }
+                Err(error) => {
+                    warn!(rules.file = %path.display(), error = %error, "rules file cannot be read")
+                }
             }
             // Whichever comes first: the system's word, or the time to look without it.
             let _ = tokio::time::timeout(LOOK_AGAIN, changes.recv()).await;
@@ -87,38 +114,45 @@ impl RulesSource {
         }
     }
 
-    /// Activates the file's component everywhere. Returns whether that settles this state of the file: it was
-    /// published or refused; what could not be read or written is tried again.
-    async fn publish(&self, path: &Path, store: &dyn PrimaryStore, published: &mut Option<Revision>) -> bool {
-        let bytes = match tokio::fs::read(path).await {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                warn!(rules.file = %path.display(), error = %error, "rules file cannot be read");
-                return false;
-            }
-        };
-        let revision = Revision::of(&bytes);
-        if *published == Some(revision) {
-            return true;
+    /// What the file that is there at the start comes to: it counts as seen, unless there are no rules yet.
+    async fn begin(
+        &self,
+        bytes: &[u8],
+        path: &Path,
+        store: &dyn PrimaryStore,
+    ) -> Result<Option<Revision>, StoreError> {
+        let Some(active) = store.active_rules().await? else { return Ok(None) };
+        let revision = Revision::of(bytes);
+        if active.parse() != Ok(revision) {
+            warn!(
+                rules.file = %path.display(), rules.revision = %revision, rules.active = active,
+                "the rules file is not what is active, and is not activated at a start: save it again to activate it"
+            );
         }
+        Ok(Some(revision))
+    }
+
+    /// Activates a component everywhere. Returns whether that settles it: it was published or refused; what could not
+    /// be written is tried again.
+    async fn publish(&self, bytes: Vec<u8>, store: &dyn PrimaryStore) -> bool {
+        let revision = Revision::of(&bytes);
         let Ok(rules) = self.load(bytes).await else { return true };
         let rules = Arc::new(rules);
         *self.staged.lock().expect("no holder of the lock can panic") = Some(Arc::clone(&rules));
-        if let Err(error) = store.activate_rules(&revision.full(), rules.bytes(), now_ms()).await {
+        let activated = store.activate_rules(&revision.full(), rules.bytes(), self.clock.now_ms()).await;
+        if let Err(error) = &activated {
             error!(rules.revision = %revision, error = %error, "rules not activated");
-            return false;
         }
-        *published = Some(revision);
-        true
+        activated.is_ok()
     }
 
     /// Checks and compiles; the refusal is logged and remembered here.
     async fn load(&self, bytes: Vec<u8>) -> Result<Rules, ()> {
-        let engine = Arc::clone(&self.engine);
+        let (engine, clock) = (Arc::clone(&self.engine), self.clock.clone());
         let revision = Revision::of(&bytes);
         let started = Instant::now();
         let checked = tokio::task::spawn_blocking(move || {
-            engine.load(&bytes).map_err(|error| Refusal::new(now_ms(), &bytes, &error))
+            engine.load(&bytes).map_err(|error| Refusal::new(clock.now_ms(), &bytes, &error))
         });
         match checked.await {
             Ok(Ok(rules)) => {
@@ -146,7 +180,7 @@ impl RulesSource {
     fn activate(&self, rules: Arc<Rules>) {
         let (revision, name) = (rules.revision().to_string(), rules.manifest().name.clone());
         let before = self.handle.current().map(|rules| rules.revision().to_string());
-        self.handle.activate(rules, now_ms());
+        self.handle.activate(rules, self.clock.now_ms());
         metric::rules_revision(&self.region, &revision, before.as_deref());
         info!(rules.revision = revision, rules.name = name, rules.before = before, "rules active");
     }
@@ -178,8 +212,19 @@ fn watch_folder(path: &Path, changed: mpsc::Sender<()>) -> Option<notify::Recomm
     }
 }
 
-/// Tells one state of a file from another.
-fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
+/// The file, where there is one. It is told from another by what is in it: a new component may have the size and the
+/// time of the old one.
+async fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let bytes = async {
+        let file = tokio::fs::File::open(path).await?;
+        let mut bytes = Vec::new();
+        // One byte more, so that a file that is too large is refused as such.
+        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).await?;
+        Ok::<_, io::Error>(bytes)
+    };
+    match bytes.await {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }

@@ -1,7 +1,7 @@
 //! The cart as one edge serves it: reads from the nearest place that is new enough, writes at home.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use moka::future::Cache;
@@ -10,14 +10,14 @@ use tracing::debug;
 use uuid::Uuid;
 
 use crate::catalogue::{CartFacts, Catalogue};
-use crate::clock::now_ms;
+use crate::clock::Clock;
 use crate::confirmed::Confirmed;
 use crate::document;
 use crate::error::CartError;
 use crate::home::HomeRegion;
 use crate::home::local::off_the_workers;
 use crate::model::{
-    CartRecord, CartState, CartVersion, Millis, Operation, Principal, Seen, WriteReply, WriteRequest,
+    CartRecord, CartState, CartVersion, Operation, Principal, Seen, WriteReply, WriteRequest,
 };
 use crate::rules::{Rules, RulesHandle};
 use crate::shares::Queues;
@@ -54,15 +54,16 @@ pub struct CartService {
     pub catalogue: Arc<Catalogue>,
     /// The rules that this region runs.
     pub rules: Arc<RulesHandle>,
+    /// The time of the database.
+    pub clock: Clock,
     flights: Cache<(String, CartVersion), Fetched>,
     confirmed: Confirmed,
-    /// Reads of large carts that have to be priced.
+    /// Reads of large carts that have to be priced, and those that are priced now.
     renders: Queues,
-    /// Of them, those that are priced now.
     heavy: Semaphore,
     requests: CacheRequests,
-    /// Whether the cache was told of all changes. While it was not, nothing is read from it.
-    cache_current: AtomicBool,
+    /// The connection over which the cache was seen to have been told of all changes, the only one it is read over; or 0.
+    cache_current: AtomicU64,
 }
 
 /// A cart that was read and priced.
@@ -102,6 +103,7 @@ impl CartService {
         upstream: Arc<Upstream>,
         catalogue: Arc<Catalogue>,
         rules: Arc<RulesHandle>,
+        clock: Clock,
     ) -> Self {
         let requests = CacheRequests::of(&region);
         let flights = Cache::builder().max_capacity(FLIGHTS_MAX).time_to_live(FLIGHT_TTL).build();
@@ -112,12 +114,13 @@ impl CartService {
             upstream,
             catalogue,
             rules,
+            clock,
             flights,
             confirmed: Confirmed::new(),
             renders: Queues::new(READS_OF_ONE_LARGE_CART_MAX),
             heavy: Semaphore::new(HEAVY_AT_ONCE),
             requests,
-            cache_current: AtomicBool::new(false),
+            cache_current: AtomicU64::new(0),
         }
     }
 
@@ -189,7 +192,7 @@ impl CartService {
         mut timing: Timing,
     ) -> Result<CartRead, CartError> {
         let facts = self.facts(record).await;
-        let now_ms = now_ms();
+        let now_ms = self.clock.now_ms();
         let context = facts.context(&record.cart, principal, &self.region, now_ms);
         let is_heavy = record.cart.lines.len() > HEAVY_LINE_CALLS;
         let outcome = off_the_workers(is_heavy, || rules.quote(&record.cart, &context));
@@ -230,7 +233,9 @@ impl CartService {
             let counted = self.cache.count(&cart_id).await.unwrap_or_default();
             timing.cache = Some(started.elapsed());
             let serves = |count: &CartCount| {
-                seen.is_none_or(|seen| count.version >= seen) && self.is_of_the_present(count.version)
+                self.cache_is_current()
+                    && seen.is_none_or(|seen| count.version >= seen)
+                    && self.is_of_the_present(count.version)
             };
             if let Some(count) = counted.filter(serves) {
                 self.requests.hit.increment(1);
@@ -305,13 +310,15 @@ impl CartService {
         Ok((reply, timing))
     }
 
-    /// Says whether the cache was told of all changes, so that it may be read.
-    pub fn set_cache_current(&self, current: bool) {
-        self.cache_current.store(current, Ordering::Release);
+    /// The cache was told of all changes, as was seen over this connection, so that it may be read over it; or it was
+    /// not.
+    pub fn set_cache_current(&self, connection: Option<u64>) {
+        self.cache_current.store(connection.unwrap_or(0), Ordering::Release);
     }
 
     fn cache_is_current(&self) -> bool {
-        self.cache_current.load(Ordering::Acquire)
+        let current = self.cache_current.load(Ordering::Acquire);
+        current != 0 && current == self.cache.connected()
     }
 
     /// What the cache knows, as far as it can be asked.
@@ -321,7 +328,10 @@ impl CartService {
             return None;
         }
         match self.cache.glance(cart_id, at_least).await {
-            Ok(Some(glance)) if self.is_of_the_present(glance.version) => Some(glance),
+            // Looked at again: it may have been connected to anew meanwhile.
+            Ok(Some(glance)) if self.is_of_the_present(glance.version) && self.cache_is_current() => {
+                Some(glance)
+            }
             Ok(_) => {
                 self.requests.miss.increment(1);
                 None
@@ -356,7 +366,7 @@ impl CartService {
     fn is_good(&self, document: &CartDocument, rules: &Rules, seen: Option<CartVersion>) -> bool {
         seen.is_none_or(|seen| document.version >= seen)
             && document.rules == *rules.revision()
-            && now_ms() < document.good_until_ms
+            && self.clock.now_ms() < document.good_until_ms
             && self.catalogue.still(&document.facts)
     }
 
@@ -380,6 +390,7 @@ impl CartService {
             // Between the glance and this it may have been forgotten.
             if let Ok(Some(CacheEntry::Full(record))) = entry
                 && record.version >= glance.version
+                && self.cache_is_current()
             {
                 self.requests.hit.increment(1);
                 return Ok((record, Source::Cache));
@@ -486,9 +497,4 @@ fn outcome_word(reply: &Result<WriteReply, CartError>) -> &'static str {
             CartError::Internal(_) => "internal",
         },
     }
-}
-
-/// How old a change is when it is applied.
-pub fn lag_ms(at_ms: Millis) -> Millis {
-    now_ms() - at_ms
 }

@@ -18,17 +18,20 @@ use crate::model::{
 };
 use crate::raw_json::RawJson;
 use crate::rules::Revision;
-use crate::telemetry::chain;
 
+mod error;
 mod keyed;
 pub mod memory;
 pub mod mysql;
 pub mod redis;
 mod sql;
 pub mod sqlite;
+mod state;
 mod ttl;
 
+pub use error::{Late, StoreError};
 pub use keyed::{DecideCoupon, DecideItem, KeyedOutcome, OnceKey};
+pub use state::{PrimaryState, Swept};
 
 /// The region's copy of carts. It may forget, but it never goes back: no entry is replaced by an older one.
 ///
@@ -70,6 +73,13 @@ pub trait CartCache: Send + Sync {
 
     /// Keeps the document of a cart beside it, as long as it is at the document's version.
     async fn keep_document(&self, cart_id: &str, document: &CartDocument) -> Result<(), StoreError>;
+
+    /// How often it was connected to. Behind a new connection may be another cache than before, such as one that was
+    /// started from an old snapshot.
+    fn connected(&self) -> u64;
+
+    /// Tells when it is connected to anew.
+    fn connections(&self) -> watch::Receiver<u64>;
 
     /// How far this cache has been told of changes; `None` when it has forgotten everything.
     async fn feed_position(&self) -> Result<Option<CacheFeed>, StoreError>;
@@ -190,12 +200,7 @@ pub trait ReplicaStore: Send + Sync {
 
     /// Events after a position in the feed, at most `limit`; without a position, where the feed is now. What is
     /// missing in between is waited for by the time of the database, `now_ms`.
-    async fn feed(
-        &self,
-        after: Option<&FeedPosition>,
-        limit: u32,
-        now_ms: Millis,
-    ) -> Result<FeedPage, StoreError>;
+    async fn feed(&self, after: Option<&FeedPosition>, limit: u32) -> Result<FeedPage, StoreError>;
 
     /// Tells when the feed may have grown: then the number grows.
     fn feed_news(&self) -> watch::Receiver<u64>;
@@ -278,9 +283,17 @@ pub trait PrimaryStore: ReplicaStore {
     /// Makes these rules the active ones, and tells every region through the feed.
     async fn activate_rules(&self, revision: &str, bytes: &[u8], now_ms: Millis) -> Result<(), StoreError>;
 
-    /// Sweeps away what has had its time, a small batch of each kind; returns how many rows that was. Of several
-    /// who share a primary one sweeps; the others find nothing to do.
-    async fn sweep(&self, now_ms: Millis) -> Result<u64, StoreError>;
+    /// Sweeps away what has had its time, a batch of each kind. Of several edges that share a primary one sweeps; the
+    /// others find nothing to do.
+    async fn sweep(&self, now_ms: Millis) -> Result<Swept, StoreError>;
+
+    /// The revision of the active rules.
+    async fn active_rules(&self) -> Result<Option<String>, StoreError>;
+
+    /// What is wrong with the servers that may be the primary; nothing where there can be no other.
+    fn state(&self) -> PrimaryState {
+        PrimaryState::default()
+    }
 }
 
 /// What a write needs before anything is decided.
@@ -446,53 +459,4 @@ pub enum WriteOutcome {
     KeyReused(KeptAnswer),
     /// The first request with this key is still under way.
     InProgress,
-}
-
-/// Something broke in a store. Only [`Unavailable`](Self::Unavailable) says that the store is gone.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// One cart, item or coupon is being changed by others. Everything else goes on.
-    #[error("{0} is busy: others are changing it")]
-    Busy(&'static str),
-    /// The store works, and has more to do than it can do in time.
-    #[error("the store has too much to do")]
-    Overloaded(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The store cannot be reached, or says itself that it cannot serve.
-    #[error("the store is unavailable")]
-    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The store answered something that cannot be: a bug, or data that someone else wrote.
-    #[error("the store holds what it cannot hold: {0}")]
-    Corrupt(String),
-}
-
-/// What did not come in time.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("{0} did not come in time")]
-pub struct Late(pub &'static str);
-
-impl StoreError {
-    /// The store cannot be reached, for this reason.
-    pub fn unavailable(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self::Unavailable(reason.into())
-    }
-
-    /// The store has too much to do, as this shows.
-    pub fn overloaded(sign: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self::Overloaded(sign.into())
-    }
-
-    /// Whether it is silence, and no word of the store's.
-    pub fn is_silence(&self) -> bool {
-        matches!(self, Self::Unavailable(source) | Self::Overloaded(source) if source.is::<Late>())
-    }
-
-    /// The same for one of several that have met it.
-    pub fn shared(&self) -> Self {
-        match self {
-            Self::Busy(what) => Self::Busy(what),
-            Self::Overloaded(sign) => Self::overloaded(chain(sign.as_ref())),
-            Self::Unavailable(why) => Self::unavailable(chain(why.as_ref())),
-            Self::Corrupt(what) => Self::Corrupt(what.clone()),
-        }
-    }
 }

@@ -277,6 +277,9 @@ pub mod metric {
     const WRITES: &str = "troli_writes_total";
     const IDEMPOTENT_REPLAYS: &str = "troli_idempotent_replays_total";
     const DB_POOL_CONNECTIONS: &str = "troli_db_pool_connections";
+    const DB_SERVERS_TAKING_WRITES: &str = "troli_db_servers_taking_writes";
+    const CLOCK_SKEW: &str = "troli_clock_skew_seconds";
+    const SWEPT_ROWS: &str = "troli_swept_rows_total";
     const REGION_HEALTH: &str = "troli_region_health";
 
     pub(super) fn describe() {
@@ -297,6 +300,12 @@ pub mod metric {
         describe_counter!(WRITES, "Writes by operation and outcome.");
         describe_counter!(IDEMPOTENT_REPLAYS, "Answers given again under an idempotency key.");
         describe_gauge!(DB_POOL_CONNECTIONS, "Connections to the primary, in use and idle.");
+        describe_gauge!(
+            DB_SERVERS_TAKING_WRITES,
+            "Servers that take writes, as far as this edge sees: the primary, and those beside it."
+        );
+        describe_gauge!(CLOCK_SKEW, Unit::Seconds, "How far this host's clock is ahead of the database's.");
+        describe_counter!(SWEPT_ROWS, "Rows that were swept because their time was over, by kind.");
         describe_gauge!(REGION_HEALTH, "1 where a region answers its probes, 0 where it does not.");
     }
 
@@ -427,6 +436,25 @@ pub mod metric {
         for (state, connections) in [("in_use", in_use), ("idle", idle)] {
             gauge!(DB_POOL_CONNECTIONS, "region" => region.to_owned(), "state" => state)
                 .set(f64::from(connections));
+        }
+    }
+
+    /// So many servers take writes.
+    pub fn db_servers_taking_writes(region: &str, servers: usize) {
+        let servers = f64::from(u32::try_from(servers).unwrap_or(u32::MAX));
+        gauge!(DB_SERVERS_TAKING_WRITES, "region" => region.to_owned()).set(servers);
+    }
+
+    /// So far is this host's clock ahead of the database's.
+    pub fn clock_skew(region: &str, skew_ms: Millis) {
+        #[expect(clippy::cast_precision_loss, reason = "a skew is far below 2^53 ms")]
+        gauge!(CLOCK_SKEW, "region" => region.to_owned()).set(skew_ms as f64 / 1000.0);
+    }
+
+    /// A sweep took these.
+    pub fn swept(region: &str, kinds: &[(&'static str, u64)]) {
+        for (kind, rows) in kinds {
+            counter!(SWEPT_ROWS, "region" => region.to_owned(), "kind" => *kind).increment(*rows);
         }
     }
 

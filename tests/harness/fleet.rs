@@ -1,4 +1,5 @@
 mod options;
+mod promote;
 mod start;
 mod topology;
 
@@ -7,6 +8,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::LazyLock;
+use std::time::SystemTime;
 
 use edge_host::app::App;
 use edge_host::config::Config;
@@ -44,6 +46,7 @@ pub struct Fleet {
     runtime: Option<Runtime>,
     /// After the regions that need them.
     servers: Option<Servers>,
+    standby: Option<&'static str>,
     /// The last to go.
     directory: TempDir,
 }
@@ -105,12 +108,7 @@ impl Fleet {
 
     /// Starts another edge of a region, beside the one that it has, at addresses of its own.
     pub async fn start_edge(&self, id: &str) -> App {
-        let mut changed: Vec<_> = ["TROLI_LISTEN", "TROLI_INTERNAL_LISTEN", "TROLI_PEER_LISTEN"]
-            .map(|name| (name, any_port().to_string()))
-            .into();
-        // One edge that follows the file is enough.
-        changed.push(("TROLI_RULES_FILE", String::new()));
-        let app = self.start_app(id, &changed).await;
+        let app = self.start_app(id, &own_addresses()).await;
         let probe = Caller::new(format!("http://{}", app.internal_addr()));
         eventually(&format!("another edge of {id} is ready"), async || {
             probe.get("/readyz").send().await.is_ok_and(|answer| answer.status == 200)
@@ -119,16 +117,35 @@ impl Fleet {
         app
     }
 
+    /// Starts a region that was stopped, on a host whose clock is wrong by this much. It listens, and may not be ready.
+    pub async fn start_region_by_clock(&self, id: &str, shift_ms: i64) {
+        let config = self.config(id, &[]);
+        let started = self.runtime().spawn(App::start_by_clock(config, shift_ms));
+        let app = started.await.expect("starting does not panic");
+        *self.region(id).app.lock().await = Some(app.unwrap_or_else(|error| panic!("{id}: {error:#?}")));
+    }
+
+    /// Starts another edge of a region on a host whose clock is wrong by this much. It listens, and may not be ready.
+    pub async fn start_edge_by_clock(&self, id: &str, shift_ms: i64) -> App {
+        let config = self.config(id, &own_addresses());
+        let started = self.runtime().spawn(App::start_by_clock(config, shift_ms));
+        started.await.expect("starting does not panic").unwrap_or_else(|error| panic!("{id}: {error:#?}"))
+    }
+
     /// Stops such an edge as a signal would.
     pub async fn stop_edge(&self, edge: App) {
         self.runtime().spawn(edge.shutdown()).await.expect("stopping does not panic");
     }
 
-    async fn start_app(&self, id: &str, changed: &[(&'static str, String)]) -> App {
+    fn config(&self, id: &str, changed: &[(&'static str, String)]) -> Config {
         let mut settings = self.region(id).settings.clone();
         settings.extend(changed.iter().cloned());
         let config = Config::load(|name| settings.get(name).cloned());
-        let config = config.unwrap_or_else(|errors| panic!("the settings of {id} are wrong:\n{errors}"));
+        config.unwrap_or_else(|errors| panic!("the settings of {id} are wrong:\n{errors}"))
+    }
+
+    async fn start_app(&self, id: &str, changed: &[(&'static str, String)]) -> App {
+        let config = self.config(id, changed);
         let started = self.runtime().spawn(App::start(config)).await.expect("starting does not panic");
         started.unwrap_or_else(|error| panic!("{id} does not start: {error:#?}"))
     }
@@ -282,6 +299,15 @@ impl Fleet {
         fs::rename(&beside, &self.rules_file).expect("a file can be renamed in its directory");
     }
 
+    /// The same with a time of the file that says nothing.
+    pub fn save_rules_of_time(&self, component: &[u8], modified: SystemTime) {
+        let beside = self.rules_file.with_extension("saving");
+        fs::write(&beside, component).expect("the fleet's directory can be written to");
+        let file = fs::File::options().write(true).open(&beside).expect("it was just written");
+        file.set_modified(modified).expect("the time of a file can be set");
+        fs::rename(&beside, &self.rules_file).expect("a file can be renamed in its directory");
+    }
+
     /// Waits until a region runs the rules of this name.
     pub async fn runs_rules(&self, id: &str, name: &str) {
         let admin = self.admin_at(id);
@@ -314,6 +340,16 @@ impl Drop for Fleet {
             runtime.shutdown_background();
         }
     }
+}
+
+/// Of another edge beside that of a region.
+fn own_addresses() -> Vec<(&'static str, String)> {
+    let mut changed: Vec<_> = ["TROLI_LISTEN", "TROLI_INTERNAL_LISTEN", "TROLI_PEER_LISTEN"]
+        .map(|name| (name, any_port().to_string()))
+        .into();
+    // One edge that follows the file is enough.
+    changed.push(("TROLI_RULES_FILE", String::new()));
+    changed
 }
 
 pub(crate) fn any_port() -> SocketAddr {

@@ -106,6 +106,12 @@ impl MySqlServer {
         self.url_of("troli", "password", self.address(), &name)
     }
 
+    /// The password of the user `replication`.
+    pub(crate) fn replication_password(&self) -> String {
+        let password = fs::read_to_string(self.directory.path().join("replication-password"));
+        password.expect("a server that was started has passwords")
+    }
+
     async fn admin(&self) -> MySqlConnection {
         MySqlConnection::connect(&self.admin_url()).await.expect("root may come in from this machine")
     }

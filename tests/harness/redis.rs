@@ -35,6 +35,13 @@ impl RedisServer {
         redis
     }
 
+    /// Writes all that it holds to its disk, with which it starts next time.
+    pub async fn save(&self) {
+        let client = redis::Client::open(self.url()).expect("a good URL");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("the server runs");
+        let () = redis::cmd("SAVE").query_async(&mut connection).await.expect("it saves");
+    }
+
     /// How an edge reaches it, as `TROLI_CACHE_URL` has it.
     pub fn url(&self) -> String {
         self.url_through(self.address())

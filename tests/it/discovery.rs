@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use edge_host::clock::Clock;
 use edge_host::epoch::KnownEpoch;
 use edge_host::model::FeedPosition;
 use edge_host::store::mysql::{self, MySqlStore, MySqlTarget};
@@ -147,8 +148,8 @@ async fn a_database_is_found_by_name_and_again_when_it_has_moved() {
     let service = by_name("srv:_http._tcp.sin.cart.troli.test");
     let host = by_name(&format!("sin.cart.troli.test:{}", old.addr().port()));
     mysql::migrate(&service).await.expect("one of the two takes writes");
-    let primary = MySqlStore::open(&service, KnownEpoch::default());
-    let by_host = MySqlStore::open(&host, KnownEpoch::default());
+    let primary = MySqlStore::open(&service, KnownEpoch::default(), Clock::of_database(0));
+    let by_host = MySqlStore::open(&host, KnownEpoch::default(), Clock::of_database(0));
     let replica = MySqlStore::open_replica(&service, KnownEpoch::default());
     let owner = guest("named");
     for store in [&primary, &by_host] {

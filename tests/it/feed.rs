@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use edge_host::feed::FeedReader;
-use edge_host::model::{CartRecord, CatalogueSnapshot, Change, FeedPage, FeedPosition, ItemRecord, Millis};
+use edge_host::model::{CartRecord, CatalogueSnapshot, Change, FeedPage, FeedPosition, ItemRecord};
 use edge_host::store::{ReplicaStore, StoreError};
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
-use crate::store_contract::support::{NOW_MS, Store, done, guest, mysql, one_more, sqlite, write_of};
+use crate::store_contract::support::{Store, done, guest, mysql, one_more, sqlite, write_of};
 
 /// Edges that follow.
 const FOLLOWERS: u32 = 8;
@@ -26,14 +26,9 @@ struct Counted {
 
 #[async_trait]
 impl ReplicaStore for Counted {
-    async fn feed(
-        &self,
-        after: Option<&FeedPosition>,
-        limit: u32,
-        now_ms: Millis,
-    ) -> Result<FeedPage, StoreError> {
+    async fn feed(&self, after: Option<&FeedPosition>, limit: u32) -> Result<FeedPage, StoreError> {
         self.looks.fetch_add(1, Ordering::Relaxed);
-        self.store.feed(after, limit, now_ms).await
+        self.store.feed(after, limit).await
     }
 
     fn feed_news(&self) -> watch::Receiver<u64> {
@@ -68,12 +63,12 @@ impl ReplicaStore for Counted {
 async fn is_read_once_for_all(store: Store) {
     let counted = Arc::new(Counted { store, looks: AtomicU32::new(0) });
     let reader = FeedReader::new(Arc::clone(&counted) as _);
-    let mut at = reader.next_page(None, Duration::ZERO, || NOW_MS).await.expect("an answer").position;
+    let mut at = reader.next_page(None, Duration::ZERO).await.expect("an answer").position;
     for number in 1..=5 {
         let before = counted.looks.load(Ordering::Relaxed);
         let owner = guest(&format!("told-{number}"));
         let write = write_of(&owner);
-        let followers = (0..FOLLOWERS).map(|_| reader.next_page(Some(&at), PATIENCE, || NOW_MS));
+        let followers = (0..FOLLOWERS).map(|_| reader.next_page(Some(&at), PATIENCE));
         let writing = async { counted.store.write(&write, &mut one_more).await };
         let (pages, written) = tokio::join!(join_all(followers), writing);
         done(written.expect("an answer"));

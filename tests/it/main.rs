@@ -46,6 +46,9 @@ mod abuse;
 /// Another server becomes the primary.
 mod failover;
 
+/// Hosts whose clock is wrong.
+mod clock;
+
 /// The nearest region that serves.
 mod front_door;
 
@@ -96,6 +99,9 @@ mod redis;
 
 /// `deploy/up`, as a developer runs it.
 mod deploy_up;
+
+/// The certificates by which regions know each other.
+mod certificates;
 
 /// The executables from outside.
 mod executables;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edge_host::catalogue::Catalogue;
+use edge_host::clock::Clock;
 use edge_host::epoch::KnownEpoch;
 use edge_host::model::{Change, FeedPosition, IDEMPOTENCY_TTL_MS};
 use edge_host::store::mysql::{self, MySqlStore, MySqlTarget};
@@ -34,7 +35,7 @@ fn target(url: &str) -> MySqlTarget {
 }
 
 fn open(url: &str) -> Arc<MySqlStore> {
-    MySqlStore::open(&target(url), KnownEpoch::default())
+    MySqlStore::open(&target(url), KnownEpoch::default(), Clock::of_database(0))
 }
 
 async fn connect(url: &str) -> MySqlConnection {
@@ -45,7 +46,7 @@ async fn connect(url: &str) -> MySqlConnection {
 async fn follow(store: &Arc<MySqlStore>, mut at: FeedPosition, carts: usize) -> BTreeSet<String> {
     let mut seen = BTreeSet::new();
     eventually("every commit is told", async || {
-        let page = store.feed(Some(&at), 7, NOW_MS).await.expect("an answer");
+        let page = store.feed(Some(&at), 7).await.expect("an answer");
         assert!(!page.lost);
         seen.extend(page.events.into_iter().filter_map(|event| match event.change {
             Change::Cart { cart_id, .. } => Some(cart_id),
@@ -186,7 +187,7 @@ async fn an_order_is_charged_at_the_prices_that_are_so_once_its_items_are_locked
 async fn what_commits_late_is_told_all_the_same() {
     let url = migrated().await;
     let store = open(&url);
-    let begin = store.feed(None, 1, NOW_MS).await.expect("an answer").position;
+    let begin = store.feed(None, 1).await.expect("an answer").position;
     // Somebody who is slow takes the first place in the feed, and commits last.
     let mut slow = connect(&url).await;
     let mut late = slow.begin().await.expect("a transaction");
@@ -199,17 +200,17 @@ async fn what_commits_late_is_told_all_the_same() {
         .expect("a place");
     let primary: Arc<dyn PrimaryStore> = Arc::clone(&store) as _;
     put_cart(&primary, &guest("quick"), cart_of(&[1])).await;
-    let first = store.feed(Some(&begin), 10, NOW_MS).await.expect("an answer");
+    let first = store.feed(Some(&begin), 10).await.expect("an answer");
     assert_eq!(first.events.len(), 1, "{first:?}");
     assert_eq!(first.position.gaps.len(), 1, "{first:?}");
     // Whoever begins now must not miss it either.
-    let fresh = store.feed(None, 1, NOW_MS).await.expect("an answer").position;
+    let fresh = store.feed(None, 1).await.expect("an answer").position;
     assert!(!fresh.covers(first.position.gaps[0].seq), "{fresh:?}");
     let snapshot = store.catalogue().await.expect("an answer").position;
     assert!(!snapshot.covers(first.position.gaps[0].seq), "{snapshot:?}");
     late.commit().await.expect("it commits");
     for at in [first.position, fresh, snapshot] {
-        let page = store.feed(Some(&at), 10, NOW_MS).await.expect("an answer");
+        let page = store.feed(Some(&at), 10).await.expect("an answer");
         assert_eq!(page.events.len(), 1, "{page:?}");
         assert!(matches!(&page.events[0].change, Change::Cart { cart_id, .. } if cart_id == "c_late"));
         assert!(page.position.gaps.is_empty() && !page.lost);
@@ -220,7 +221,7 @@ async fn what_commits_late_is_told_all_the_same() {
 async fn of_many_who_commit_in_any_order_a_follower_misses_none() {
     let url = migrated().await;
     let hosts = [open(&url), open(&url)];
-    let begin = hosts[0].feed(None, 1, NOW_MS).await.expect("an answer").position;
+    let begin = hosts[0].feed(None, 1).await.expect("an answer").position;
     let owners: Vec<_> = (0..200).map(|n| guest(&format!("told-{n}"))).collect();
     let writes = owners.iter().enumerate().map(|(n, owner)| {
         let (host, write) = (Arc::clone(&hosts[n % 2]), write_of(owner));
@@ -231,24 +232,60 @@ async fn of_many_who_commit_in_any_order_a_follower_misses_none() {
     assert_eq!(told, owners.iter().map(edge_host::model::Principal::cart_id).collect());
 }
 
-#[tokio::test]
-async fn a_place_that_never_comes_is_given_up() {
-    let url = migrated().await;
-    let store = open(&url);
-    let begin = store.feed(None, 1, NOW_MS).await.expect("an answer").position;
-    let mut undone = connect(&url).await;
-    let mut tx = undone.begin().await.expect("a transaction");
-    sqlx::raw_sql("INSERT INTO outbox (at, payload) VALUES (0, '')")
-        .execute(&mut *tx)
+/// A place in the feed, taken by a transaction of one's own.
+async fn take_place(connection: &mut MySqlConnection, cart_id: &str) {
+    let told = serde_json::json!({ "cart": { "cart_id": cart_id, "version": "1.1" } });
+    sqlx::query("INSERT INTO outbox (at, payload) VALUES (0, ?)")
+        .bind(told.to_string())
+        .execute(connection)
         .await
         .expect("a place");
-    tx.rollback().await.expect("it is undone");
-    let primary: Arc<dyn PrimaryStore> = Arc::clone(&store) as _;
-    put_cart(&primary, &guest("after"), cart_of(&[1])).await;
-    let page = store.feed(Some(&begin), 10, NOW_MS).await.expect("an answer");
-    assert_eq!((page.events.len(), page.position.gaps.len()), (1, 1));
-    let later = store.feed(Some(&page.position), 10, NOW_MS + 10 * 60 * 1000).await.expect("an answer");
-    assert!(later.events.is_empty() && later.position.gaps.is_empty());
+}
+
+/// The heart has beaten so often and so long since. Nobody else beats: the store is a follower's.
+async fn pass(connection: &mut MySqlConnection, beats: u32, seconds: u32) {
+    sqlx::query("UPDATE heartbeat SET seq = seq + ?, at = at + ? * 1000")
+        .bind(beats)
+        .bind(seconds)
+        .execute(connection)
+        .await
+        .expect("a beat");
+}
+
+#[tokio::test]
+async fn a_place_that_is_missing_is_given_up_by_the_life_of_the_primary_and_not_by_any_clock() {
+    let url = migrated().await;
+    let follower = MySqlStore::open_replica(&target(&url), KnownEpoch::default());
+    let (mut slow, mut quick) = (connect(&url).await, connect(&url).await);
+    take_place(&mut quick, "c_first").await;
+    let begin = follower.feed(None, 1).await.expect("an answer").position;
+    let mut late = slow.begin().await.expect("a transaction");
+    take_place(&mut late, "c_late").await;
+    take_place(&mut quick, "c_quick").await;
+    let first = follower.feed(Some(&begin), 10).await.expect("an answer");
+    assert_eq!((first.events.len(), first.position.gaps.len()), (1, 1), "{first:?}");
+
+    // The primary stood still for an hour: its first beat afterwards is an hour later, and what was under way commits.
+    pass(&mut quick, 1, 3600).await;
+    let after = follower.feed(Some(&first.position), 10).await.expect("an answer");
+    assert_eq!((after.events.len(), after.position.gaps.len()), (0, 1), "{after:?}");
+    late.commit().await.expect("it commits");
+    let told = follower.feed(Some(&after.position), 10).await.expect("an answer");
+    assert_eq!((told.events.len(), told.position.gaps.len()), (1, 0), "{told:?}");
+
+    // A transaction that was undone leaves a place that never comes. It is given up while the primary lives on.
+    let mut undone = slow.begin().await.expect("a transaction");
+    take_place(&mut undone, "c_undone").await;
+    undone.rollback().await.expect("it is undone");
+    take_place(&mut quick, "c_last").await;
+    let last = follower.feed(Some(&told.position), 10).await.expect("an answer");
+    assert_eq!((last.events.len(), last.position.gaps.len()), (1, 1), "{last:?}");
+    pass(&mut quick, 300, 59).await;
+    let waits = follower.feed(Some(&last.position), 10).await.expect("an answer");
+    assert_eq!(waits.position.gaps.len(), 1, "{waits:?}");
+    pass(&mut quick, 1, 2).await;
+    let gives_up = follower.feed(Some(&waits.position), 10).await.expect("an answer");
+    assert!(gives_up.events.is_empty() && gives_up.position.gaps.is_empty(), "{gives_up:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -378,8 +415,10 @@ async fn while_one_host_sweeps_the_others_leave_it_alone() {
     let lock = "SELECT GET_LOCK(CONCAT('troli.sweep.', DATABASE()), 0)";
     let held: Option<i64> = sqlx::query_scalar(lock).fetch_one(&mut other).await.expect("an answer");
     assert_eq!(held, Some(1));
-    assert_eq!(store.sweep(later).await.expect("an answer"), 0);
+    assert_eq!(store.sweep(later).await.expect("an answer").rows(), 0);
     other.close().await.expect("it can be closed");
-    eventually("the lock goes with its holder", async || store.sweep(later).await.expect("an answer") > 0)
-        .await;
+    eventually("the lock goes with its holder", async || {
+        store.sweep(later).await.expect("an answer").rows() > 0
+    })
+    .await;
 }

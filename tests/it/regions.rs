@@ -6,6 +6,7 @@ mod forwarding;
 mod outage;
 mod peers;
 mod replicas;
+mod snapshot;
 
 use harness::{Fleet, eventually, unique};
 

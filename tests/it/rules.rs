@@ -208,3 +208,44 @@ async fn active_rules_survive_a_restart_of_every_region() {
         fleet.runs_rules(region, "mega-sale").await;
     }
 }
+
+#[tokio::test]
+async fn a_component_of_the_same_size_and_time_is_noticed() {
+    let fleet = Fleet::start(FleetOptions::default()).await;
+    let standard = &components().standard;
+    // The same rules in another file: a custom section more, and one byte in it that differs.
+    let padded = |byte: u8| [standard.as_slice(), &[0, 4, 1, b'x', byte, byte]].concat();
+    let digest = |component: &[u8]| edge_host::rules::Revision::of(component).to_string();
+    let active = async || fleet.admin().get("/admin/rules").await.ok()["active"]["revision"].clone();
+    let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+    for byte in [1, 2, 3] {
+        let component = padded(byte);
+        fleet.save_rules_of_time(&component, time);
+        eventually("it is active", async || active().await == digest(&component)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_home_edge_that_starts_with_an_older_file_takes_nobody_back() {
+    let fleet = Fleet::start(FleetOptions { regions: vec!["sin", "jkt"], ..FleetOptions::default() }).await;
+    fleet.save_rules(&components().mega_sale);
+    for region in fleet.ids() {
+        fleet.runs_rules(region, "mega-sale").await;
+    }
+    fleet.stop_region("sin").await;
+    fleet.save_rules(&components().standard);
+    fleet.start_region("sin").await;
+    // It has read its file by the time it takes another over.
+    for region in fleet.ids() {
+        fleet.runs_rules(region, "mega-sale").await;
+    }
+    let mug = unique("mug");
+    fleet.admin().sell(&mug, "10.00").await;
+    let cart = fleet.at("sin").guest("SGD").await.add(&mug, 1).await.ok();
+    assert_json(&cart["rules"]["name"], json!("mega-sale"));
+    // A change while it runs counts, also to what was there before; and so does the way back.
+    fleet.save_rules(&components().misbehaving);
+    fleet.runs_rules("jkt", "misbehaving").await;
+    fleet.save_rules(&components().standard);
+    fleet.runs_rules("jkt", "standard").await;
+}

@@ -28,6 +28,8 @@ use tokio_rustls::client::TlsStream;
 use tracing::{debug, info, warn};
 
 use super::heard::{Ear, Heard};
+use super::wire;
+use crate::clock::Clock;
 use crate::peers::PeerTls;
 use crate::telemetry::chain;
 
@@ -65,6 +67,8 @@ pub(super) struct Road {
     pub(super) name: ServerName<'static>,
     /// Makes the first request on a connection. Only its answer proves that we were let in.
     pub(super) greeting: Box<dyn Fn() -> Outgoing + Send + Sync>,
+    /// Set by the time that home's answers give.
+    pub(super) clock: Clock,
 }
 
 /// The edges of the home region.
@@ -75,6 +79,7 @@ pub(super) struct HomeEdges {
     changed: watch::Sender<()>,
     /// Of edges that have as much to do, each is asked in turn.
     turn: AtomicUsize,
+    clock: Clock,
     _tasks: JoinSet<()>,
 }
 
@@ -84,8 +89,9 @@ impl HomeEdges {
         let edges = Arc::new(ArcSwapOption::empty());
         let changed = watch::Sender::new(());
         let mut tasks = JoinSet::new();
+        let clock = road.clock.clone();
         tasks.spawn(follow(Arc::new(road), found, Arc::clone(&edges), changed.clone()));
-        Self { edges, changed, turn: AtomicUsize::new(0), _tasks: tasks }
+        Self { edges, changed, turn: AtomicUsize::new(0), clock, _tasks: tasks }
     }
 
     /// The edge to ask next: of those that are connected, the one with the fewest requests under way, one that was
@@ -104,7 +110,7 @@ impl HomeEdges {
                     let tried = tried.contains(&edge.address);
                     (tried, edge.comes_last(), edge.outstanding.load(Ordering::Relaxed))
                 });
-                if let Some(turn) = candidates.iter().find_map(|edge| Turn::take(edge)) {
+                if let Some(turn) = candidates.iter().find_map(|edge| Turn::take(edge, &self.clock)) {
                     return Some(turn);
                 }
                 if !candidates.iter().any(|edge| edge.is_connecting()) {
@@ -169,16 +175,17 @@ pub(super) struct Turn {
     edge: Arc<Edge>,
     sender: Sender,
     ear: Ear,
+    clock: Clock,
 }
 
 impl Turn {
-    fn take(edge: &Arc<Edge>) -> Option<Self> {
+    fn take(edge: &Arc<Edge>, clock: &Clock) -> Option<Self> {
         let (sender, ear) = match &*edge.state() {
             State::Up(sender, ear) if !sender.is_closed() => (sender.clone(), ear.clone()),
             _ => return None,
         };
         edge.outstanding.fetch_add(1, Ordering::Relaxed);
-        Some(Self { edge: Arc::clone(edge), sender, ear })
+        Some(Self { edge: Arc::clone(edge), sender, ear, clock: clock.clone() })
     }
 
     /// Which edge it is.
@@ -188,7 +195,9 @@ impl Turn {
 
     /// Sends the request, and returns the whole answer.
     pub(super) async fn send(&mut self, request: Outgoing) -> Result<(StatusCode, Bytes), SendError> {
+        let asked = Instant::now();
         let answer = self.sender.send_request(request).await?;
+        hear_time(&self.clock, &answer, asked);
         let status = answer.status();
         let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
         Ok((status, body.map_err(SendError::Body)?.to_bytes()))
@@ -208,6 +217,13 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.edge.outstanding.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Takes over the time that an answer gives.
+fn hear_time<T>(clock: &Clock, answer: &hyper::Response<T>, asked: Instant) {
+    if let Some(now_ms) = wire::now_ms(answer.headers()) {
+        clock.heard(now_ms, asked);
     }
 }
 
@@ -318,12 +334,14 @@ async fn connect(address: SocketAddr, road: &Road) -> io::Result<(Sender, Connec
         .handshake(TokioIo::new(stream))
         .await
         .map_err(io::Error::other)?;
+    let asked = Instant::now();
     let answer = tokio::select! {
         answer = sender.send_request((road.greeting)()) => answer.map_err(io::Error::other)?,
         ended = &mut connection => {
             return Err(ended.err().map_or_else(|| io::ErrorKind::ConnectionReset.into(), io::Error::other));
         }
     };
+    hear_time(&road.clock, &answer, asked);
     debug!(home.edge = %address, http.status = answer.status().as_u16(), "home edge greeted");
     Ok((sender, connection, ear))
 }

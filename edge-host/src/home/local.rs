@@ -11,7 +11,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use uuid::Uuid;
 
 use crate::catalogue::{CartFacts, Catalogue};
-use crate::clock::now_ms;
+use crate::clock::Clock;
 use crate::document::{self, rules_view, to_json};
 use crate::error::{CartError, Reason};
 use crate::feed::FeedReader;
@@ -38,6 +38,8 @@ pub struct LocalHome {
     pub rules: Arc<RulesHandle>,
     /// The facts of items and coupons, as this edge knows them.
     pub catalogue: Arc<Catalogue>,
+    /// The time of the primary.
+    pub clock: Clock,
     /// This region's id.
     pub region: String,
     /// For carts whose owner asks for no currency.
@@ -61,6 +63,10 @@ impl HomeRegion for LocalHome {
     async fn write(&self, request: WriteRequest) -> Result<WriteReply, CartError> {
         let _place = self.writes.enter(&request.principal.cart_id()).ok_or(CartError::Busy)?;
         let rules = self.active_rules()?;
+        if !self.clock.is_known() {
+            // No time of this host goes into data, not even for a moment.
+            return Err(CartError::HomeUnavailable);
+        }
         let started = Instant::now();
         let write = self.prepare(&request);
         let mut refusal = None;
@@ -158,7 +164,7 @@ impl HomeRegion for LocalHome {
     }
 
     async fn feed(&self, after: Option<&FeedPosition>, wait: Duration) -> Result<FeedPage, CartError> {
-        Ok(self.feed.next_page(after, wait, now_ms).await?)
+        Ok(self.feed.next_page(after, wait).await?)
     }
 
     async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, CartError> {
@@ -192,7 +198,7 @@ impl LocalHome {
     fn prepare(&self, request: &WriteRequest) -> CartWrite {
         // The store puts the epoch in, under its lock.
         let unused = |principal: &Principal| CartRecord::unused(principal, self.currency_default, 0);
-        let now_ms = now_ms();
+        let now_ms = self.clock.now_ms();
         let key_ttl_ms = if request.key_made { MADE_KEY_TTL_MS } else { IDEMPOTENCY_TTL_MS };
         let mut write = CartWrite {
             principal: request.principal.clone(),
@@ -274,7 +280,7 @@ impl LocalHome {
             let items = self.store.items(&facts.items_missing).await?;
             facts.items.extend(items.into_iter().map(Arc::new));
         }
-        let now_ms = now_ms();
+        let now_ms = self.clock.now_ms();
         let context = facts.context(&record.cart, owner, &self.region, now_ms);
         let outcome = off_the_workers(is_heavy, || rules.quote(&record.cart, &context));
         metric::rules_call(&self.region, &outcome);

@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 
 use super::edges::{CONNECT_DEADLINE, HomeEdges, Outgoing, Road, SendError};
 use super::wire;
+use crate::clock::Clock;
 use crate::deadline;
 use crate::epoch::KnownEpoch;
 use crate::error::CartError;
@@ -94,12 +95,13 @@ impl RemoteHome {
         region: RegionId,
         tls: Arc<PeerTls>,
         known: KnownEpoch,
+        clock: Clock,
     ) -> Self {
         let name = name_of(home);
         let requests = Arc::new(Requests::new(&name.to_str(), region, known));
         let greet = Arc::clone(&requests);
         let greeting = Box::new(move || greet.make(&Question::get(wire::HELLO), CONNECT_DEADLINE));
-        let edges = HomeEdges::start(Road { tls, name, greeting }, found);
+        let edges = HomeEdges::start(Road { tls, name, greeting, clock }, found);
         Self { edges, requests, reads: Forwards::default(), writes: Forwards::default() }
     }
 

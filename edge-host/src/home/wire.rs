@@ -45,6 +45,14 @@ pub fn epoch(headers: &HeaderMap) -> Option<u32> {
     headers.get(EPOCH)?.to_str().ok()?.parse().ok()
 }
 
+/// The time of the database, in Unix milliseconds, in an answer of home.
+pub const NOW_MS: HeaderName = HeaderName::from_static("troli-now-ms");
+
+/// The time of the database that an answer gives.
+pub fn now_ms(headers: &HeaderMap) -> Option<i64> {
+    headers.get(NOW_MS)?.to_str().ok()?.parse().ok()
+}
+
 /// RFC 7239: who forwards a request, under an obfuscated name.
 pub const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 

@@ -17,9 +17,8 @@ use super::problem::{ApiError, InputMistake};
 use super::respond::mark_replayed;
 use super::{Api, Shared};
 use crate::auth::same_secret;
-use crate::clock::now_ms;
 use crate::error::CartError;
-use crate::model::{IDEMPOTENCY_TTL_MS, MADE_KEY_TTL_MS};
+use crate::model::{IDEMPOTENCY_TTL_MS, MADE_KEY_TTL_MS, Millis};
 use crate::rules::RunningRules;
 use crate::store::{KeyedOutcome, OnceKey, PrimaryStore};
 use crate::view::rfc3339;
@@ -53,21 +52,24 @@ impl FromRequestParts<Shared> for Admin {
     }
 }
 
-/// Under which key a change is done once, as far as the client says so.
-pub(super) struct Key(Option<String>);
+/// Under which key a change is done once, as far as the client says so; and when it is done.
+pub(super) struct Key {
+    key: Option<String>,
+    now_ms: Millis,
+}
 
 impl FromRequestParts<Shared> for Key {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, ApiError> {
-        Ok(Self(idempotency_key(&parts.headers)?))
+    async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, ApiError> {
+        Ok(Self { key: idempotency_key(&parts.headers)?, now_ms: api.service.clock.now_ms() })
     }
 }
 
 impl Key {
     /// The key of a request that must have one.
     fn required(self) -> Result<Self, ApiError> {
-        match self.0 {
+        match self.key {
             Some(_) => Ok(self),
             None => {
                 Err(ApiError::bad_request("idempotency_key_missing", "an Idempotency-Key header is needed"))
@@ -82,10 +84,10 @@ impl Key {
         let request = serde_json::to_vec(request).expect("records of strings and numbers serialise");
         let fingerprint =
             Sha256::new().chain_update(&route).chain_update([0]).chain_update(request).finalize();
-        let kept_ms = if self.0.is_some() { IDEMPOTENCY_TTL_MS } else { MADE_KEY_TTL_MS };
-        let now_ms = now_ms();
+        let kept_ms = if self.key.is_some() { IDEMPOTENCY_TTL_MS } else { MADE_KEY_TTL_MS };
+        let now_ms = self.now_ms;
         OnceKey {
-            key: self.0.unwrap_or_else(|| format!("edge:{}", Uuid::new_v4())),
+            key: self.key.unwrap_or_else(|| format!("edge:{}", Uuid::new_v4())),
             fingerprint: fingerprint.into(),
             route,
             now_ms,

@@ -89,7 +89,7 @@ async fn body<T: serde::de::DeserializeOwned>(request: Request) -> Result<T, Car
         .map_err(|error| CartError::Internal(format!("another region sent what cannot be read: {error}")))
 }
 
-fn reply<T: Serialize>(answer: Result<T, CartError>) -> Response {
+pub(super) fn reply<T: Serialize>(answer: Result<T, CartError>) -> Response {
     match answer {
         Ok(value) => Json(value).into_response(),
         Err(error @ (CartError::LoopDetected | CartError::Overloaded)) => {

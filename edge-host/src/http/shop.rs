@@ -17,7 +17,6 @@ use super::problem::{ApiError, Problem};
 use super::{input, respond};
 use crate::auth::GuestToken;
 use crate::catalogue::Catalogue;
-use crate::clock::now_ms;
 use crate::error::CartError;
 use crate::model::OrderRecord;
 use crate::raw_json::RawJson;
@@ -108,7 +107,7 @@ pub(super) async fn new_guest(
     OptionalBody(body): OptionalBody<input::NewGuest>,
 ) -> Result<(StatusCode, Json<Guest>), ApiError> {
     api.limits.address(address)?;
-    guest(api.tokens.issue_guest(body.currency, now_ms()))
+    guest(api.tokens.issue_guest(body.currency, api.service.clock.now_ms()))
 }
 
 /// Renews the caller's guest token: a fresh one of the same guest and cart, for 30 more days. The old one stays
@@ -128,7 +127,7 @@ pub(super) async fn renew_guest(
     let principal = caller.guest()?;
     // A cart that was merged has no count.
     api.service.count(&principal, conditions.seen).await?;
-    guest(api.tokens.renew_guest(principal, now_ms()))
+    guest(api.tokens.renew_guest(principal, api.service.clock.now_ms()))
 }
 
 fn guest(issued: Option<GuestToken>) -> Result<(StatusCode, Json<Guest>), ApiError> {
@@ -147,7 +146,7 @@ pub(super) async fn new_dev_token(
     Body(body): Body<input::NewDevToken>,
 ) -> Result<(StatusCode, Json<DevToken>), ApiError> {
     input::user_id(&body.user_id)?;
-    let token = api.tokens.issue_dev(&body.user_id, body.currency, now_ms());
+    let token = api.tokens.issue_dev(&body.user_id, body.currency, api.service.clock.now_ms());
     let token = token.ok_or(ApiError::RouteUnknown)?;
     Ok((StatusCode::CREATED, Json(DevToken { token })))
 }

@@ -55,8 +55,11 @@ pub struct FeedPosition {
 pub struct FeedGap {
     /// The place.
     pub seq: u64,
-    /// When it was first missed, by the clock of the database's region.
+    /// When it was first missed, by the primary's heartbeat: its time.
     pub since_ms: Millis,
+    /// And its count. Edges of the version before wrote none.
+    #[serde(default)]
+    pub since_beat: u64,
 }
 
 impl FeedPosition {

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use moka::Expiry;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
+use tokio::sync::watch;
 
 use crate::model::{CartRecord, CartState, CartVersion};
 use crate::store::ttl::entry_ttl;
@@ -23,6 +24,8 @@ pub struct MemoryCache {
     carts: Cache<String, Held>,
     lives: AtomicU64,
     feed: Mutex<Option<CacheFeed>>,
+    /// Never changes: what is in this process is always the same.
+    connections: watch::Sender<u64>,
 }
 
 /// What is held of one cart.
@@ -44,7 +47,12 @@ impl MemoryCache {
             .weigher(|cart_id: &String, held: &Held| weight_bytes(cart_id, held))
             .expire_after(JitteredTtl)
             .build();
-        Arc::new(Self { carts, lives: AtomicU64::new(1), feed: Mutex::default() })
+        Arc::new(Self {
+            carts,
+            lives: AtomicU64::new(1),
+            feed: Mutex::default(),
+            connections: watch::Sender::new(1),
+        })
     }
 
     fn feed(&self) -> MutexGuard<'_, Option<CacheFeed>> {
@@ -138,6 +146,14 @@ impl CartCache for MemoryCache {
             Some(Held { document: Some(Arc::new(document.clone())), ..held })
         });
         Ok(())
+    }
+
+    fn connected(&self) -> u64 {
+        1
+    }
+
+    fn connections(&self) -> watch::Receiver<u64> {
+        self.connections.subscribe()
     }
 
     async fn feed_position(&self) -> Result<Option<CacheFeed>, StoreError> {

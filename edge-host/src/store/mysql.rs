@@ -24,6 +24,7 @@ use self::pulse::{Part, Word};
 use self::script::Script;
 use self::session::{Attempts, Failure, Session, retried};
 use self::write::Progress;
+use crate::clock::Clock;
 use crate::epoch::KnownEpoch;
 use crate::model::{
     CartRecord, CatalogueSnapshot, CouponRecord, FeedPage, FeedPosition, ItemRecord, Millis, OrderRecord,
@@ -31,8 +32,8 @@ use crate::model::{
 };
 use crate::shares::{Queues, Sizes};
 use crate::store::{
-    CartWrite, Decide, DecideCoupon, DecideItem, KeyedOutcome, Late, OnceKey, PrimaryStore, Pulse,
-    ReplicaStore, StoreError, WriteOutcome,
+    CartWrite, Decide, DecideCoupon, DecideItem, KeyedOutcome, Late, OnceKey, PrimaryState, PrimaryStore,
+    Pulse, ReplicaStore, StoreError, Swept, WriteOutcome,
 };
 
 mod alone;
@@ -46,6 +47,7 @@ mod keys;
 mod lists;
 mod locks;
 mod nodelay;
+mod operator;
 mod orders;
 mod outbox;
 mod promote;
@@ -55,10 +57,13 @@ mod session;
 mod sweep;
 mod target;
 mod together;
+mod verdict;
 mod write;
 
-pub use self::promote::{PromoteError, Promoted, Promotion, ServerStatus, promote, status};
+pub use self::operator::{ServerStatus, Source};
+pub use self::promote::{PromoteError, Promoted, Promotion, abort, promote};
 pub use self::target::{MySqlTarget, MySqlTargetError};
+pub use self::verdict::{Verdict, status};
 
 /// Writes that wait for one locked cart, or for one hot item. Each takes some milliseconds, so that the last of more
 /// of them would wait for longer than anybody waits.
@@ -73,6 +78,8 @@ pub struct MySqlStore {
     connections: Connections,
     candidates: Candidates,
     known: KnownEpoch,
+    /// Set by the primary's time; not by a replica's.
+    clock: Option<Clock>,
     /// Keys whose first request is under way in this process. In another one it waits for the cart's lock.
     in_flight: Arc<Mutex<HashSet<(String, String)>>>,
     /// Writes of carts that are locked elsewhere, or that go alone.
@@ -103,16 +110,16 @@ pub async fn migrate(target: &MySqlTarget) -> anyhow::Result<()> {
 impl MySqlStore {
     /// The primary. It is connected to when it is first asked; which of several servers it is, is found out from
     /// now on.
-    pub fn open(target: &MySqlTarget, known: KnownEpoch) -> Arc<Self> {
-        Self::listened_to(target, known, Part::Primary)
+    pub fn open(target: &MySqlTarget, known: KnownEpoch, clock: Clock) -> Arc<Self> {
+        Self::listened_to(target, known, Part::Primary, Some(clock))
     }
 
     /// A replica of it.
     pub fn open_replica(target: &MySqlTarget, known: KnownEpoch) -> Arc<dyn ReplicaStore> {
-        Self::listened_to(target, known, Part::Replica)
+        Self::listened_to(target, known, Part::Replica, None)
     }
 
-    fn listened_to(target: &MySqlTarget, known: KnownEpoch, part: Part) -> Arc<Self> {
+    fn listened_to(target: &MySqlTarget, known: KnownEpoch, part: Part, clock: Option<Clock>) -> Arc<Self> {
         let candidates = Candidates::new(target.servers());
         let connections = Connections::new(known.clone());
         if let Some(options) = candidates.chosen() {
@@ -123,6 +130,7 @@ impl MySqlStore {
             connections,
             candidates,
             known,
+            clock,
             in_flight: Arc::default(),
             carts: Queues::new(QUEUE_MAX),
             stock: Queues::new(QUEUE_MAX),
@@ -133,13 +141,14 @@ impl MySqlStore {
         });
         tokio::spawn(pulse::listen(Arc::downgrade(&store), part));
         if part == Part::Primary {
+            tokio::spawn(pulse::look_around(Arc::downgrade(&store)));
             tokio::spawn(together::see_to(Arc::downgrade(&store), asked));
         }
         store
     }
 
     /// Takes note of what the server says of itself, and tells those who follow the feed what others have committed.
-    fn heard(&self, word: Word) {
+    fn heard(&self, word: &Word) {
         self.connections.alive();
         self.connections.note_epoch(word.epoch);
         self.known.learn(word.epoch);
@@ -161,6 +170,14 @@ impl MySqlStore {
         let epoch = sqlx::query_scalar("SELECT epoch FROM cluster").fetch_one(&mut *session).await?;
         session.release();
         Ok(epoch)
+    }
+
+    async fn try_active_rules(&self) -> Result<Option<String>, Failure> {
+        let mut session = Session::acquire(&self.connections).await?;
+        let revision =
+            sqlx::query_scalar("SELECT active_rules FROM cluster").fetch_one(&mut *session).await?;
+        session.release();
+        Ok(revision)
     }
 
     /// Commits, and tells those who follow the feed.
@@ -204,13 +221,8 @@ impl ReplicaStore for MySqlStore {
         snapshot.map_err(late)?.map_err(Failure::into_error)
     }
 
-    async fn feed(
-        &self,
-        after: Option<&FeedPosition>,
-        limit: u32,
-        now_ms: Millis,
-    ) -> Result<FeedPage, StoreError> {
-        retried(|| self.try_feed(after, limit, now_ms)).await
+    async fn feed(&self, after: Option<&FeedPosition>, limit: u32) -> Result<FeedPage, StoreError> {
+        retried(|| self.try_feed(after, limit)).await
     }
 
     fn feed_news(&self) -> watch::Receiver<u64> {
@@ -312,7 +324,15 @@ impl PrimaryStore for MySqlStore {
         retried(|| self.try_activate_rules(revision, bytes, now_ms)).await
     }
 
-    async fn sweep(&self, now_ms: Millis) -> Result<u64, StoreError> {
+    async fn sweep(&self, now_ms: Millis) -> Result<Swept, StoreError> {
         self.sweep_as_one(now_ms).await.map_err(Failure::into_error)
+    }
+
+    async fn active_rules(&self) -> Result<Option<String>, StoreError> {
+        retried(|| self.try_active_rules()).await
+    }
+
+    fn state(&self) -> PrimaryState {
+        self.candidates.state()
     }
 }

@@ -17,6 +17,7 @@ use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use redis::{Value, cmd};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -180,6 +181,14 @@ impl CartCache for RedisCache {
         let (version, head) = (document.version.to_string(), entry::document_head(document)?);
         self.link.run(&DOCUMENT, &key, &[version.as_bytes(), &head, &document.body]).await?;
         Ok(())
+    }
+
+    fn connected(&self) -> u64 {
+        self.link.connected()
+    }
+
+    fn connections(&self) -> watch::Receiver<u64> {
+        self.link.connections()
     }
 
     async fn feed_position(&self) -> Result<Option<CacheFeed>, StoreError> {

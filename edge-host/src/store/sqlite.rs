@@ -25,7 +25,7 @@ use crate::shares::{Queues, Sizes};
 use crate::store::sql::{from_json, signed, unsigned};
 use crate::store::{
     CartWrite, Decide, DecideCoupon, DecideItem, Effect, KeyedOutcome, Late, Loaded, OnceKey, PrimaryStore,
-    ReplicaStore, StoreError, WriteOutcome,
+    ReplicaStore, StoreError, Swept, WriteOutcome,
 };
 
 mod merchant;
@@ -178,12 +178,7 @@ impl ReplicaStore for SqliteStore {
         })
     }
 
-    async fn feed(
-        &self,
-        after: Option<&FeedPosition>,
-        limit: u32,
-        _: Millis,
-    ) -> Result<FeedPage, StoreError> {
+    async fn feed(&self, after: Option<&FeedPosition>, limit: u32) -> Result<FeedPage, StoreError> {
         let mut tx = self.readers.begin().await?;
         let epoch: u32 = sqlx::query_scalar("SELECT epoch FROM cluster").fetch_one(&mut *tx).await?;
         let head = feed_head(&mut tx).await?;
@@ -359,8 +354,8 @@ impl PrimaryStore for SqliteStore {
         self.commit(tx, Some(seq)).await
     }
 
-    async fn sweep(&self, now_ms: Millis) -> Result<u64, StoreError> {
-        let mut swept = 0;
+    async fn sweep(&self, now_ms: Millis) -> Result<Swept, StoreError> {
+        let mut swept = Swept::default();
         let unpaid: Vec<String> = sqlx::query_scalar(
             "SELECT order_id FROM orders WHERE state = 'pending_payment' AND placed_at <= ?1 LIMIT ?2",
         )
@@ -371,7 +366,7 @@ impl PrimaryStore for SqliteStore {
         // Each by itself: one that cannot be cancelled must not keep the stock of the others.
         for order_id in unpaid {
             match self.cancel(&order_id, now_ms).await {
-                Ok(()) => swept += 1,
+                Ok(()) => swept.orders += 1,
                 Err(error) => {
                     tracing::error!(order.id = order_id, error = %error, "unpaid order not cancelled")
                 }
@@ -389,15 +384,19 @@ impl PrimaryStore for SqliteStore {
         for cart_id in expired {
             if let Some(record) = rows::cart(&mut tx, &cart_id).await? {
                 seq = Some(empty_cart(&mut tx, record, now_ms).await?);
-                swept += 1;
+                swept.carts += 1;
             }
         }
-        swept += rows::delete_merged_carts(&mut tx, now_ms, SWEEP_ROWS_MAX).await?;
-        swept += rows::delete_expired_answers(&mut tx, now_ms, SWEEP_ROWS_MAX).await?;
-        swept += rows::delete_expired_keys(&mut tx, now_ms, SWEEP_ROWS_MAX).await?;
-        swept += rows::delete_old_events(&mut tx, now_ms - OUTBOX_TTL_MS, SWEEP_ROWS_MAX).await?;
+        swept.merged = rows::delete_merged_carts(&mut tx, now_ms, SWEEP_ROWS_MAX).await?;
+        swept.answers = rows::delete_expired_answers(&mut tx, now_ms, SWEEP_ROWS_MAX).await?;
+        swept.answers += rows::delete_expired_keys(&mut tx, now_ms, SWEEP_ROWS_MAX).await?;
+        swept.events = rows::delete_old_events(&mut tx, now_ms - OUTBOX_TTL_MS, SWEEP_ROWS_MAX).await?;
         self.commit(tx, seq).await?;
         Ok(swept)
+    }
+
+    async fn active_rules(&self) -> Result<Option<String>, StoreError> {
+        Ok(sqlx::query_scalar("SELECT active_rules FROM cluster").fetch_one(&self.readers).await?)
     }
 }
 

@@ -70,6 +70,7 @@ pub(super) async fn start(options: FleetOptions) -> Fleet {
         rules_file,
         runtime: Some(runtime),
         servers,
+        standby: options.standby,
         directory,
     };
     if let Some(servers) = &fleet.servers {

@@ -27,6 +27,12 @@ pub enum Kind {
     LinkFlaps,
     /// An edge ends and starts again.
     EdgeRestarts,
+    /// An edge starts again with a clock that is a month ahead or behind, and later with the right one.
+    ClockMonthOff,
+    /// The same with a quarter of an hour.
+    ClockQuarterOff,
+    /// A replica becomes the primary as an operator plans it, the old primary comes back, and becomes it again.
+    PrimaryMoved,
     /// The primary ends as by a power cut, and starts again.
     PrimaryKilled,
     /// The primary ends in good order, and starts again.
@@ -98,7 +104,7 @@ pub struct Suffered {
 
 impl Kind {
     /// All that there are.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 26] = [
         Self::LinkCut,
         Self::PrimaryKilled,
         Self::CachePaused,
@@ -110,16 +116,19 @@ impl Kind {
         Self::LinkSlow,
         Self::SourcePaused,
         Self::PrimaryPaused,
+        Self::ClockQuarterOff,
         Self::CacheFlushed,
         Self::RegionPaused,
         Self::LinkFlaps,
         Self::PrimaryRestarts,
+        Self::PrimaryMoved,
         Self::CacheFlaps,
         Self::ReplicaPaused,
         Self::EdgeRestarts,
         Self::SourceCut,
         Self::PrimaryCut,
         Self::CacheFilled,
+        Self::ClockMonthOff,
         Self::ReplicaCut,
         Self::CacheCut,
     ];
@@ -132,6 +141,9 @@ impl Kind {
             Self::LinkSlow => "link-slow",
             Self::LinkFlaps => "link-flaps",
             Self::EdgeRestarts => "edge-restarts",
+            Self::ClockMonthOff => "clock-month-off",
+            Self::ClockQuarterOff => "clock-quarter-off",
+            Self::PrimaryMoved => "primary-moved",
             Self::PrimaryKilled => "primary-killed",
             Self::PrimaryRestarts => "primary-restarts",
             Self::PrimaryPaused => "primary-paused",
@@ -161,7 +173,9 @@ impl Kind {
         match self {
             Self::LinkCut | Self::LinkPaused | Self::LinkSlow | Self::LinkFlaps => others(),
             Self::EdgeRestarts => fleet.ids(),
+            // The embedded primary has the clock of its edge.
             _ if !servers => Vec::new(),
+            Self::ClockMonthOff | Self::ClockQuarterOff => fleet.ids(),
             Self::PrimaryKilled
             | Self::PrimaryRestarts
             | Self::PrimaryPaused
@@ -173,6 +187,7 @@ impl Kind {
             | Self::CacheFlaps
             | Self::CacheFlushed
             | Self::CacheFilled => fleet.ids(),
+            Self::PrimaryMoved => fleet.standby().map(|_| home).into_iter().collect(),
             _ if !fleet.has_replicas() => Vec::new(),
             Self::RegionCut
             | Self::RegionPaused
@@ -200,8 +215,10 @@ impl Fault {
             | Kind::SourcePaused => "ways out",
             Kind::ReplicaKilled | Kind::ReplicaPaused => "replica",
             Kind::ReplicaCut => "way to the replica",
-            Kind::EdgeRestarts => "edge",
-            Kind::PrimaryKilled | Kind::PrimaryRestarts | Kind::PrimaryPaused => "primary",
+            Kind::EdgeRestarts | Kind::ClockMonthOff | Kind::ClockQuarterOff => "edge",
+            Kind::PrimaryMoved | Kind::PrimaryKilled | Kind::PrimaryRestarts | Kind::PrimaryPaused => {
+                "primary"
+            }
             Kind::PrimaryCut | Kind::PrimaryFlaps => "way to the primary",
             Kind::CacheKilled | Kind::CachePaused | Kind::CacheFlushed | Kind::CacheFilled => "cache",
             Kind::CacheCut | Kind::CacheFlaps => "way to the cache",
@@ -226,6 +243,9 @@ impl Fault {
                 tokio::time::sleep(lasting / 4).await;
                 fleet.start_region(self.region).await;
             }
+            Kind::ClockMonthOff => wrong_clock(fleet, self.region, MONTH, lasting).await,
+            Kind::ClockQuarterOff => wrong_clock(fleet, self.region, QUARTER, lasting).await,
+            Kind::PrimaryMoved => fleet.promote_for_a_while(lasting).await,
             Kind::PrimaryKilled => {
                 fleet.mysql().kill();
                 tokio::time::sleep(lasting / 4).await;
@@ -299,6 +319,20 @@ async fn pause(link: &Link, lasting: Duration) {
     link.pause().await.expect(LISTENS);
     tokio::time::sleep(lasting).await;
     link.restore().await.expect(LISTENS);
+}
+
+const MONTH: Duration = Duration::from_secs(31 * 24 * 3600);
+const QUARTER: Duration = Duration::from_secs(15 * 60);
+
+/// As far ahead as behind, whichever it is.
+async fn wrong_clock(fleet: &Fleet, region: &str, off: Duration, lasting: Duration) {
+    let off_ms = i64::try_from(off.as_millis()).expect("it is small");
+    let ahead = lasting.as_millis().is_multiple_of(2);
+    fleet.stop_region(region).await;
+    fleet.start_region_by_clock(region, if ahead { off_ms } else { -off_ms }).await;
+    tokio::time::sleep(lasting).await;
+    fleet.stop_region(region).await;
+    fleet.start_region(region).await;
 }
 
 async fn flap(link: &Link, lasting: Duration) {

@@ -7,7 +7,7 @@ const BUSY: usize = 8;
 
 /// Every event since then.
 async fn told(store: &MySqlStore, since: &FeedPosition) -> Vec<Change> {
-    let page = store.feed(Some(since), 500, NOW_MS).await.expect("an answer");
+    let page = store.feed(Some(since), 500).await.expect("an answer");
     assert!(!page.more && !page.lost);
     page.events.into_iter().map(|event| event.change).collect()
 }
@@ -15,7 +15,7 @@ async fn told(store: &MySqlStore, since: &FeedPosition) -> Vec<Change> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn those_of_one_cart_are_done_one_after_the_other() {
     let store = open(&migrated().await);
-    let begin = store.feed(None, 1, NOW_MS).await.expect("an answer").position;
+    let begin = store.feed(None, 1).await.expect("an answer").position;
     let owner = guest("busy");
     let writes: Vec<_> = (0..50).map(|_| write_of(&owner)).collect();
     let outcomes = join_all(writes.iter().map(async |write| store.write(write, &mut one_more).await)).await;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use edge_host::app::App;
+use edge_host::clock::Clock;
 use edge_host::epoch::KnownEpoch;
 use edge_host::error::CartError;
 use edge_host::home::HomeRegion;
@@ -19,6 +20,7 @@ use region_router::topology::Targets;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::sell_mug;
 use crate::support::assert_json;
 
 /// Far above what an answer without waiting takes on a busy machine, and below what waiting for home would take
@@ -265,6 +267,7 @@ async fn more_forwards_than_may_be_under_way_are_turned_away_at_once() {
         jkt,
         Arc::new(tls),
         KnownEpoch::default(),
+        Clock::of_database(0),
     );
     let asks = join_all((0..READS_IN_FLIGHT_MAX + MANY).map(|_| home.items(&[])));
     let principal = Principal { kind: OwnerKind::Guest, id: "guest".to_owned(), currency: None };
@@ -286,4 +289,21 @@ async fn more_forwards_than_may_be_under_way_are_turned_away_at_once() {
         READS_IN_FLIGHT_MAX,
         "the others were waiting for a connection"
     );
+}
+
+#[tokio::test]
+async fn a_region_that_names_an_epoch_of_its_own_making_is_not_answered_and_ends_no_writes() {
+    let fleet = two_regions().await;
+    let mug = sell_mug(&fleet, "jkt").await;
+    let guest = fleet.at("jkt").guest("SGD").await;
+    guest.add(&mug, 1).await.ok();
+    let jkt = fleet.peer("sin", Some(&peer_ca().region("jkt")));
+    for epoch in ["2", "4294967295"] {
+        let refused = jkt.get("/internal/catalogue").header("troli-epoch", epoch).await;
+        assert_eq!((refused.status, refused.body.as_slice()), (422, br#""home_unavailable""#.as_slice()));
+    }
+    // It was no proof, so nobody else has heard of it.
+    guest.add(&mug, 1).await.ok();
+    guest.at(fleet.url("sin")).add(&mug, 1).await.ok();
+    assert_eq!(jkt.get("/internal/catalogue").header("troli-epoch", "1").await.status, 200);
 }

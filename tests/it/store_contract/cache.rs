@@ -329,7 +329,10 @@ pub(crate) async fn a_ticket_is_good_for_its_own_cart(cache: Cache) {
 pub(crate) async fn the_place_in_the_feed_is_kept(cache: Cache) {
     // The suite's caches have begun at 0.
     assert_eq!(cache.feed_position().await.expect("the cache answers"), Some(feed(0)));
-    let gaps = vec![FeedGap { seq: 4, since_ms: 1_800_000_000_000 }, FeedGap { seq: 6, since_ms: 1 }];
+    let gaps = vec![
+        FeedGap { seq: 4, since_ms: 1_800_000_000_000, since_beat: 7 },
+        FeedGap { seq: 6, since_ms: 1, since_beat: 0 },
+    ];
     let to = CacheFeed { epoch: 1, position: FeedPosition { seq: 9, gaps } };
     assert_eq!(advance(&cache, &feed(0), &to).await.as_ref(), Some(&to));
     assert_eq!(cache.feed_position().await.expect("the cache answers"), Some(to.clone()));

@@ -140,7 +140,7 @@ pub(crate) async fn old_keys_are_forgotten_and_young_ones_kept(store: Store) {
     for key in [&old, &young] {
         store.write_item("vase", key, &mut one_less).await.expect("an answer");
     }
-    while store.sweep(NOW_MS + IDEMPOTENCY_TTL_MS).await.expect("an answer") > 0 {}
+    while store.sweep(NOW_MS + IDEMPOTENCY_TTL_MS).await.expect("an answer").rows() > 0 {}
     let kept = store.write_item("vase", &young, &mut one_less).await.expect("an answer");
     assert!(matches!(kept, KeyedOutcome::Replayed(_)), "{kept:?}");
     let forgotten = store.write_item("vase", &old, &mut one_less).await.expect("an answer");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cart_core::{Cart, Currency, Line, line_id};
+use edge_host::clock::Clock;
 use edge_host::epoch::KnownEpoch;
 use edge_host::model::{
     CartRecord, CartVersion, CouponRecord, CouponValue, CurrencyCode, FeedPosition, IDEMPOTENCY_TTL_MS,
@@ -37,7 +38,7 @@ pub(crate) async fn mysql() -> (Store, ()) {
     let url = MySqlServer::shared().await.fresh_database().await;
     let target: MySqlTarget = url.parse().expect("a good URL");
     mysql::migrate(&target).await.expect("an empty database takes the schema");
-    (MySqlStore::open(&target, KnownEpoch::default()), ())
+    (MySqlStore::open(&target, KnownEpoch::default(), Clock::of_database(0)), ())
 }
 
 pub(crate) async fn memory() -> (Cache, ()) {

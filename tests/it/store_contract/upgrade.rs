@@ -1,5 +1,6 @@
 //! What the version before has written.
 
+use edge_host::clock::Clock;
 use edge_host::epoch::KnownEpoch;
 use edge_host::store::mysql::{self, MySqlStore, MySqlTarget};
 use harness::MySqlServer;
@@ -41,7 +42,7 @@ async fn a_price_without_a_time_is_as_old_as_its_line_in_mysql() {
     let url = MySqlServer::shared().await.fresh_database().await;
     let target: MySqlTarget = url.parse().expect("a good URL");
     mysql::migrate(&target).await.expect("an empty database takes the schema");
-    let store: Store = MySqlStore::open(&target, KnownEpoch::default());
+    let store: Store = MySqlStore::open(&target, KnownEpoch::default(), Clock::of_database(0));
     a_price_without_a_time_is_as_old_as_its_line(&store, async || {
         let mut connection = MySqlConnection::connect(&url).await.expect("the server lets its user in");
         sqlx::query(FORGET).execute(&mut connection).await.expect("the column may be null");

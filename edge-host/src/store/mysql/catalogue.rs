@@ -10,7 +10,6 @@ use super::lists::{in_list, padded};
 use super::outbox::{self, publish};
 use super::session::{Failure, Session};
 use super::{MySqlStore, keys};
-use crate::clock::now_ms;
 use crate::model::{CatalogueSnapshot, Change, CouponRecord, CurrencyCode, ItemRecord, Millis};
 use crate::store::keyed::Taken;
 use crate::store::sql::{from_json, to_json};
@@ -102,7 +101,7 @@ impl MySqlStore {
         let (epoch, rules): (u32, Option<String>) =
             sqlx::query_as("SELECT epoch, active_rules FROM cluster").fetch_one(&mut *tx).await?;
         let snapshot = CatalogueSnapshot {
-            position: outbox::position(&mut tx, now_ms()).await?,
+            position: outbox::position(&mut tx).await?,
             epoch,
             items: all_items(&mut tx).await?,
             coupons: all_coupons(&mut tx).await?,

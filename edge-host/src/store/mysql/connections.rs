@@ -150,6 +150,13 @@ impl Connections {
         close(self.server.swap(Some(Arc::new(Server { pool, epoch }))));
     }
 
+    /// The same, where there are none to anywhere.
+    pub(super) fn point_again(&self, options: Option<&MySqlConnectOptions>, epoch: u32) {
+        if let Some(options) = options.filter(|_| self.server.load().is_none()) {
+            self.point_at(options, Some(epoch));
+        }
+    }
+
     /// From now on there are no connections to be had.
     pub(super) fn leave(&self) {
         close(self.server.swap(None));

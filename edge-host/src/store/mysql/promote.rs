@@ -1,52 +1,52 @@
-//! An operator's word that a replica is the primary from now on.
+//! An operator makes a replica the primary.
 //!
-//! Where the old primary can still be asked, it is stopped first and the replica waits for all it has: nothing is
-//! lost, and the epoch stays. Where it cannot, what it committed last may be missing. Then a new epoch begins, and it
-//! begins before the replica takes its first write: whoever meets it afterwards knows that what it held was undone.
+//! Every promotion begins a new epoch, and it begins before the replica takes its first write: an edge that has heard
+//! of the epoch never goes back to a server of an older one. Where the old primary can still be asked, it is stopped
+//! first, and the replica waits for all its transactions: nothing is lost. Where it cannot, what it committed last may
+//! be missing, and the operator has to accept that.
+//!
+//! Everything is checked before anything is changed. What is changed before the new epoch begins is undone when the
+//! promotion fails or is interrupted; from then on it goes on to its end. Killed in between, it can be run again.
 
-use std::time::Duration;
-
-use serde::Serialize;
-use sqlx::mysql::MySqlConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, MySqlConnection, Row};
-use tokio::time::timeout;
-use tracing::info;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
 use super::MySqlTarget;
-use super::target::name_of;
-use crate::clock::now_ms;
-use crate::model::Millis;
+use super::operator::{Server, ServerStatus};
 
-/// Operators look at servers that are far away or ill.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// A statement that changes no data waits for transactions that are about to commit.
-const STATEMENT_DEADLINE: Duration = Duration::from_secs(10);
-/// The replica has to apply what has come to it; seconds, as the server counts them.
-const CATCH_UP_S: u32 = 60;
+/// A replica that is further behind than it catches up within this is not promoted; seconds.
+const LAG_MAX_S: u32 = 5;
+/// The transactions that were under way when the old primary was stopped come within this; seconds.
+const CATCH_UP_S: u32 = 10;
+/// Without the old primary, the replica applies all that it has taken in; seconds.
+const APPLY_S: u32 = 60;
 
 /// What is to be done.
 pub struct Promotion {
-    /// Who is to be the primary.
+    /// The server that is to be the primary.
     pub replica: MySqlTarget,
-    /// Who was; it is stopped if it can be asked.
+    /// The one that was; it is stopped if it can be asked.
     pub old_primary: Option<MySqlTarget>,
     /// Whether to go on when writes may be lost.
     pub accept_loss: bool,
+    /// Whether the server may take writes already, and the other one is to stop.
+    pub fence_other: bool,
     /// The new epoch is this one at least, for when a newer one was seen than the replica knows of.
     pub epoch_at_least: u32,
 }
 
 /// What was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Promoted {
-    /// The epoch that the new primary is at.
+    /// The epoch that has begun.
     pub epoch: u32,
-    /// Whether writes may have been lost, so that a new epoch has begun.
+    /// Whether writes may have been lost.
     pub may_have_lost: bool,
+    /// Whether the old primary takes no writes any more.
+    pub fenced: bool,
 }
 
-/// Why nothing was promoted. No server takes writes that did not before, and to ask again is safe: it goes on from
-/// wherever it was.
+/// Why nothing was promoted. Unless the text says otherwise, the servers are as they were.
 #[derive(Debug, thiserror::Error)]
 pub enum PromoteError {
     /// The server does not answer, or not as it should.
@@ -56,8 +56,22 @@ pub enum PromoteError {
     #[error("{0} does not answer in time")]
     Silent(String),
     /// It takes writes.
-    #[error("{0} takes writes already, at epoch {1}")]
+    #[error(
+        "{0} takes writes already, at epoch {1}; where another server does too, --fence-other stops that one"
+    )]
     IsPrimary(String, u32),
+    /// There is no other to stop.
+    #[error("--fence-other needs the other server in TROLI_OLD_PRIMARY_URL")]
+    NoOther,
+    /// Both addresses lead to one server.
+    #[error("{0} and {1} are one server, {2}")]
+    SameServer(String, String, String),
+    /// The replica has its data from another server.
+    #[error("{0} does not follow {1}, but {2}")]
+    OtherSource(String, String, String),
+    /// It follows none, and lacks transactions.
+    #[error("{0} follows no server, and has not all transactions of {1}; --accept-loss goes on")]
+    NoReplica(String, String),
     /// Nobody knows what the old primary had.
     #[error(
         "the old primary cannot be asked what it has committed, so writes may be lost; --accept-loss goes on"
@@ -65,177 +79,240 @@ pub enum PromoteError {
     MayLose,
     /// The old primary has more than the replica gets in time.
     #[error(
-        "the replica has not caught up with the old primary within {CATCH_UP_S} s; --accept-loss goes on"
+        "the replica {0} is more than {1} s behind the old primary; wait until it has caught up, or --accept-loss"
     )]
-    Behind,
+    Behind(String, u32),
     /// The replica does not get on with what has come to it.
-    #[error("the replica has not applied what has come to it within {CATCH_UP_S} s; ask again when it has")]
+    #[error("the replica has not applied what has come to it within {APPLY_S} s; run this again when it has")]
     Applying,
+    /// The other server has transactions of its own.
+    #[error("{0} has transactions that {1} has not: {2}; --accept-loss gives them up")]
+    Diverged(String, String, String),
+    /// A signal.
+    #[error("interrupted")]
+    Interrupted,
+    /// The new epoch has begun, so there is no way back.
+    #[error("{0} may be at epoch {1} or later, and may not take writes yet; run this again")]
+    HalfDone(String, u32, #[source] Box<PromoteError>),
+    /// What was begun could not be undone.
+    #[error("{0} takes no writes, and could not be made to again ({1}); run failover abort")]
+    NotUndone(String, String, #[source] Box<PromoteError>),
+    /// There is nothing to go back to.
+    #[error("{0} is at epoch {1} already: there is no way back; run failover promote again")]
+    TooLate(String, u32),
 }
 
-/// What a server is, for people.
-#[derive(Clone, Debug, Serialize)]
-pub struct ServerStatus {
-    /// Host and port.
-    pub server: String,
-    /// Whether it takes writes.
-    pub takes_writes: bool,
-    /// Its epoch.
-    pub epoch: u32,
-    /// Beats of home's heart that have come there.
-    pub beat: u64,
-    /// Since the last beat, milliseconds.
-    pub beat_age_ms: Millis,
-    /// The transactions that it has.
-    pub gtid_executed: String,
-}
-
-/// Makes a replica the primary.
+/// Makes a replica the primary, unless it is interrupted before the new epoch begins.
 ///
 /// # Errors
 /// When it cannot be done without losing writes and that was not accepted, or a server fails.
-pub async fn promote(promotion: &Promotion) -> Result<Promoted, PromoteError> {
-    let mut replica = Server::connect(&promotion.replica).await?;
-    if !replica.is_read_only().await? {
-        return Err(PromoteError::IsPrimary(replica.name.clone(), replica.epoch().await?));
-    }
-    let may_have_lost = match stop_old_primary(promotion, &mut replica).await {
-        Ok(()) => false,
-        Err(refusal) if promotion.accept_loss => {
-            info!(reason = %refusal, "going on: writes may be lost");
-            true
-        }
-        Err(refusal) => return Err(refusal),
+pub async fn promote(
+    promotion: &Promotion,
+    interrupted: &CancellationToken,
+) -> Result<Promoted, PromoteError> {
+    let mut servers = unless(interrupted, Servers::check(promotion)).await?;
+    let prepared = servers.prepare(promotion, interrupted).await;
+    let may_have_lost = match prepared {
+        Ok(may_have_lost) => may_have_lost,
+        Err(error) => return Err(servers.undo(error).await),
     };
-    if may_have_lost {
-        replica.apply_what_has_come().await?;
-    }
-    replica.run("STOP REPLICA").await?;
-    // A replica may be lax with its disk, for it can have everything again; a primary may not.
-    replica.run("SET GLOBAL innodb_flush_log_at_trx_commit = 1, GLOBAL sync_binlog = 1").await?;
-    // It refuses everybody's writes still, but for those of administrators.
-    replica.run("SET GLOBAL super_read_only = OFF").await?;
-    if may_have_lost {
-        let least = promotion.epoch_at_least;
-        replica.run(&format!("UPDATE cluster SET epoch = GREATEST(epoch + 1, {least})")).await?;
-    }
-    replica.run("RESET REPLICA ALL").await?;
-    replica.run("SET GLOBAL read_only = OFF").await?;
-    Ok(Promoted { epoch: replica.epoch().await?, may_have_lost })
+    servers.finish(promotion, may_have_lost).await
 }
 
-/// What the servers of a target are.
-pub async fn status(target: &MySqlTarget) -> Vec<Result<ServerStatus, PromoteError>> {
-    let mut all = Vec::new();
-    for options in target.servers().found().await {
-        all.push(async { Server::connect_to(&options).await?.status().await }.await);
+/// Undoes a promotion that was killed before its new epoch began: the old primary takes writes again.
+///
+/// # Errors
+/// When the new epoch has begun, the servers are not what they are said to be, or one fails.
+pub async fn abort(replica: &MySqlTarget, old_primary: &MySqlTarget) -> Result<(), PromoteError> {
+    let (mut replica, mut old) = (Server::connect(replica).await?, Server::connect(old_primary).await?);
+    let (is, was) = (replica.status().await?, old.status().await?);
+    check_identities(&is, &was)?;
+    if is.takes_writes || is.epoch > was.epoch {
+        return Err(PromoteError::TooLate(is.server, is.epoch));
     }
-    all
+    old.open().await?;
+    if is.follows.is_some() {
+        replica.follow_again().await?;
+    }
+    Ok(())
 }
 
-/// Stops the old primary and waits for the replica to have all that it has.
-async fn stop_old_primary(promotion: &Promotion, replica: &mut Server) -> Result<(), PromoteError> {
-    let old = promotion.old_primary.as_ref().ok_or(PromoteError::MayLose)?;
-    let mut old = Server::connect(old).await.map_err(|_| PromoteError::MayLose)?;
-    old.run("SET GLOBAL super_read_only = ON").await?;
-    let executed = old.text("SELECT @@GLOBAL.gtid_executed").await?;
-    if replica.has_applied(&executed).await? {
-        info!(
-            db.old_primary = old.name,
-            "the old primary takes no writes any more, and the replica has them all"
-        );
+/// The server that is to be the primary, and the one that was, where it can be asked.
+struct Servers {
+    replica: Server,
+    is: ServerStatus,
+    old: Option<(Server, ServerStatus, MySqlTarget)>,
+    /// What has to be undone.
+    stopped_old: bool,
+    stopped_replica: bool,
+}
+
+impl Servers {
+    /// Looks at everything; changes nothing.
+    async fn check(promotion: &Promotion) -> Result<Self, PromoteError> {
+        let mut replica = Server::connect(&promotion.replica).await?;
+        let is = replica.status().await?;
+        if is.takes_writes && !promotion.fence_other {
+            return Err(PromoteError::IsPrimary(is.server, is.epoch));
+        }
+        if promotion.fence_other && promotion.old_primary.is_none() {
+            return Err(PromoteError::NoOther);
+        }
+        let mut old = match &promotion.old_primary {
+            Some(target) => reached(target).await,
+            None => None,
+        };
+        match &mut old {
+            Some((_, was, _)) => {
+                check_identities(&is, was)?;
+                check_lag(promotion, &mut replica, &is, was).await?;
+            }
+            None if promotion.accept_loss => info!("going on without the old primary: writes may be lost"),
+            None => return Err(PromoteError::MayLose),
+        }
+        Ok(Self { replica, is, old, stopped_old: false, stopped_replica: false })
+    }
+
+    /// Stops the old primary and gets its last transactions; returns whether some may be lost.
+    async fn prepare(
+        &mut self,
+        promotion: &Promotion,
+        interrupted: &CancellationToken,
+    ) -> Result<bool, PromoteError> {
+        let mut may_have_lost = true;
+        if let Some((old, was, _)) = &mut self.old {
+            self.stopped_old = was.takes_writes;
+            old.stop_writes().await?;
+            let all = old.status().await?.gtid_executed;
+            let caught_up = if self.is.follows.is_some() {
+                unless(interrupted, self.replica.has_applied(&all, CATCH_UP_S)).await?
+            } else {
+                self.replica.misses(&all).await?.is_empty()
+            };
+            if !caught_up && !promotion.accept_loss {
+                return Err(PromoteError::Behind(self.replica.name.clone(), CATCH_UP_S));
+            }
+            may_have_lost = !caught_up;
+        }
+        if self.is.follows.is_some() {
+            self.stopped_replica = true;
+            let taken_in = self.replica.stop_taking_in().await?.filter(|_| may_have_lost);
+            if let Some(taken_in) = taken_in
+                && !unless(interrupted, self.replica.has_applied(&taken_in, APPLY_S)).await?
+            {
+                return Err(PromoteError::Applying);
+            }
+            self.replica.run("STOP REPLICA").await?;
+        }
+        if interrupted.is_cancelled() { Err(PromoteError::Interrupted) } else { Ok(may_have_lost) }
+    }
+
+    /// Puts everything back; returns the error to tell.
+    async fn undo(&mut self, error: PromoteError) -> PromoteError {
+        if self.stopped_replica
+            && let Err(failed) = self.replica.follow_again().await
+        {
+            warn!(error = %failed, "the replica does not follow again: START REPLICA");
+        }
+        let Some((_, was, target)) = self.old.as_ref().filter(|_| self.stopped_old) else { return error };
+        // Over another connection: the first may have failed.
+        let reopened = async { Server::connect(target).await?.open().await };
+        match reopened.await {
+            Ok(()) => error,
+            Err(failed) => PromoteError::NotUndone(was.server.clone(), failed.to_string(), Box::new(error)),
+        }
+    }
+
+    /// Begins the epoch and opens the new primary. There is no way back from the first.
+    async fn finish(&mut self, promotion: &Promotion, may_have_lost: bool) -> Result<Promoted, PromoteError> {
+        let ready = async {
+            if let Some((old, ..)) = &mut self.old {
+                old.fence().await?;
+            }
+            self.replica.make_durable().await?;
+            // It refuses all writes still, but for those of administrators.
+            self.replica.run("SET GLOBAL super_read_only = OFF").await
+        };
+        if let Err(error) = ready.await {
+            return Err(self.undo(error).await);
+        }
+        let past = self.old.as_ref().map_or(0, |(_, was, _)| was.epoch);
+        let least = promotion.epoch_at_least.max(past + 1);
+        let half_done = |error| PromoteError::HalfDone(self.is.server.clone(), least, Box::new(error));
+        let epoch = self.replica.begin_epoch(least).await.map_err(half_done)?;
+        let opened = async {
+            self.replica.run("RESET REPLICA ALL").await?;
+            self.replica.open().await
+        };
+        opened.await.map_err(half_done)?;
+        Ok(Promoted { epoch, may_have_lost, fenced: self.old.is_some() })
+    }
+}
+
+/// The old primary, if it can be asked.
+async fn reached(target: &MySqlTarget) -> Option<(Server, ServerStatus, MySqlTarget)> {
+    let asked = async {
+        let mut old = Server::connect(target).await?;
+        let was = old.status().await?;
+        Ok::<_, PromoteError>((old, was, target.clone()))
+    };
+    match asked.await {
+        Ok(old) => Some(old),
+        Err(error) => {
+            warn!(error = %crate::telemetry::chain(&error), "the old primary cannot be asked");
+            None
+        }
+    }
+}
+
+/// Two servers, and where the first is a replica, one of the second.
+fn check_identities(is: &ServerStatus, was: &ServerStatus) -> Result<(), PromoteError> {
+    let names = || (is.server.clone(), was.server.clone());
+    if is.server_uuid == was.server_uuid {
+        let (is, was_at) = names();
+        return Err(PromoteError::SameServer(is, was_at, was.server_uuid.clone()));
+    }
+    match &is.follows {
+        Some(source) if !source.server_uuid.is_empty() && source.server_uuid != was.server_uuid => {
+            let (is, was) = names();
+            Err(PromoteError::OtherSource(is, was, format!("{} ({})", source.server, source.server_uuid)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the replica has, or gets within seconds, all that the old primary has at this moment.
+async fn check_lag(
+    promotion: &Promotion,
+    replica: &mut Server,
+    is: &ServerStatus,
+    was: &ServerStatus,
+) -> Result<(), PromoteError> {
+    if promotion.accept_loss {
         return Ok(());
     }
-    if !promotion.accept_loss {
-        old.run("SET GLOBAL read_only = OFF").await?;
+    if is.follows.is_some() {
+        let caught_up = replica.has_applied(&was.gtid_executed, LAG_MAX_S).await?;
+        return if caught_up { Ok(()) } else { Err(PromoteError::Behind(is.server.clone(), LAG_MAX_S)) };
     }
-    Err(PromoteError::Behind)
+    let missing = replica.misses(&was.gtid_executed).await?;
+    if missing.is_empty() {
+        Ok(())
+    } else if is.takes_writes {
+        Err(PromoteError::Diverged(was.server.clone(), is.server.clone(), missing))
+    } else {
+        Err(PromoteError::NoReplica(is.server.clone(), was.server.clone()))
+    }
 }
 
-struct Server {
-    name: String,
-    connection: MySqlConnection,
-}
-
-impl Server {
-    async fn connect(target: &MySqlTarget) -> Result<Self, PromoteError> {
-        match target.servers().found().await.first() {
-            Some(options) => Self::connect_to(options).await,
-            None => Err(PromoteError::Silent(format!("{target:?}"))),
-        }
-    }
-
-    async fn connect_to(options: &MySqlConnectOptions) -> Result<Self, PromoteError> {
-        let name = name_of(options);
-        match timeout(CONNECT_DEADLINE, options.connect()).await {
-            Ok(Ok(connection)) => Ok(Self { name, connection }),
-            Ok(Err(error)) => Err(PromoteError::Server(name, error)),
-            Err(_) => Err(PromoteError::Silent(name)),
-        }
-    }
-
-    async fn run(&mut self, statement: &str) -> Result<(), PromoteError> {
-        let running = sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut self.connection);
-        match timeout(STATEMENT_DEADLINE, running).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(PromoteError::Server(self.name.clone(), error)),
-            Err(_) => Err(PromoteError::Silent(self.name.clone())),
-        }
-    }
-
-    async fn row(
-        &mut self,
-        statement: &str,
-        patience: Duration,
-    ) -> Result<Option<sqlx::mysql::MySqlRow>, PromoteError> {
-        let asked = sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).fetch_optional(&mut self.connection);
-        match timeout(patience, asked).await {
-            Ok(answer) => answer.map_err(|error| PromoteError::Server(self.name.clone(), error)),
-            Err(_) => Err(PromoteError::Silent(self.name.clone())),
-        }
-    }
-
-    async fn text(&mut self, statement: &str) -> Result<String, PromoteError> {
-        let row = self.row(statement, STATEMENT_DEADLINE).await?;
-        Ok(row.map(|row| row.get::<String, _>(0)).unwrap_or_default())
-    }
-
-    async fn is_read_only(&mut self) -> Result<bool, PromoteError> {
-        Ok(self.text("SELECT CAST(@@GLOBAL.read_only AS CHAR)").await? == "1")
-    }
-
-    async fn epoch(&mut self) -> Result<u32, PromoteError> {
-        Ok(self.text("SELECT CAST(epoch AS CHAR) FROM cluster").await?.parse().unwrap_or(0))
-    }
-
-    /// Waits until it has these transactions, as long as it may take.
-    async fn has_applied(&mut self, transactions: &str) -> Result<bool, PromoteError> {
-        // The server's own writing of the set has line breaks.
-        let transactions: String = transactions.chars().filter(|c| !c.is_whitespace()).collect();
-        let wait = format!("SELECT CAST(WAIT_FOR_EXECUTED_GTID_SET('{transactions}', {CATCH_UP_S}) AS CHAR)");
-        let patience = Duration::from_secs(u64::from(CATCH_UP_S)) + STATEMENT_DEADLINE;
-        let row = self.row(&wait, patience).await?;
-        Ok(row.is_some_and(|row| row.get::<String, _>(0) == "0"))
-    }
-
-    /// Takes nothing more in, and applies what it has taken in.
-    async fn apply_what_has_come(&mut self) -> Result<(), PromoteError> {
-        self.run("STOP REPLICA IO_THREAD").await?;
-        let Some(row) = self.row("SHOW REPLICA STATUS", STATEMENT_DEADLINE).await? else { return Ok(()) };
-        let received: String = row.get("Retrieved_Gtid_Set");
-        if self.has_applied(&received).await? { Ok(()) } else { Err(PromoteError::Applying) }
-    }
-
-    async fn status(&mut self) -> Result<ServerStatus, PromoteError> {
-        let beat = self.text("SELECT CONCAT_WS(' ', seq, at) FROM heartbeat").await?;
-        let (beat, at_ms) = beat.split_once(' ').unwrap_or(("0", "0"));
-        Ok(ServerStatus {
-            takes_writes: !self.is_read_only().await?,
-            epoch: self.epoch().await?,
-            beat: beat.parse().unwrap_or(0),
-            beat_age_ms: now_ms() - at_ms.parse().unwrap_or(0),
-            gtid_executed: self.text("SELECT @@GLOBAL.gtid_executed").await?.replace('\n', ""),
-            server: self.name.clone(),
-        })
+/// What is awaited, unless a signal comes first. Only for what changes nothing: a server goes on with a statement
+/// that its client has left.
+async fn unless<T>(
+    interrupted: &CancellationToken,
+    work: impl Future<Output = Result<T, PromoteError>>,
+) -> Result<T, PromoteError> {
+    tokio::select! {
+        done = work => done,
+        () = interrupted.cancelled() => Err(PromoteError::Interrupted),
     }
 }

@@ -8,14 +8,13 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use sqlx::mysql::MySqlConnectOptions;
-use sqlx::{ConnectOptions, Connection, FromRow, MySqlConnection};
+use sqlx::{ConnectOptions, Connection, FromRow, MySqlConnection, Row};
 use tokio::time::timeout;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 
 use super::MySqlStore;
-use super::candidates::{self, Candidates};
+use super::candidates::{self, Candidates, NoPrimary};
 use super::target::name_of;
-use crate::clock::now_ms;
 use crate::model::Millis;
 use crate::store::{Late, Pulse, StoreError};
 use crate::telemetry::chain;
@@ -24,6 +23,8 @@ use crate::telemetry::chain;
 const PULSE_PERIOD: Duration = Duration::from_millis(100);
 /// A heart that has not beaten for so long is made to. Each edge at home sees to it, so that there is always one.
 const BEAT_PERIOD: Duration = Duration::from_millis(200);
+/// The servers beside the primary are asked this often what they are.
+const LOOK_AROUND_PERIOD: Duration = Duration::from_secs(1);
 /// Connecting takes a few round trips within a region.
 pub(super) const CONNECT_DEADLINE: Duration = Duration::from_millis(500);
 /// A server that says nothing for so long is taken for lost: one that flushes a large page may need half of it.
@@ -39,13 +40,17 @@ pub(super) enum Part {
 }
 
 /// What a server says of itself.
-#[derive(Clone, Copy, Debug, FromRow)]
+#[derive(Clone, Debug, FromRow)]
 pub(super) struct Word {
+    /// Its identity.
+    pub(super) server: String,
     pub(super) epoch: u32,
     pub(super) beat: u64,
     pub(super) beat_at: Millis,
     pub(super) last: u64,
     pub(super) read_only: bool,
+    /// Its time.
+    pub(super) now_ms: Millis,
 }
 
 /// Listens as long as there is a store.
@@ -55,6 +60,17 @@ pub(super) async fn listen(store: Weak<MySqlStore>, part: Part) {
         tokio::time::sleep(PULSE_PERIOD).await;
         let Some(store) = store.upgrade() else { return };
         listener.look_after(&store).await;
+    }
+}
+
+/// Looks at the servers beside the primary, as long as there is a store.
+pub(super) async fn look_around(store: Weak<MySqlStore>) {
+    loop {
+        tokio::time::sleep(LOOK_AROUND_PERIOD).await;
+        let Some(store) = store.upgrade() else { return };
+        if !store.candidates.are_one() {
+            candidates::look_around(&store.candidates, &store.known).await;
+        }
     }
 }
 
@@ -69,10 +85,23 @@ struct Listener {
 
 impl Listener {
     async fn look_after(&mut self, store: &Arc<MySqlStore>) {
+        let asked = Instant::now();
         match self.word(store).await {
-            Ok(word) if self.part == Part::Replica || !word.read_only && !store.known.is_past(word.epoch) => {
-                store.heard(word);
-                self.keep_beating(store, word.beat).await;
+            Ok(word) if self.part == Part::Replica => store.heard(&word),
+            Ok(word) if !word.read_only && !store.known.is_past(word.epoch) => {
+                let server = store.candidates.chosen().map_or_else(String::new, |at| name_of(&at));
+                match store.candidates.check(&server, &word, None) {
+                    Ok(()) => {
+                        if let Some(clock) = &store.clock {
+                            clock.heard(word.now_ms, asked);
+                        }
+                        self.follow(store, word).await;
+                    }
+                    Err(why) => {
+                        self.refuse(store, why.clone());
+                        self.look_for_another(&store.candidates, store, &why).await;
+                    }
+                }
             }
             Ok(word) => {
                 store.connections.note_epoch(word.epoch);
@@ -113,11 +142,19 @@ impl Listener {
         Ok(word)
     }
 
-    async fn keep_beating(&mut self, store: &MySqlStore, beat_seen: u64) {
-        if self.last_beat.replace(beat_seen) != Some(beat_seen) {
+    async fn follow(&mut self, store: &MySqlStore, word: Word) {
+        store.candidates.note(&word);
+        store.candidates.refuse(None);
+        store.connections.point_again(store.candidates.chosen().as_deref(), word.epoch);
+        store.heard(&word);
+        self.keep_beating(store, word).await;
+    }
+
+    async fn keep_beating(&mut self, store: &MySqlStore, seen: Word) {
+        if self.last_beat.replace(seen.beat) != Some(seen.beat) {
             self.beaten = Instant::now();
         }
-        if self.part == Part::Replica || self.beaten.elapsed() < BEAT_PERIOD {
+        if self.beaten.elapsed() < BEAT_PERIOD {
             return;
         }
         let Some(mut connection) = self.connection.take() else { return };
@@ -125,6 +162,7 @@ impl Listener {
             Ok(()) => {
                 self.beaten = Instant::now();
                 self.connection = Some(connection);
+                store.candidates.note(&Word { beat: seen.beat + 1, ..seen });
             }
             // Then it takes nobody's writes; the next look finds out whether another does.
             Err(error) => {
@@ -148,27 +186,38 @@ impl Listener {
         match found {
             Ok(found) => {
                 if candidates.choose(&found.options) {
-                    let (server, epoch) = (name_of(&found.options), found.epoch);
+                    let (server, epoch) = (name_of(&found.options), found.word.epoch);
                     info!(db.server = server, db.part = ?self.part, epoch, "database found");
                     store.connections.point_at(&found.options, Some(epoch));
                 }
                 self.connection = Some(found.connection);
                 true
             }
-            Err(candidates::NoPrimary::None) => {
+            Err(NoPrimary::None) => {
                 debug!(error = why, "no candidate will do");
                 false
             }
-            Err(candidates::NoPrimary::Several(names)) => {
-                store.connections.leave();
-                candidates.doubt();
-                warn!(
-                    db.candidates = names,
-                    "several servers take writes: none is written to until one does"
+            Err(NoPrimary::Unfit(why)) => {
+                self.refuse(store, why);
+                false
+            }
+            Err(NoPrimary::Several(names)) => {
+                let why = format!(
+                    "several servers take writes, and none is known to be the primary: {names}; see edge-host failover \
+                     status"
                 );
+                self.refuse(store, why);
                 false
             }
         }
+    }
+
+    /// Nothing is read from any server, and nothing is written.
+    fn refuse(&mut self, store: &MySqlStore, why: String) {
+        self.connection = None;
+        store.connections.leave();
+        store.candidates.doubt();
+        store.candidates.refuse(Some(why));
     }
 }
 
@@ -180,27 +229,36 @@ pub(super) async fn connect(options: &MySqlConnectOptions) -> Result<MySqlConnec
 /// What a server says of itself, all of it as of one moment.
 pub(super) async fn word(connection: &mut MySqlConnection) -> Result<Word, StoreError> {
     let query = sqlx::query_as(
-        "SELECT e.epoch, h.seq AS beat, h.at AS beat_at,
+        "SELECT @@GLOBAL.server_uuid AS server, e.epoch, h.seq AS beat, h.at AS beat_at,
                 CAST(GREATEST(COALESCE((SELECT MAX(seq) FROM outbox), 0), e.outbox_swept) AS UNSIGNED) AS last,
-                @@GLOBAL.read_only = 1 AS read_only
+                @@GLOBAL.read_only = 1 AS read_only,
+                CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) AS now_ms
          FROM cluster e JOIN heartbeat h",
     );
     let word = timeout(WORD_DEADLINE, query.fetch_one(connection)).await;
     Ok(word.map_err(|_| StoreError::unavailable(Late("a sign of life of the database")))??)
 }
 
-/// Commits a beat of the heart. Whoever takes it is a primary: one that is cut off from its group says that it is
-/// writable for a while, but nothing is committed there any more.
+/// The group that a server is a member of.
+pub(super) async fn group(connection: &mut MySqlConnection) -> Option<String> {
+    let query = sqlx::raw_sql("SHOW GLOBAL VARIABLES LIKE 'group\\_replication\\_group\\_name'");
+    let row = timeout(WORD_DEADLINE, query.fetch_optional(connection)).await.ok()?.ok()??;
+    row.try_get::<String, _>(1).ok().filter(|name| !name.is_empty())
+}
+
+/// Commits a beat of the heart, at the server's own time. A server that takes it is a primary: one that is cut off from
+/// its group says that it is writable for a while, but nothing is committed there any more.
 pub(super) async fn beat(connection: &mut MySqlConnection) -> Result<(), StoreError> {
-    let query = sqlx::query("UPDATE heartbeat SET seq = seq + 1, at = ?").bind(now_ms());
+    let query =
+        sqlx::query("UPDATE heartbeat SET seq = seq + 1, at = CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)");
     let taken = timeout(WORD_DEADLINE, query.execute(connection)).await;
     taken.map_err(|_| StoreError::unavailable(Late("the answer to a heartbeat")))??;
     Ok(())
 }
 
 impl Word {
-    pub(super) fn pulse(self) -> Pulse {
-        let Self { epoch, beat, beat_at: beat_at_ms, last, .. } = self;
+    pub(super) fn pulse(&self) -> Pulse {
+        let &Self { epoch, beat, beat_at: beat_at_ms, last, .. } = self;
         Pulse { epoch, beat, beat_at_ms, last, heard: Instant::now() }
     }
 }

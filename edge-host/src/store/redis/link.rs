@@ -2,6 +2,7 @@
 //! answer, until a ping in the background is answered.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterConfig;
 use redis::cluster_async::ClusterConnection;
 use redis::{AsyncConnectionConfig, Cmd, ErrorKind, PushInfo, RedisError, ServerErrorKind, Value};
+use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use super::near::NearCache;
@@ -31,6 +33,9 @@ pub(super) struct Link {
     /// One for all requests of the edge: the more of them it carries at once, the less each costs.
     current: ArcSwapOption<Connection>,
     connecting: tokio::sync::Mutex<()>,
+    /// How often it was connected; for those who wait, and for those who look often.
+    connections: watch::Sender<u64>,
+    connected: AtomicU64,
 }
 
 enum Connection {
@@ -64,7 +69,19 @@ impl Link {
             breaker: Mutex::new(Breaker::new(FAILURES_MAX)),
             current: ArcSwapOption::empty(),
             connecting: tokio::sync::Mutex::default(),
+            connections: watch::Sender::new(0),
+            connected: AtomicU64::new(0),
         })
+    }
+
+    /// How often it was connected.
+    pub(super) fn connected(&self) -> u64 {
+        self.connected.load(Ordering::Acquire)
+    }
+
+    /// Tells when it is connected anew.
+    pub(super) fn connections(&self) -> watch::Receiver<u64> {
+        self.connections.subscribe()
     }
 
     /// What is kept near by what the connection of now has read, if there is one that tells of changes.
@@ -121,7 +138,7 @@ impl Link {
                 let Some(link) = this.upgrade() else { return };
                 match link.probe().await {
                     Ok(connection) => {
-                        link.current.store(Some(Arc::new(connection)));
+                        link.take_on(Arc::new(connection));
                         link.breaker().recover();
                         info!(redis = %link.target, "cache back");
                         return;
@@ -180,13 +197,20 @@ impl Link {
                 return Ok(connection);
             }
             let connection = Arc::new(open(&self.target).await?);
-            self.current.store(Some(Arc::clone(&connection)));
+            self.take_on(Arc::clone(&connection));
             Ok(connection)
         };
         match tokio::time::timeout(CONNECT_DEADLINE, connect).await {
             Ok(connected) => connected,
             Err(elapsed) => Err(Failure::Silent(std::io::Error::from(elapsed).into())),
         }
+    }
+
+    /// Uses a new connection. It is counted before anything is asked over it.
+    fn take_on(&self, connection: Arc<Connection>) {
+        let count = self.connected.fetch_add(1, Ordering::AcqRel) + 1;
+        self.connections.send_replace(count);
+        self.current.store(Some(connection));
     }
 
     fn breaker(&self) -> std::sync::MutexGuard<'_, Breaker> {

@@ -118,8 +118,11 @@ impl Case<'_> {
     fn refuses(&self, wanted: &Wanted, number: u64, code: &str) -> bool {
         let base = wanted.if_match.map(|version| version.number);
         if code == "version_mismatch" {
-            let told = self.placed.1.version().map(|version| version.number);
-            return base.is_some_and(|base| base != number) && told == Some(number);
+            let told = self.placed.1.version();
+            // Of another epoch, the same number is another version.
+            return told.is_some_and(|told| {
+                told.number == number && wanted.if_match.is_some_and(|base| base != told)
+            });
         }
         let Some(contents) = self.at(number).filter(|_| base.is_none_or(|base| base == number)) else {
             return false;
