@@ -52,7 +52,10 @@ async fn others(fleet: &Fleet, regions: &[&'static str], item: &str) -> Vec<Call
 async fn patiently(ask: &Ask) -> Answer {
     loop {
         let answer = ask.clone().await;
-        let Some(wait) = told_to_wait(&answer) else { return answer };
+        // What was refused because it took too long may still be under way, under the same key.
+        let under_way = answer.status == 409 && answer.json()["code"] == "request_in_progress";
+        let wait = if under_way { Some(Duration::from_secs(1)) } else { told_to_wait(&answer) };
+        let Some(wait) = wait else { return answer };
         tokio::time::sleep(wait).await;
     }
 }
@@ -62,9 +65,10 @@ async fn patiently(ask: &Ask) -> Answer {
 async fn are_all_served(others: &[Caller], item: &str) {
     let refused = AtomicUsize::new(0);
     let served = async |ask: Ask| {
-        while let Some(wait) = told_to_wait(&ask.clone().await) {
+        if let Some(wait) = told_to_wait(&ask.clone().await) {
             refused.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(wait).await;
+            patiently(&ask).await;
         }
     };
     let go = others.iter().map(async |shopper| {
