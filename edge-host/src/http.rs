@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -172,6 +173,15 @@ pub fn peer_router(api: &Shared) -> Router {
         .route(&format!("{}{{revision}}", wire::RULES), get(internal::rules))
         .route_layer(middleware::from_fn_with_state(Arc::clone(api), compare));
     finish(router, api, Parameters::default())
+}
+
+/// A 304 has no body, and the length of none is not that of the answer it stands for (RFC 9110 §8.6). The router puts
+/// that length in last, so this is done outside of it.
+pub(crate) fn without_length_of_nothing(mut response: Response) -> Response {
+    if response.status() == StatusCode::NOT_MODIFIED {
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
+    response
 }
 
 /// Another region may know better than the primary here that this one is of the past: then it is not answered. This

@@ -8,13 +8,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::response::Response;
 use futures_util::TryFutureExt;
+use hyper::Request;
 use hyper::body::Incoming;
-use hyper::header::CONTENT_LENGTH;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use region_router::topology::{RegionId, Topology};
@@ -27,6 +25,7 @@ use tower::ServiceExt;
 use tracing::{debug, info, warn};
 
 use crate::home::remote::FORWARDS_IN_FLIGHT_MAX;
+use crate::http::without_length_of_nothing;
 use crate::peers::{AskedBy, PeerTls, region_of};
 
 /// Connections at one listener; more wait in the kernel's queue. Needs about as many file descriptors.
@@ -79,14 +78,6 @@ pub(crate) async fn anybody(
     }
     graceful.shutdown().await;
     Ok(())
-}
-
-/// A 304 has no body, and the length of none is not that of the answer it stands for (RFC 9110 §8.6).
-fn without_length_of_nothing(mut response: Response) -> Response {
-    if response.status() == StatusCode::NOT_MODIFIED {
-        response.headers_mut().remove(CONTENT_LENGTH);
-    }
-    response
 }
 
 /// Serves the other regions, and nobody else.
