@@ -27,8 +27,8 @@ async fn says_its_clock_is_wrong(edge: &App, side: &str) {
 
 async fn skew_s(edge: &App) -> f64 {
     let metrics = Caller::new(format!("http://{}", edge.internal_addr())).get("/metrics").await;
-    // Edges of one process share their metrics; what is shown is of the edge that was asked.
-    value(&metrics, "troli_clock_skew_seconds").expect("a skew")
+    // Edges of one process share their metrics, so another one may have set this a moment later.
+    value(&metrics, "troli_clock_skew_seconds").unwrap_or(0.0)
 }
 
 fn value(metrics: &Answer, name: &str) -> Option<f64> {
@@ -65,7 +65,8 @@ async fn an_edge_whose_clock_is_a_month_ahead_sweeps_nothing_and_says_so() {
 
     let wrong = fleet.start_edge_by_clock("sin", 31 * DAY_MS).await;
     says_its_clock_is_wrong(&wrong, "ahead of").await;
-    assert!((2_678_000.0..2_679_000.0).contains(&skew_s(&wrong).await));
+    eventually("the skew is shown", async || (2_678_000.0..2_679_000.0).contains(&skew_s(&wrong).await))
+        .await;
     // Writes that come there all the same are of the right time.
     let there = idle.at(at(&wrong));
     let mut cart = Value::Null;
@@ -120,8 +121,11 @@ async fn a_region_compares_its_clock_with_homes_answers() {
     let wrong = fleet.start_edge_by_clock("jkt", -15 * MINUTE_MS).await;
     says_its_clock_is_wrong(&wrong, "behind").await;
     fleet.stop_edge(wrong).await;
-    let right = fleet.internal("jkt").get("/metrics").await;
-    assert!(value(&right, "troli_clock_skew_seconds").is_some_and(|skew| skew.abs() < 5.0), "{right}");
+    eventually("the right one shows no skew", async || {
+        let right = fleet.internal("jkt").get("/metrics").await;
+        value(&right, "troli_clock_skew_seconds").is_some_and(|skew| skew.abs() < 5.0)
+    })
+    .await;
 }
 
 #[tokio::test]
