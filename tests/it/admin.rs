@@ -1,5 +1,6 @@
 //! The catalogue and the orders, as the merchant and the payment service change them.
 
+mod import;
 mod items;
 mod keys;
 mod sales;
