@@ -30,7 +30,7 @@ mod state;
 mod ttl;
 
 pub use error::{Late, StoreError};
-pub use keyed::{DecideCoupon, DecideItem, KeyedOutcome, OnceKey};
+pub use keyed::{DecideCoupon, DecideItem, KeptKey, KeyedOutcome, OnceKey};
 pub use state::{PrimaryState, Swept};
 
 /// The region's copy of carts. It may forget, but it never goes back: no entry is replaced by an older one.

@@ -136,7 +136,7 @@ async fn written<T>(
         }
         KeyedOutcome::Replayed(value) => Ok((value, true)),
         KeyedOutcome::Refused(current) => Err(refused(current)),
-        KeyedOutcome::KeyReused => Err(CartError::KeyReused.into()),
+        KeyedOutcome::KeyReused(_) => Err(CartError::KeyReused.into()),
         KeyedOutcome::InProgress => Err(CartError::InProgress.into()),
     }
 }

@@ -33,9 +33,18 @@ pub enum KeyedOutcome<T> {
     /// settled otherwise.
     Refused(Option<T>),
     /// The key was used for another request.
-    KeyReused,
+    KeyReused(KeptKey),
     /// The first request with this key is still under way.
     InProgress,
+}
+
+/// What was done under a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptKey {
+    /// Method and path.
+    pub route: String,
+    /// When.
+    pub at_ms: Millis,
 }
 
 /// Decides what an item becomes, from the item as it is under lock; `None` to change nothing.
@@ -51,12 +60,15 @@ pub(super) enum Taken {
     /// This request was done under it.
     Done,
     /// Another request was done under it.
-    Reused,
+    Reused(KeptKey),
 }
+
+/// A key that is there: the fingerprint of its request, the route, and when it was done.
+pub(super) type KeyRow = (Vec<u8>, String, Millis);
 
 impl Taken {
     /// What a key that is there means for this request.
-    pub(super) fn by(fingerprint: &[u8], key: &OnceKey) -> Self {
-        if fingerprint == key.fingerprint { Self::Done } else { Self::Reused }
+    pub(super) fn by((fingerprint, route, at_ms): KeyRow, key: &OnceKey) -> Self {
+        if fingerprint == key.fingerprint { Self::Done } else { Self::Reused(KeptKey { route, at_ms }) }
     }
 }

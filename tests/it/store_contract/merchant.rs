@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cart_core::Currency;
 use edge_host::model::{CartRecord, IDEMPOTENCY_TTL_MS, ItemRecord, OrderState};
-use edge_host::store::{Commit, Effect, KeyedOutcome, Loaded, OnceKey};
+use edge_host::store::{Commit, Effect, KeptKey, KeyedOutcome, Loaded, OnceKey};
 use futures_util::future::join_all;
 
 use super::support::{
@@ -56,7 +56,8 @@ pub(crate) async fn a_change_is_done_once_under_its_key(store: Store) {
     assert_eq!(again, KeyedOutcome::Replayed(item("vase", 3)), "as it is now");
     let other = OnceKey { fingerprint: [2; 32], ..key };
     let reused = store.write_item("vase", &other, &mut never).await.expect("an answer");
-    assert_eq!(reused, KeyedOutcome::KeyReused);
+    let first = KeptKey { route: other.route.clone(), at_ms: NOW_MS };
+    assert_eq!(reused, KeyedOutcome::KeyReused(first), "and says what was done under it");
 }
 
 pub(crate) async fn a_refused_change_keeps_nothing(store: Store) {

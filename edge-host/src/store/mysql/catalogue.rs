@@ -28,7 +28,7 @@ impl MySqlStore {
         let mut tx = Session::begin(&self.connections).await?;
         let taken = keys::take(&mut tx, key).await?;
         let before = items(&mut tx, &[item_id], true).await?.pop();
-        if let Some(over) = over(&taken, before.as_ref(), *commit_tried)? {
+        if let Some(over) = over(taken, before.as_ref(), *commit_tried)? {
             tx.roll_back().await?;
             return Ok(over);
         }
@@ -57,7 +57,7 @@ impl MySqlStore {
         let mut tx = Session::begin(&self.connections).await?;
         let taken = keys::take(&mut tx, key).await?;
         let before = coupons(&mut tx, &[code], true).await?.pop();
-        if let Some(over) = over(&taken, before.as_ref(), *commit_tried)? {
+        if let Some(over) = over(taken, before.as_ref(), *commit_tried)? {
             tx.roll_back().await?;
             return Ok(over);
         }
@@ -130,14 +130,14 @@ impl MySqlStore {
 
 /// The outcome of a request whose key says that there is nothing to decide.
 fn over<T: Clone>(
-    taken: &Taken,
+    taken: Taken,
     now: Option<&T>,
     commit_tried: bool,
 ) -> Result<Option<KeyedOutcome<T>>, StoreError> {
     let value = || now.cloned().ok_or_else(|| StoreError::Corrupt("what was written is gone".to_owned()));
     Ok(match taken {
         Taken::Free => None,
-        Taken::Reused => Some(KeyedOutcome::KeyReused),
+        Taken::Reused(kept) => Some(KeyedOutcome::KeyReused(kept)),
         Taken::Done if commit_tried => Some(KeyedOutcome::Done { value: value()?, seq: None }),
         Taken::Done => Some(KeyedOutcome::Replayed(value()?)),
     })

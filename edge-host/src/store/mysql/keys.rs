@@ -5,7 +5,7 @@ use sqlx::MySqlConnection;
 use super::MySqlStore;
 use super::session::Failure;
 use super::write::Claim;
-use crate::store::keyed::Taken;
+use crate::store::keyed::{KeyRow, Taken};
 use crate::store::{OnceKey, StoreError};
 
 /// Where a cart's claims have the cart.
@@ -34,12 +34,12 @@ pub(super) async fn take(tx: &mut MySqlConnection, key: &OnceKey) -> Result<Take
     if inserted.rows_affected() == 1 {
         return Ok(Taken::Free);
     }
-    let kept: Option<Vec<u8>> =
-        sqlx::query_scalar("SELECT fingerprint FROM admin_keys WHERE idempotency_key = ?")
+    let kept: Option<KeyRow> =
+        sqlx::query_as("SELECT fingerprint, route, done_at FROM admin_keys WHERE idempotency_key = ?")
             .bind(&key.key)
             .fetch_optional(tx)
             .await?;
     // It may have been swept away in between.
     let kept = kept.ok_or_else(|| Failure::Undone(StoreError::unavailable("the key was just forgotten")))?;
-    Ok(Taken::by(&kept, key))
+    Ok(Taken::by(kept, key))
 }

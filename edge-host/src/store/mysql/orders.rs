@@ -34,9 +34,9 @@ impl MySqlStore {
                 .await?;
         let found = row.map(order).transpose()?;
         match (taken, found) {
-            (Taken::Reused, _) => {
+            (Taken::Reused(kept), _) => {
                 tx.roll_back().await?;
-                Ok(KeyedOutcome::KeyReused)
+                Ok(KeyedOutcome::KeyReused(kept))
             }
             (Taken::Free, Some(value)) if value.state == to => {
                 *commit_tried = true;

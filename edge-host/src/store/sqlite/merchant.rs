@@ -6,7 +6,7 @@ use super::outbox::publish;
 use super::stock::settle;
 use super::{Claim, SqliteStore, rows};
 use crate::model::{Change, CouponRecord, ItemRecord, OrderRecord, OrderState};
-use crate::store::keyed::Taken;
+use crate::store::keyed::{KeyRow, Taken};
 use crate::store::sql::to_json;
 use crate::store::{DecideCoupon, DecideItem, KeyedOutcome, OnceKey, StoreError};
 
@@ -28,7 +28,7 @@ impl SqliteStore {
         let mut tx = self.begin().await?;
         let taken = take(&mut tx, key).await?;
         let before = rows::items(&mut tx, Some(&[&item_id.to_owned()].into())).await?.pop();
-        if let Some(over) = over(&taken, before.as_ref())? {
+        if let Some(over) = over(taken, before.as_ref())? {
             return Ok(over);
         }
         let Some(after) = decide(before.as_ref()) else { return Ok(KeyedOutcome::Refused(before)) };
@@ -51,7 +51,7 @@ impl SqliteStore {
         let mut tx = self.begin().await?;
         let taken = take(&mut tx, key).await?;
         let before = rows::coupons(&mut tx, Some(&[&code.to_owned()].into())).await?.pop();
-        if let Some(over) = over(&taken, before.as_ref())? {
+        if let Some(over) = over(taken, before.as_ref())? {
             return Ok(over);
         }
         let Some(after) = decide(before.as_ref()) else { return Ok(KeyedOutcome::Refused(before)) };
@@ -83,7 +83,7 @@ impl SqliteStore {
                 .fetch_optional(&mut *tx)
                 .await?;
         match (taken, row.map(rows::order).transpose()?) {
-            (Taken::Reused, _) => Ok(KeyedOutcome::KeyReused),
+            (Taken::Reused(kept), _) => Ok(KeyedOutcome::KeyReused(kept)),
             (Taken::Free, Some(value)) if value.state == to => {
                 self.commit(tx, seq).await?;
                 Ok(KeyedOutcome::Done { value, seq })
@@ -96,12 +96,13 @@ impl SqliteStore {
 
 /// Takes a key until the transaction ends.
 async fn take(tx: &mut SqliteConnection, key: &OnceKey) -> Result<Taken, StoreError> {
-    let kept: Option<Vec<u8>> = sqlx::query_scalar("SELECT fingerprint FROM admin_keys WHERE key = ?1")
-        .bind(&key.key)
-        .fetch_optional(&mut *tx)
-        .await?;
-    if let Some(fingerprint) = kept {
-        return Ok(Taken::by(&fingerprint, key));
+    let kept: Option<KeyRow> =
+        sqlx::query_as("SELECT fingerprint, route, done_at FROM admin_keys WHERE key = ?1")
+            .bind(&key.key)
+            .fetch_optional(&mut *tx)
+            .await?;
+    if let Some(kept) = kept {
+        return Ok(Taken::by(kept, key));
     }
     sqlx::query(
         "INSERT INTO admin_keys (key, fingerprint, route, done_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -117,10 +118,10 @@ async fn take(tx: &mut SqliteConnection, key: &OnceKey) -> Result<Taken, StoreEr
 }
 
 /// The outcome of a request whose key says that there is nothing to decide.
-fn over<T: Clone>(taken: &Taken, now: Option<&T>) -> Result<Option<KeyedOutcome<T>>, StoreError> {
+fn over<T: Clone>(taken: Taken, now: Option<&T>) -> Result<Option<KeyedOutcome<T>>, StoreError> {
     Ok(match taken {
         Taken::Free => None,
-        Taken::Reused => Some(KeyedOutcome::KeyReused),
+        Taken::Reused(kept) => Some(KeyedOutcome::KeyReused(kept)),
         Taken::Done => {
             let now = now.ok_or_else(|| StoreError::Corrupt("what was written is gone".to_owned()))?;
             Some(KeyedOutcome::Replayed(now.clone()))
