@@ -259,10 +259,16 @@ fn merge(mut cart: Cart, from: &Cart, policy: MergePolicy, context: &Context) ->
         return Err(Rejection::TooManyLines);
     }
     cart.lines.sort_by(|a, b| (a.added_at_ms, &a.line_id).cmp(&(b.added_at_ms, &b.line_id)));
-    let fresh: Vec<_> = from.coupons.iter().filter(|code| !cart.coupons.contains(code)).cloned().collect();
-    cart.coupons.extend(fresh);
-    if cart.coupons.len() > limits::COUPONS_MAX {
-        return Err(Rejection::TooManyCoupons);
+    for code in &from.coupons {
+        if cart.coupons.contains(code) {
+            continue;
+        }
+        // A sign-in does not fail for a coupon that the shopper can type in again.
+        if cart.coupons.len() < limits::COUPONS_MAX {
+            cart.coupons.push(code.clone());
+        } else {
+            warnings.push(coupon_left_out(code));
+        }
     }
     Ok(Applied { cart, warnings })
 }
@@ -286,6 +292,15 @@ fn merge_line(ours: &mut Line, theirs: &Line, policy: MergePolicy, now_ms: i64) 
         ours.added_price = theirs.added_price;
     }
     (quantity < wanted).then(|| quantity_capped(ours, wanted, quantity))
+}
+
+fn coupon_left_out(code: &str) -> Warning {
+    Warning {
+        code: "coupon_left_out".to_string(),
+        line_id: None,
+        detail: format!("a cart has at most {} coupons; {code} was left out", limits::COUPONS_MAX),
+        params: vec![Param::text("code", code)],
+    }
 }
 
 fn quantity_capped(line: &Line, wanted: u32, quantity: u32) -> Warning {

@@ -3,7 +3,7 @@
 use harness::{Caller, fresh_key, shared, unique};
 use serde_json::{Value, json};
 
-use crate::support::{assert_json, line_of, lines_of};
+use crate::support::{assert_json, line_of, lines_of, warnings_of};
 
 /// A guest, a user, and three items: one that only the guest has, one that both have (2 and 3 units), and one
 /// that only the user has.
@@ -13,6 +13,16 @@ struct SignIn {
     only_guests: String,
     shared: String,
     only_users: String,
+}
+
+/// The one warning of this code.
+#[track_caller]
+fn warning_of<'a>(cart: &'a Value, code: &str) -> &'a Value {
+    let mut found = cart["warnings"].as_array().expect("warnings").iter().filter(|it| it["code"] == code);
+    match (found.next(), found.next()) {
+        (Some(warning), None) => warning,
+        _ => panic!("not exactly one {code}: {cart:#}"),
+    }
 }
 
 async fn sign_in(region: &str) -> SignIn {
@@ -55,12 +65,74 @@ async fn each_policy_decides_the_lines_that_both_carts_have() {
 }
 
 #[tokio::test]
-async fn sums_stop_at_the_most_units_of_a_line() {
+async fn sums_stop_at_the_most_units_of_a_line_and_the_answer_says_so_once() {
+    for region in ["sin", "jkt"] {
+        let it = sign_in(region).await;
+        it.guest.add(&it.shared, 900).await.ok();
+        it.user.add(&it.shared, 900).await.ok();
+        let answer = it.user.post("/v1/cart/merge", it.body(Some("sum"))).await;
+        let cart = answer.ok();
+        let line = line_of(&cart, &it.shared);
+        assert_json(&line["quantity"], json!(999));
+        let warning = warning_of(&cart, "quantity_capped");
+        assert_json(&warning["line_id"], line["line_id"].clone());
+        assert_json(&warning["params"], json!({ "wanted": 1805, "kept": 999 }));
+        // The cart itself does not go on saying it, and what said it is another document.
+        let tag = answer.header("etag").to_owned();
+        let read = it.user.get("/v1/cart").header("if-none-match", &tag).await;
+        assert_eq!(warnings_of(&read.ok()), [] as [&str; 0]);
+        assert_ne!(read.header("etag"), tag);
+    }
+}
+
+#[tokio::test]
+async fn more_than_an_items_maximum_is_kept_and_shown_until_it_is_less() {
+    let (fleet, tofu) = (shared(), unique("tofu"));
+    let item = json!({ "title": "Tofu", "prices": { "SGD": "2.00" }, "stock": 99, "quantity_max": 4 });
+    fleet.admin().put_item(&tofu, item).await;
+    let nobody = fleet.at("bkk");
+    let (guest, user) = (nobody.guest("SGD").await, nobody.user(&unique("user")).await);
+    guest.add(&tofu, 3).await.ok();
+    user.add(&tofu, 3).await.ok();
+    let merge = json!({ "guest_token": guest.token(), "policy": "sum" });
+    let merged = user.post("/v1/cart/merge", merge).await.ok();
+    for cart in [merged, user.cart().await] {
+        let line = line_of(&cart, &tofu);
+        assert_eq!((&line["quantity"], &line["available"]), (&json!(6), &json!(false)));
+        let warning = warning_of(&cart, "quantity_above_item_max");
+        assert_json(&warning["line_id"], line["line_id"].clone());
+        assert_json(&warning["params"]["quantity_max"], json!(4));
+    }
+    user.checkout().await.problem(422, "quantity_above_item_max");
+    let path =
+        format!("/v1/cart/items/{}", line_of(&user.cart().await, &tofu)["line_id"].as_str().expect("a line"));
+    assert_eq!(warnings_of(&user.patch(path, json!({ "quantity": 4 })).await.ok()), [] as [&str; 0]);
+    user.checkout().await.is(201);
+}
+
+#[tokio::test]
+async fn coupons_beyond_the_most_of_a_cart_are_left_out_and_named() {
+    let fleet = shared();
+    let codes: Vec<String> = (0..22).map(|_| unique("CODE")).collect();
+    for code in &codes {
+        fleet.admin().put_coupon(code, json!({ "kind": "amount", "value": "0.01", "currency": "SGD" })).await;
+    }
     let it = sign_in("sin").await;
-    it.guest.add(&it.shared, 900).await.ok();
-    it.user.add(&it.shared, 900).await.ok();
-    let cart = it.user.post("/v1/cart/merge", it.body(Some("sum"))).await.ok();
-    assert_json(&line_of(&cart, &it.shared)["quantity"], json!(999));
+    // Two that both have, eighteen more of the user, and two more of the guest.
+    for code in &codes[..20] {
+        it.user.put(format!("/v1/cart/coupons/{code}")).await.ok();
+    }
+    for code in codes[..2].iter().chain(&codes[20..]) {
+        it.guest.put(format!("/v1/cart/coupons/{code}")).await.ok();
+    }
+    let cart = it.user.post("/v1/cart/merge", it.body(None)).await.ok();
+    assert_json(&cart["coupons"], json!(codes[..20]));
+    let warnings = cart["warnings"].as_array().expect("warnings").iter();
+    let left_out: Vec<&Value> = warnings
+        .filter(|warning| warning["code"] == "coupon_left_out")
+        .map(|warning| &warning["params"]["code"])
+        .collect();
+    assert_eq!(left_out, [&json!(codes[20]), &json!(codes[21])]);
 }
 
 #[tokio::test]

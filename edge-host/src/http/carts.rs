@@ -287,7 +287,7 @@ async fn write(
     let (reply, timing) = api.service.write(principal, operation, key, if_match, route).await?;
     let status =
         StatusCode::from_u16(reply.answer.status).map_err(|error| CartError::Internal(error.to_string()))?;
-    // The tag that a read of the same would have.
+    // The tag that a read of the same would have. What is said of the commands alone is in no read.
     let fingerprint = match &reply.document {
         Some(document) if document.body == reply.answer.body => document.tag.clone(),
         _ => view::fingerprint(&cart_id, reply.answer.body.as_bytes()),
