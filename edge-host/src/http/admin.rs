@@ -18,9 +18,9 @@ use super::respond::mark_replayed;
 use super::{Api, Shared};
 use crate::auth::same_secret;
 use crate::error::CartError;
-use crate::model::{IDEMPOTENCY_TTL_MS, MADE_KEY_TTL_MS, Millis};
+use crate::model::{Done, IDEMPOTENCY_TTL_MS, MADE_KEY_TTL_MS, Millis};
 use crate::rules::RunningRules;
-use crate::store::{KeyedOutcome, OnceKey, PrimaryStore};
+use crate::store::{KeptKey, KeyedOutcome, OnceKey, PrimaryStore};
 use crate::view::rfc3339;
 
 mod coupons;
@@ -136,7 +136,10 @@ async fn written<T>(
         }
         KeyedOutcome::Replayed(value) => Ok((value, true)),
         KeyedOutcome::Refused(current) => Err(refused(current)),
-        KeyedOutcome::KeyReused(_) => Err(CartError::KeyReused.into()),
+        KeyedOutcome::KeyReused(KeptKey { route, at_ms }) => {
+            let done = Done { at_ms: Some(at_ms), route: Some(route), order_id: None };
+            Err(CartError::KeyUsed(done).into())
+        }
         KeyedOutcome::InProgress => Err(CartError::InProgress.into()),
     }
 }

@@ -69,7 +69,8 @@ async fn another_change_under_a_key_is_refused() {
             .put(format!("/admin/coupons/{}", unique("TEN")))
             .json(json!({ "kind": "percent", "value": "1" })),
     ] {
-        other.key(&key).await.problem(422, "idempotency_key_reused");
+        let problem = other.key(&key).await.problem(422, "idempotency_key_reused");
+        assert_json(&problem["done"]["route"], json!(format!("PATCH {path}")));
     }
     // However the same is written.
     let spaced = merchant.patch(&path, json!({})).body("{ \"title\" :\"One\" }").key(&format!("\"{key}\""));
