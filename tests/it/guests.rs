@@ -1,6 +1,7 @@
 //! A guest's token, and a fresh one of the same guest.
 
 use harness::{Caller, eventually, fresh_key, shared, unique};
+use jiff::Timestamp;
 use serde_json::json;
 
 use crate::support::assert_json;
@@ -20,7 +21,9 @@ async fn a_fresh_token_is_of_the_same_guest_and_cart() {
     let guest = nobody.with_token(made["token"].as_str().expect("a token"));
     let again = guest.ask("POST", "/v1/guests/renew").await.is(201);
     assert_json(&again["guest_id"], made["guest_id"].clone());
-    let expires = |answer: &serde_json::Value| answer["expires_at"].as_str().map(str::to_owned);
+    let expires = |answer: &serde_json::Value| -> Timestamp {
+        answer["expires_at"].as_str().and_then(|at| at.parse().ok()).expect("a time")
+    };
     assert!(expires(&again) > expires(&made), "{made:#}{again:#}");
     // The currency of a cart that does not exist yet comes along.
     let fresh = renewed(&renewed(&guest).await).await;
