@@ -254,6 +254,9 @@ pub trait PrimaryStore: ReplicaStore {
     /// An order of an owner.
     async fn order(&self, owner: &Principal, order_id: &str) -> Result<Option<OrderRecord>, StoreError>;
 
+    /// An order by its id, whoever owns it now: for a caller that has proven by its key that it placed the order.
+    async fn placed_order(&self, order_id: &str) -> Result<Option<OrderRecord>, StoreError>;
+
     /// The payment service's word. Cancelling gives the stock back. An order that has left
     /// `pending_payment` for another state stays as it is: refused, with the order.
     async fn settle_order(

@@ -51,6 +51,7 @@ macro_rules! primary_store {
                 a_refused_change_keeps_nothing,
                 of_many_who_make_one_item_one_makes_it,
                 changes_of_an_item_come_one_after_the_other,
+                an_order_of_nothing_is_decided_about,
                 an_order_is_settled_once_under_its_key,
                 old_keys_are_forgotten_and_young_ones_kept,
                 a_guests_orders_become_the_users,

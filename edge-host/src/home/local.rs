@@ -247,25 +247,21 @@ impl LocalHome {
         is_heavy: bool,
     ) -> Result<Shown, CartError> {
         let (body, document) = match kept.order_id() {
-            Some(order_id) => (self.order_again(&request.principal, order_id, record).await?, None),
+            Some(order_id) => (self.order_again(order_id).await?, None),
             None if record.state == CartState::Merged => return Err(CartError::CartMerged),
             None => self.cart_again(rules, &request.principal, record, is_heavy).await?,
         };
-        let KeptAnswer { status, location, .. } = kept;
-        Ok(Shown { answer: WriteAnswer { status, body, version: record.version, location }, document })
+        let KeptAnswer { status, location, version, .. } = kept;
+        // The version at which a guest's cart ended as merged is of no cart that anybody is shown.
+        let version = if record.state == CartState::Merged { version } else { record.version };
+        Ok(Shown { answer: WriteAnswer { status, body, version, location }, document })
     }
 
-    async fn order_again(
-        &self,
-        owner: &Principal,
-        order_id: &str,
-        record: &CartRecord,
-    ) -> Result<String, CartError> {
-        match self.store.order(owner, order_id).await? {
-            Some(order) => order_body(order),
-            None if record.state == CartState::Merged => Err(CartError::CartMerged),
-            None => Err(CartError::Internal(format!("order {order_id} was placed and is not there"))),
-        }
+    /// The order that was placed under a key, also when it is a user's by now because the guest has signed in.
+    async fn order_again(&self, order_id: &str) -> Result<String, CartError> {
+        let order = self.store.placed_order(order_id).await?;
+        let missing = || CartError::Internal(format!("order {order_id} was placed and is not there"));
+        order_body(order.ok_or_else(missing)?)
     }
 
     async fn cart_again(

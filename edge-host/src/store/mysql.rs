@@ -269,7 +269,11 @@ impl PrimaryStore for MySqlStore {
     }
 
     async fn order(&self, owner: &Principal, order_id: &str) -> Result<Option<OrderRecord>, StoreError> {
-        retried(|| self.try_order(owner, order_id)).await
+        retried(|| self.try_order(Some(owner), order_id)).await
+    }
+
+    async fn placed_order(&self, order_id: &str) -> Result<Option<OrderRecord>, StoreError> {
+        retried(|| self.try_order(None, order_id)).await
     }
 
     async fn settle_order(

@@ -311,6 +311,15 @@ impl PrimaryStore for SqliteStore {
         row.map(rows::order).transpose()
     }
 
+    async fn placed_order(&self, order_id: &str) -> Result<Option<OrderRecord>, StoreError> {
+        let row: Option<(String, String, String)> =
+            sqlx::query_as("SELECT order_id, state, document FROM orders WHERE order_id = ?1")
+                .bind(order_id)
+                .fetch_optional(&self.readers)
+                .await?;
+        row.map(rows::order).transpose()
+    }
+
     async fn settle_order(
         &self,
         order_id: &str,

@@ -103,18 +103,37 @@ pub fn check(history: &History) -> Vec<Violation> {
     let (guests, users): (Vec<CartNo>, Vec<CartNo>) =
         (0..history.carts.len()).partition(|cart| history.carts[*cart].guest);
     let mut ends: HashMap<CartNo, Contents> = HashMap::new();
+    let mut open_ends: HashMap<CartNo, Vec<Contents>> = HashMap::new();
     let mut placed = BTreeMap::new();
     for cart in guests.into_iter().chain(users) {
         let mut events = std::mem::take(&mut events_of[cart]);
         events.sort_by_key(|(_, event)| event.began);
         let told_before = newest_before(&events);
+        for (guest, possible) in &open_ends {
+            let is_here = |(_, event): &&Placed<'_>| event.cart == cart;
+            if merged.get(guest).is_some_and(|merged| merged.by.iter().any(|by| is_here(&by))) {
+                // Which of them it was shows in the cart that took it over.
+                let violations = |end: &&Contents| {
+                    let (mut scratch, mut ends) = (Found::default(), ends.clone());
+                    ends.insert(*guest, (*end).clone());
+                    timeline::build(history, cart, &events, &told_before, &ends, &mut scratch);
+                    scratch.0.len()
+                };
+                let end = possible.iter().min_by_key(violations).cloned().unwrap_or_default();
+                ends.insert(*guest, end);
+            }
+        }
         let timeline = timeline::build(history, cart, &events, &told_before, &ends, &mut found);
         ends.insert(cart, timeline.end());
+        let possible = timeline::possible_ends(history, &timeline, &events);
+        if possible.len() > 1 {
+            open_ends.insert(cart, possible);
+        }
         let of = CartHistory { events, told_before, timeline };
         timeline::writes_in_order(&of, &mut found);
         reads::check(history, &of, merged.get(&cart), &mut found);
         refusals::check(history, &of, &merged, merged.get(&cart), &ends, &mut found);
-        orders::of_cart(&of, &mut placed, &mut found);
+        orders::of_cart(&of, &merged, &mut placed, &mut found);
     }
     orders::settled_and_in_stock(history, &placed, &mut found);
     reads::tags(history, &mut found);

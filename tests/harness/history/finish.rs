@@ -140,10 +140,10 @@ async fn all_orders(shop: &Shop<'_>, cart: CartNo) -> Event {
     let mut path = format!("/v1/orders?limit={}", super::check::ORDERS_LISTED_MAX);
     let outcome = loop {
         let answer = owner.get(&path).await;
-        let super::wire::Heard::Said(Outcome::Orders(page)) =
-            super::wire::hear(shop, &Act::LastOrders, &answer)
-        else {
-            break Outcome::Garbled(answer.to_string());
+        let page = match super::wire::hear(shop, &Act::LastOrders, &answer) {
+            super::wire::Heard::Said(Outcome::Orders(page)) => page,
+            super::wire::Heard::Said(refused @ Outcome::Refused { .. }) => break refused,
+            _ => break Outcome::Garbled(answer.to_string()),
         };
         all.extend(page);
         match answer.json()["next_cursor"].as_str() {

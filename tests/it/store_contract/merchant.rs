@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cart_core::Currency;
 use edge_host::model::{CartRecord, IDEMPOTENCY_TTL_MS, ItemRecord, OrderState};
-use edge_host::store::{Commit, Effect, KeptKey, KeyedOutcome, Loaded, OnceKey};
+use edge_host::store::{Commit, Effect, KeptKey, KeyedOutcome, Loaded, OnceKey, WriteOutcome};
 use futures_util::future::{join, join_all};
 use harness::eventually;
 
@@ -118,6 +118,16 @@ pub(crate) async fn changes_of_an_item_come_one_after_the_other(store: Store) {
     assert_eq!(after.stock, 70);
     let dearer: Vec<i64> = item("item-0", 0).prices.values().map(|price| price + 15).collect();
     assert_eq!(after.prices.into_values().collect::<Vec<_>>(), dearer);
+}
+
+pub(crate) async fn an_order_of_nothing_is_decided_about(store: Store) {
+    let buyer = guest("buyer");
+    for _ in 0..2 {
+        // First of a cart that was never written, then of one that was emptied: neither has a row of stock to lock.
+        let outcome = store.write(&order_of(&buyer), &mut order("o_none", &[])).await.expect("an answer");
+        assert!(matches!(outcome, WriteOutcome::Refused), "{outcome:?}");
+        put_cart(&store, &buyer, cart_of(&[])).await;
+    }
 }
 
 pub(crate) async fn an_order_is_settled_once_under_its_key(store: Store) {

@@ -86,18 +86,20 @@ impl MySqlStore {
         Ok(rows.into_iter().map(order).collect::<Result<_, _>>()?)
     }
 
+    /// An order of this owner, or of any.
     pub(super) async fn try_order(
         &self,
-        owner: &Principal,
+        owner: Option<&Principal>,
         order_id: &str,
     ) -> Result<Option<OrderRecord>, Failure> {
         let mut session = Session::acquire(&self.connections).await?;
-        let row: Option<OrderRow> =
-            sqlx::query_as("SELECT order_id, state, document FROM orders WHERE cart_id = ? AND order_id = ?")
-                .bind(owner.cart_id())
-                .bind(order_id)
-                .fetch_optional(&mut *session)
-                .await?;
+        let row: Option<OrderRow> = sqlx::query_as(
+            "SELECT order_id, state, document FROM orders WHERE order_id = ? AND cart_id = COALESCE(?, cart_id)",
+        )
+        .bind(order_id)
+        .bind(owner.map(Principal::cart_id))
+        .fetch_optional(&mut *session)
+        .await?;
         session.release();
         Ok(row.map(order).transpose()?)
     }

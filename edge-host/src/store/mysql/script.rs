@@ -76,6 +76,10 @@ impl Script {
     ) -> Result<Vec<Vec<MySqlRow>>, sqlx::Error> {
         let mut results = Vec::new();
         let mut rows = Vec::new();
+        // MySQL refuses a message without a statement (error 1065).
+        if self.text.is_empty() {
+            return Ok(results);
+        }
         let mut answers = connection.fetch_many(sqlx::raw_sql(AssertSqlSafe(self.text)));
         while let Some(answer) = answers.try_next().await? {
             match answer {

@@ -1,9 +1,9 @@
 //! Orders, payments and stock.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{CartHistory, Found, Placed, Rule};
-use crate::history::record::{Act, Event, History, Nanos, Order, Outcome, Write};
+use super::{CartHistory, Found, Merged, Placed, Rule, may_be_merged};
+use crate::history::record::{Act, CartNo, Event, History, Nanos, Order, Outcome, Write};
 
 /// An order waits so long for its payment; then its stock goes back.
 pub(super) const PAYMENT_TTL: Nanos = 15 * 60 * 1_000_000_000;
@@ -20,7 +20,15 @@ pub(super) struct Life<'a> {
 }
 
 /// Checks the orders of one cart, and adds them to all.
-pub(super) fn of_cart<'a>(of: &CartHistory<'a>, all: &mut BTreeMap<&'a str, Life<'a>>, found: &mut Found) {
+///
+/// The orders of a guest who signs in are the user's from the merge on. Guests are checked before users, so the orders
+/// that a user takes over are known by then.
+pub(super) fn of_cart<'a>(
+    of: &CartHistory<'a>,
+    merged: &HashMap<CartNo, Merged<'a>>,
+    all: &mut BTreeMap<&'a str, Life<'a>>,
+    found: &mut Found,
+) {
     for (at, event) in &of.events {
         let (Some(wanted), Outcome::Placed { order, .. }) = (event.write(), &event.outcome) else {
             continue;
@@ -44,7 +52,7 @@ pub(super) fn of_cart<'a>(of: &CartHistory<'a>, all: &mut BTreeMap<&'a str, Life
     }
     for (at, event) in &of.events {
         let Outcome::Orders(listed) = &event.outcome else { continue };
-        listed_as_placed((*at, event), listed, all, found);
+        listed_as_placed((*at, event), listed, merged, all, found);
     }
 }
 
@@ -52,16 +60,26 @@ pub(super) fn of_cart<'a>(of: &CartHistory<'a>, all: &mut BTreeMap<&'a str, Life
 fn listed_as_placed<'a>(
     (at, event): Placed<'a>,
     listed: &'a [Order],
+    merged: &HashMap<CartNo, Merged<'a>>,
     all: &mut BTreeMap<&'a str, Life<'a>>,
     found: &mut Found,
 ) {
+    // The merge that has brought an order of another cart into this list, where there is one.
+    let brought = |life: &Life<'_>| {
+        let by = merged.get(&life.checkout.1.cart)?.by.iter().map(|(_, merge)| *merge);
+        by.filter(|merge| merge.cart == event.cart).map(|merge| (merge.began, merge.ended)).next()
+    };
     let names: BTreeSet<&str> = listed.iter().map(|order| order.id.as_str()).collect();
     if names.len() != listed.len() {
         found.add(Rule::OrdersAddUp, "an order is listed twice", [at]);
     }
     for order in listed {
         match all.get_mut(order.id.as_str()) {
-            Some(life) if life.checkout.1.cart == event.cart && life.checkout.1.began < event.ended => {
+            Some(life)
+                if (life.checkout.1.cart == event.cart
+                    || brought(life).is_some_and(|(began, _)| began < event.ended))
+                    && life.checkout.1.began < event.ended =>
+            {
                 let placed = life.order;
                 if (&order.lines, order.total) != (&placed.lines, placed.total) {
                     let what = format!("order {} is listed as another than was placed", order.id);
@@ -82,8 +100,12 @@ fn listed_as_placed<'a>(
         }
     }
     let complete = matches!(event.act, Act::LastOrders) || listed.len() < ORDERS_LISTED_MAX;
-    for life in all.values().filter(|life| complete && life.checkout.1.cart == event.cart) {
-        if life.checkout.1.ended < event.began && !names.contains(life.order.id.as_str()) {
+    for life in all.values().filter(|_| complete) {
+        let is_own =
+            life.checkout.1.cart == event.cart && !may_be_merged(merged.get(&event.cart), event.ended);
+        let is_brought = brought(life).is_some_and(|(_, ended)| ended < event.began);
+        let is_owed = (is_own || is_brought) && life.checkout.1.ended < event.began;
+        if is_owed && !names.contains(life.order.id.as_str()) {
             let what = format!("order {} is not listed", life.order.id);
             found.add(Rule::OrdersAddUp, what, [life.checkout.0, at]);
         }

@@ -83,7 +83,9 @@ impl Case<'_> {
             Act::Misuse(..) => (status, code) == (422, "idempotency_key_reused"),
             Act::Settle(..) => (status, code) == (409, "order_settled"),
             Act::Repeat(..) => (status, code) == (410, "cart_merged"),
-            Act::ReadItem(_) | Act::ReadOrders | Act::LastOrders => false,
+            // The orders of a guest who signed in are the user's.
+            Act::ReadOrders | Act::LastOrders => (status, code) == (410, "cart_merged"),
+            Act::ReadItem(_) => false,
         }
     }
 

@@ -108,6 +108,35 @@ pub(super) fn build(
     timeline
 }
 
+/// Writes of one cart that may have been done last, in any order: more are not looked at.
+const OPEN_WRITES_MAX: usize = 4;
+
+/// With what a guest's cart can have ended: a write whose retry heard that the cart went to a user may have been done
+/// before that, and no answer has shown it.
+pub(super) fn possible_ends(history: &History, timeline: &Timeline, events: &[Placed<'_>]) -> Vec<Contents> {
+    let is_open = |(at, event): &&Placed<'_>| {
+        super::says_merged(&event.outcome) && event.ambiguous > 0 && timeline.made_by(*at).is_none()
+    };
+    let open: Vec<&Wanted> =
+        events.iter().filter(is_open).filter_map(|(_, event)| event.write()).take(OPEN_WRITES_MAX).collect();
+    let mut ends = vec![timeline.end()];
+    let mut last = vec![(timeline.end(), Vec::new())];
+    for _ in 0..open.len() {
+        let mut next = Vec::new();
+        for (contents, done) in &last {
+            for (which, wanted) in open.iter().enumerate().filter(|(which, _)| !done.contains(which)) {
+                let write = consequence(contents, &wanted.write, &history.goods, None);
+                if let (Ok(now), false) = (write.result, matches!(wanted.write, Write::Merge { .. })) {
+                    ends.push(now.clone());
+                    next.push((now, done.iter().copied().chain([which]).collect()));
+                }
+            }
+        }
+        last = next;
+    }
+    ends
+}
+
 /// Gives versions to the writes that were answered as done before, and returns what was in the cart then, version by
 /// version; nothing, where there are none of them.
 fn fit_retried<'a>(
