@@ -168,7 +168,7 @@ async fn little_is_kept_of_a_large_cart() {
     for batch in 0..3 {
         let add = |n| {
             json!({ "op": "add", "item_id": mug, "quantity": 1,
-            "variant": { "engraving": format!("{batch}-{n}-{}", "x".repeat(900)) } })
+            "variant": { "engraving": format!("{batch}-{n}-{}", "x".repeat(480)) } })
         };
         let commands: Vec<_> = (0..40).map(add).collect();
         guest.post("/v1/cart/commands", json!({ "commands": commands })).await.ok();
@@ -176,7 +176,7 @@ async fn little_is_kept_of_a_large_cart() {
     let code = "x".repeat(60);
     for _ in 0..20 {
         let answer = guest.delete(format_args!("/v1/cart/coupons/{code}")).key(&fresh_key()).await;
-        assert!(answer.body.len() > 120_000, "a large document: {}", answer.body.len());
+        assert!(answer.body.len() > 100_000, "a large document: {}", answer.body.len());
     }
     let mut primary =
         sqlx::MySqlConnection::connect(&fleet.mysql().url()).await.expect("it lets its user in");
