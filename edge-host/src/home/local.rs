@@ -251,9 +251,12 @@ impl LocalHome {
             None if record.state == CartState::Merged => return Err(CartError::CartMerged),
             None => self.cart_again(rules, &request.principal, record, is_heavy).await?,
         };
-        let KeptAnswer { status, location, version, .. } = kept;
-        // The version at which a guest's cart ended as merged is of no cart that anybody is shown.
-        let version = if record.state == CartState::Merged { version } else { record.version };
+        let KeptAnswer { status, location, .. } = kept;
+        let mut version = record.version;
+        if record.state == CartState::Merged {
+            // The merge has made a version of its own, at which the guest's cart is not shown: the last one is before it.
+            version.version = version.version.saturating_sub(1);
+        }
         Ok(Shown { answer: WriteAnswer { status, body, version, location }, document })
     }
 
