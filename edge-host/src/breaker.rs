@@ -1,6 +1,6 @@
 //! A circuit breaker: a server that has failed a few times in a row is left alone until it answers again.
 //!
-//! No caller ever finds out for others whether it does: whoever owns the breaker asks the server in the background,
+//! No caller probes the server for others: the owner of the breaker asks the server in the background,
 //! and [recovers](Breaker::recover) it. So an outage costs a deadline a few times, and not with every request.
 
 /// Lets calls through to a server, or not.
@@ -25,7 +25,7 @@ pub struct Permit {
 }
 
 impl Breaker {
-    /// Lets everybody through, until there are so many failures in a row.
+    /// Lets every caller through, until there are so many failures in a row.
     pub const fn new(failures_max: u32) -> Self {
         Self { failures_max, state: State::Closed { failures: 0 }, round: 0 }
     }

@@ -31,7 +31,7 @@ pub fn remaining() -> Option<Duration> {
     DEADLINE.try_with(|deadline| deadline.saturating_duration_since(Instant::now())).ok()
 }
 
-/// Does something that goes on when whoever waits for it is gone. It knows the deadline of its caller, and is not cut
+/// Runs a task that continues when its caller is gone. It knows the deadline of its caller, and is not cut
 /// off by it.
 pub async fn detached<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
     let deadline = DEADLINE.try_with(|deadline| *deadline).ok();
