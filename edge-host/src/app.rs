@@ -23,6 +23,7 @@ use crate::feed::{CacheKeeper, CatalogueFeed, FeedReader, Hints};
 use crate::home::detached::Detached;
 use crate::home::local::{LocalHome, WRITES_OF_ONE_CART_MAX};
 use crate::home::remote::RemoteHome;
+use crate::home::taken::Taken;
 use crate::home::{HomeRegion, Homes};
 use crate::http::{self, Api, RateLimits};
 use crate::model::Millis;
@@ -40,7 +41,10 @@ use crate::store::{CartCache, PrimaryStore, StoreError, Swept};
 use crate::telemetry::{self, metric};
 use crate::upstream::Upstream;
 
-/// Requests in progress may end within this time when the edge stops.
+/// From the signal to stop until no connection is taken any more. Front doors ask five times a second, and other regions
+/// twice; by then they have sent their requests elsewhere. Each answer meanwhile ends its connection.
+const DRAIN_LEAD: Duration = Duration::from_millis(800);
+/// Requests in progress may end within this time after that.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(3);
 /// The janitor looks for what has had its time this often.
 const SWEEP_PERIOD: Duration = Duration::from_secs(30);
@@ -58,6 +62,7 @@ pub struct App {
     public_addr: SocketAddr,
     internal_addr: SocketAddr,
     peer_addr: SocketAddr,
+    draining: CancellationToken,
     stopping: CancellationToken,
     servers: JoinSet<io::Result<()>>,
     /// The feed, the janitor and the like; ended when the edge is dropped.
@@ -144,6 +149,7 @@ impl App {
                 region: region.clone(),
                 currency_default: config.currency_default,
                 writes: Queues::new(WRITES_OF_ONE_CART_MAX),
+                taken: Taken::default(),
             }))),
             (Role::Edge { home_peers }, _) => {
                 let found = Discovery::start(home_peers, &config.dns);
@@ -175,7 +181,7 @@ impl App {
         let source = Arc::new(RulesSource::new(engine, rules, upstream, clock, region));
         let feed = Arc::new(CatalogueFeed::new(Arc::clone(&service), Arc::clone(&source)));
         let regions = Arc::new(Regions::new(config.topology.clone()));
-        let stopping = CancellationToken::new();
+        let (draining, stopping) = (CancellationToken::new(), CancellationToken::new());
         let api = Arc::new(Api {
             limits: RateLimits::new(config.rate_per_s, config.guests_per_s),
             config,
@@ -185,6 +191,7 @@ impl App {
             regions,
             countries,
             feed,
+            draining: draining.clone(),
             stopping: stopping.clone(),
         });
 
@@ -203,7 +210,7 @@ impl App {
             http.peers = %peer_addr, "listening"
         );
         let background = background(&api, source);
-        Ok(Self { public_addr, internal_addr, peer_addr, stopping, servers, background })
+        Ok(Self { public_addr, internal_addr, peer_addr, draining, stopping, servers, background })
     }
 
     /// Where the public API listens.
@@ -230,9 +237,12 @@ impl App {
         }
     }
 
-    /// Takes no more connections, and gives requests in progress a little time to end.
+    /// Says that it is not ready and serves on for a moment, so that requests go elsewhere; then takes no more
+    /// connections, and gives requests in progress a little time to end.
     pub async fn shutdown(mut self) {
-        info!("stopping");
+        info!("stopping: not ready from now on");
+        self.draining.cancel();
+        tokio::time::sleep(DRAIN_LEAD).await;
         self.stopping.cancel();
         let drained = async { while self.servers.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN_DEADLINE, drained).await.is_err() {

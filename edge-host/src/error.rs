@@ -82,6 +82,9 @@ pub struct Reason {
     pub detail: String,
     /// The line it is about.
     pub line_id: Option<String>,
+    /// The command of a batch that it is about, counted from 0.
+    #[serde(default)]
+    pub command: Option<usize>,
     /// What a translation of the text needs, by name.
     #[serde(default)]
     pub params: ParamsView,
@@ -94,6 +97,7 @@ impl Reason {
             code: rejection.code().to_owned(),
             detail: rejection.to_string(),
             line_id: rejection.line_id().map(ToOwned::to_owned),
+            command: None,
             params: ParamsView::new(&rejection.params(), currency),
         }
     }

@@ -222,6 +222,9 @@ impl CatalogueFeed {
                 Change::Item(item) => self.service.catalogue.put_item(item),
                 Change::Coupon(coupon) => self.service.catalogue.put_coupon(coupon),
                 Change::Rules { revision } => self.follow_rules(&revision).await?,
+                Change::Later(change) => {
+                    debug!(feed.seq = event.seq, change = change.as_str(), "change of a later version")
+                }
             }
         }
         Ok(())

@@ -17,6 +17,7 @@ use crate::model::{
 pub mod detached;
 pub mod local;
 pub mod remote;
+pub mod taken;
 pub mod wire;
 
 mod edges;
@@ -54,6 +55,14 @@ pub trait HomeRegion: Send + Sync {
 
     /// The component of a revision of the rules.
     async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, CartError>;
+
+    /// Edges of the home region that serve, as seen from elsewhere; `None` in the home region itself.
+    fn edges_serving(&self) -> Option<usize> {
+        None
+    }
+
+    /// Why no write can be done now; `None` when one can, as far as is known.
+    fn refusal(&self) -> Option<String>;
 
     /// Which region answers: where an answer came from, for `Cart-Source`.
     fn forwards(&self) -> bool;
@@ -124,6 +133,14 @@ impl HomeRegion for Homes {
 
     async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, CartError> {
         self.common().rules(revision).await
+    }
+
+    fn edges_serving(&self) -> Option<usize> {
+        self.common().edges_serving()
+    }
+
+    fn refusal(&self) -> Option<String> {
+        self.common().refusal()
     }
 
     fn forwards(&self) -> bool {

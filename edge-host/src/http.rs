@@ -57,6 +57,7 @@ mod admin;
 mod internal;
 
 mod limits;
+mod readiness;
 mod request_id;
 
 use hygiene::Parameters;
@@ -88,7 +89,9 @@ pub struct Api {
     pub countries: Countries,
     /// What this region follows.
     pub feed: Arc<CatalogueFeed>,
-    /// Set when the edge is about to stop.
+    /// Set when the edge is about to stop: requests should go elsewhere.
+    pub draining: CancellationToken,
+    /// Set when it stops: no connection is taken any more.
     pub stopping: CancellationToken,
 }
 
@@ -148,7 +151,7 @@ pub fn public_router(api: &Shared) -> Router {
 pub fn internal_router(api: &Shared) -> Router {
     let router = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
+        .route("/readyz", get(readiness::readyz))
         .route("/metrics", get(metrics))
         .route("/admin/items/{item_id}", get(admin::get_item).put(admin::put_item).patch(admin::patch_item))
         .route("/admin/items/{item_id}/stock", post(admin::change_stock))
@@ -162,15 +165,8 @@ pub fn internal_router(api: &Shared) -> Router {
 /// The listener for other regions. Nobody else gets as far as this.
 pub fn peer_router(api: &Shared) -> Router {
     let router = Router::new()
-        .route(wire::HELLO, get(internal::hello))
-        .route(wire::WRITES, post(internal::write))
-        .route(wire::CART, post(internal::cart))
-        .route(wire::ORDERS, post(internal::orders))
-        .route(wire::ORDER, post(internal::order))
-        .route(wire::ITEMS, post(internal::items))
-        .route(wire::CATALOGUE, get(internal::catalogue))
-        .route(wire::FEED, post(internal::feed))
-        .route(&format!("{}{{revision}}", wire::RULES), get(internal::rules))
+        .merge(internal::routes())
+        .merge(internal::routes_v0())
         .route_layer(middleware::from_fn_with_state(Arc::clone(api), compare));
     finish(router, api, Parameters::default())
 }
@@ -237,11 +233,12 @@ async fn observe(State(listener): State<Listener>, request: Request, next: Next)
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
     let method = method_word(request.method());
     // Regions ask each other by POST, also where they only read.
-    let reads = request.method().is_safe() || (route.starts_with("/internal/") && route != wire::WRITES);
+    let reads = request.method().is_safe() || internal::only_reads(route);
     let span = span(&id, reads, &api.service.region);
     if let Some(trace_id) = telemetry::continue_trace(&span, request.headers()) {
         span.record("trace.id", trace_id);
     }
+    let from_region = request.extensions().get::<AskedBy>().is_some();
     if let Some(AskedBy(other)) = request.extensions().get() {
         span.record("asked_by", other.as_str());
         metric::peer_request(&api.service.region, other.as_str());
@@ -255,6 +252,9 @@ async fn observe(State(listener): State<Listener>, request: Request, next: Next)
     let headers = response.headers_mut();
     headers.insert(request_id::X_REQUEST_ID, id);
     respond::complete(route, headers);
+    if !from_region {
+        readiness::tell(api, headers);
+    }
     listener.requests.record(route, method, status.as_u16(), elapsed);
     response
 }
@@ -355,32 +355,16 @@ fn method_word(method: &axum::http::Method) -> &'static str {
     }
 }
 
-async fn readyz(State(api): State<Shared>) -> Response {
-    let mut reasons = Vec::new();
-    if api.stopping.is_cancelled() {
-        reasons.push("stopping");
-    }
-    if !api.feed.ready() {
-        reasons.push("no catalogue or no rules from the home region yet");
-    }
-    let primary = api.primary.as_ref().map(|store| store.state()).unwrap_or_default();
-    reasons.extend(primary.refusal.as_deref());
-    let clock = api.service.clock.trouble();
-    reasons.extend(clock.as_deref());
-    // Writes go on, to the right server.
-    let warnings: Vec<String> =
-        primary.rivals.iter().map(|rival| format!("{rival} takes writes beside the primary")).collect();
-    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons, "warnings": warnings });
-    (status, axum::Json(body)).into_response()
-}
-
 async fn metrics(State(api): State<Shared>) -> Response {
     for region in api.regions.topology().regions() {
         let (state, _) = api.regions.state(region.id);
         let up = state == region_router::health::State::Up;
         metric::region_health(&api.service.region, region.id.as_str(), up);
     }
+    if let Some(edges) = api.service.home.edges_serving() {
+        metric::home_edges_serving(&api.service.region, edges);
+    }
+    metric::ready(&api.service.region, &readiness::Readiness::of(&api).can());
     if let Some(store) = &api.primary {
         let (in_use, idle) = store.connections();
         metric::db_pool_connections(&api.service.region, in_use, idle);

@@ -280,6 +280,8 @@ pub mod metric {
     const DB_SERVERS_TAKING_WRITES: &str = "troli_db_servers_taking_writes";
     const CLOCK_SKEW: &str = "troli_clock_skew_seconds";
     const SWEPT_ROWS: &str = "troli_swept_rows_total";
+    const HOME_EDGES_SERVING: &str = "troli_home_edges_serving";
+    const READY: &str = "troli_ready";
     const REGION_HEALTH: &str = "troli_region_health";
 
     pub(super) fn describe() {
@@ -300,12 +302,11 @@ pub mod metric {
         describe_counter!(WRITES, "Writes by operation and outcome.");
         describe_counter!(IDEMPOTENT_REPLAYS, "Answers given again under an idempotency key.");
         describe_gauge!(DB_POOL_CONNECTIONS, "Connections to the primary, in use and idle.");
-        describe_gauge!(
-            DB_SERVERS_TAKING_WRITES,
-            "Servers that take writes, as far as this edge sees: the primary, and those beside it."
-        );
+        describe_gauge!(DB_SERVERS_TAKING_WRITES, "Servers that take writes, as far as this edge sees.");
         describe_gauge!(CLOCK_SKEW, Unit::Seconds, "How far this host's clock is ahead of the database's.");
         describe_counter!(SWEPT_ROWS, "Rows that were swept because their time was over, by kind.");
+        describe_gauge!(HOME_EDGES_SERVING, "Edges of the home region that are connected and serve.");
+        describe_gauge!(READY, "1 where this edge can do its reads or writes now, 0 where it cannot.");
         describe_gauge!(REGION_HEALTH, "1 where a region answers its probes, 0 where it does not.");
     }
 
@@ -455,6 +456,19 @@ pub mod metric {
     pub fn swept(region: &str, kinds: &[(&'static str, u64)]) {
         for (kind, rows) in kinds {
             counter!(SWEPT_ROWS, "region" => region.to_owned(), "kind" => *kind).increment(*rows);
+        }
+    }
+
+    /// So many edges of the home region are connected and serve.
+    pub fn home_edges_serving(region: &str, edges: usize) {
+        let edges = f64::from(u32::try_from(edges).unwrap_or(u32::MAX));
+        gauge!(HOME_EDGES_SERVING, "region" => region.to_owned()).set(edges);
+    }
+
+    /// What this edge can do now.
+    pub fn ready(region: &str, can: &[(&'static str, bool)]) {
+        for (what, can) in can {
+            gauge!(READY, "region" => region.to_owned(), "to" => *what).set(f64::from(u8::from(*can)));
         }
     }
 

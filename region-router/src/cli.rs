@@ -31,7 +31,8 @@ const RTT_MS_MAX: u64 = 1000;
     name = "region-router",
     version,
     after_help = "A wrong command line or configuration ends with exit status 64, before any port is bound.\n\
-                  SIGTERM and SIGINT end the process within 3 seconds."
+                  SIGTERM and SIGINT end the process within 4 seconds: it says that it is not ready, serves on for\n\
+                  one, and then finishes what it has."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -41,7 +42,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Runs the HTTP front door, which sends every caller to the nearest healthy region, and GeoDNS, which names it.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Runs TCP relays that are as slow as the network between regions, for the local fleet.
     Link(LinkArgs),
 }
@@ -59,6 +60,13 @@ pub(crate) struct ServeArgs {
         default_value = "127.0.0.1:8080"
     )]
     listen: String,
+
+    /// Where /livez, /readyz and /metrics are answered: for a load balancer and operators, not for callers. Nowhere when
+    /// not given.
+    ///
+    /// Example: 127.0.0.1:9080
+    #[arg(long, env = "TROLI_FRONT_DOOR_INTERNAL_LISTEN", value_name = "ADDRESS:PORT")]
+    internal_listen: Option<String>,
 
     /// The file that names the regions, their addresses and their distances.
     ///
@@ -163,6 +171,7 @@ pub(crate) struct Mistakes(pub(crate) Vec<String>);
 #[derive(Debug)]
 pub(crate) struct ServeConfig {
     pub(crate) listen: SocketAddr,
+    pub(crate) internal_listen: Option<SocketAddr>,
     pub(crate) front_door: front_door::Config,
     pub(crate) geodns: Option<GeoDnsConfig>,
     pub(crate) log: LogConfig,
@@ -195,6 +204,9 @@ impl ServeArgs {
     pub(crate) fn parse(self) -> Result<ServeConfig, Mistakes> {
         let mut mistakes = Vec::new();
         let listen = socket_address("--listen", &self.listen, &mut mistakes);
+        let internal_listen = self.internal_listen.as_deref().filter(|text| !text.is_empty());
+        let internal_listen =
+            internal_listen.map(|text| socket_address("--internal-listen", text, &mut mistakes));
         let regions = parse_all::<RegionId>("--regions", &self.regions, &mut mistakes);
         let topology = self.topology(regions, &mut mistakes);
         let trusted_proxies = parse_all::<IpNet>("--trusted-proxies", &self.trusted_proxies, &mut mistakes);
@@ -229,7 +241,7 @@ impl ServeArgs {
         });
         let limits = front_door::Limits::default();
         let front_door = front_door::Config { regions, countries, trusted_proxies, dns, redirect, limits };
-        Ok(ServeConfig { listen, front_door, geodns, log })
+        Ok(ServeConfig { listen, internal_listen: internal_listen.flatten(), front_door, geodns, log })
     }
 
     fn topology(&self, regions: Option<Vec<RegionId>>, mistakes: &mut Vec<String>) -> Option<Topology> {

@@ -16,6 +16,7 @@ mod delivery;
 mod edges;
 mod headers;
 mod host;
+mod internal;
 mod limits;
 mod proxy;
 mod query;
@@ -37,6 +38,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 pub use caller::{came_by_https, client_address};
+pub use headers::{NOT_SERVING, STARTING, STOPPING};
 pub use host::host_is_valid;
 pub use limits::Limits;
 
@@ -67,22 +69,44 @@ pub struct Config {
     pub limits: Limits,
 }
 
-/// Serves until `shutdown` completes, then finishes the requests it has, for at most
+/// Serves until `shutdown` completes. Then it says that it is not ready, and serves on for [`Limits::drain_lead`], so
+/// that whoever sends callers here sees it; then it finishes the requests it has, for at most
 /// [`Limits::drain_deadline`].
 pub async fn run(listener: TcpListener, config: Config, shutdown: impl Future<Output = ()>) {
+    run_with(listener, None, config, shutdown).await;
+}
+
+/// The same, with an internal listener that answers `/livez`, `/readyz` and `/metrics` until the end.
+pub async fn run_with(
+    listener: TcpListener,
+    internal: Option<TcpListener>,
+    config: Config,
+    shutdown: impl Future<Output = ()>,
+) {
     let (limits, dns, regions) = (config.limits, config.dns.clone(), config.regions.clone());
     let door = Arc::new(proxy::FrontDoor::new(config));
     let edges = door.edges().clone();
     let _edge_probes = edges.probe();
     let _region_probes = probe_where(&regions, &dns, move |region| edges.serves(region));
+    // Ended when this is.
+    let mut beside = JoinSet::new();
+    if let Some(internal) = internal {
+        beside.spawn(internal::serve(internal, door.clone()));
+    }
     let slots = Arc::new(Semaphore::new(limits.connections_max));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
 
-    let mut shutdown = std::pin::pin!(shutdown);
+    let end = async {
+        shutdown.await;
+        door.begin_to_drain();
+        tracing::info!("stopping: not ready from now on");
+        tokio::time::sleep(limits.drain_lead).await;
+    };
+    let mut end = std::pin::pin!(end);
     loop {
         tokio::select! {
-            () = &mut shutdown => break,
+            () = &mut end => break,
             (stream, peer, slot) = accept(&listener, &slots) => {
                 let connection = graceful.watch(serve(stream, peer, door.clone(), &limits));
                 connections.spawn(async move {

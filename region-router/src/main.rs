@@ -63,6 +63,13 @@ async fn serve(config: ServeConfig) -> io::Result<()> {
     let listener = TcpListener::bind(config.listen).await.map_err(|error| {
         io::Error::new(error.kind(), format!("cannot listen on {}: {error}", config.listen))
     })?;
+    let internal =
+        match config.internal_listen {
+            Some(address) => Some(TcpListener::bind(address).await.map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+            })?),
+            None => None,
+        };
     let names = match config.geodns {
         Some(geodns) => {
             let sockets = Sockets::bind(geodns.listen).await.map_err(|error| {
@@ -84,7 +91,7 @@ async fn serve(config: ServeConfig) -> io::Result<()> {
     // Resolvers ask again elsewhere, so names end with the process, and not before its last request.
     let naming =
         names.map(|(sockets, zone)| tokio::spawn(geodns::run(sockets, zone, std::future::pending())));
-    front_door::run(listener, config.front_door, stop).await;
+    front_door::run_with(listener, internal, config.front_door, stop).await;
     if let Some(naming) = naming {
         naming.abort();
     }

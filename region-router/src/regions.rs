@@ -19,6 +19,8 @@ pub(crate) use probe::{PROBE_PERIOD, ProbeClient, jittered, probe_client, probe_
 pub struct Regions {
     topology: Topology,
     health: RwLock<Health>,
+    /// Regions that are ready and say that they cannot write now.
+    only_read: RwLock<Vec<RegionId>>,
 }
 
 impl Regions {
@@ -26,7 +28,7 @@ impl Regions {
     pub fn new(topology: Topology) -> Self {
         let ids = topology.regions().iter().map(|region| region.id);
         let health = RwLock::new(Health::unknown(ids, Instant::now()));
-        Self { topology, health }
+        Self { topology, health, only_read: RwLock::default() }
     }
 
     /// The topology.
@@ -48,6 +50,26 @@ impl Regions {
         let health = self.health.read().unwrap_or_else(PoisonError::into_inner);
         let age = health.changed_at(region).map(|at| at.elapsed()).unwrap_or_default();
         (health.state(region), age)
+    }
+
+    /// Whether writes can be done in a region, as far as it says.
+    pub fn takes_writes(&self, region: RegionId) -> bool {
+        !self.only_read.read().unwrap_or_else(PoisonError::into_inner).contains(&region)
+    }
+
+    /// Takes note of what a region says of its writes, and logs a change.
+    pub fn record_writes(&self, region: RegionId, takes_writes: bool) {
+        if self.takes_writes(region) == takes_writes {
+            return;
+        }
+        let mut only_read = self.only_read.write().unwrap_or_else(PoisonError::into_inner);
+        only_read.retain(|known| *known != region);
+        if takes_writes {
+            tracing::info!(region.id = %region, "region takes writes again");
+        } else {
+            only_read.push(region);
+            tracing::warn!(region.id = %region, "region takes no writes");
+        }
     }
 
     /// Takes note of a probe, or of a request that told as much, and logs a change of state.

@@ -23,6 +23,8 @@ pub struct Caller {
     http: Client,
     base: String,
     token: Option<String>,
+    /// Where it is, for `X-Forwarded-For`.
+    address: Option<String>,
     /// The newest version of the cart that was seen, for those who follow it.
     seen: Option<Arc<Mutex<Option<String>>>>,
 }
@@ -42,7 +44,7 @@ impl Caller {
 
     /// Nobody, calling this address by a client that knows how.
     pub(crate) fn over(http: Client, base: impl Into<String>) -> Self {
-        Self { http, base: base.into(), token: None, seen: None }
+        Self { http, base: base.into(), token: None, address: None, seen: None }
     }
 
     /// A new guest with a cart in this currency.
@@ -82,6 +84,11 @@ impl Caller {
         Self { seen: Some(Arc::default()), ..self.clone() }
     }
 
+    /// The same caller at another place, as a trusted proxy tells it.
+    pub fn from_address(&self, address: &str) -> Self {
+        Self { address: Some(address.to_owned()), ..self.clone() }
+    }
+
     /// The newest version that was seen.
     pub fn seen(&self) -> Option<String> {
         let seen = self.seen.as_ref()?;
@@ -95,6 +102,9 @@ impl Caller {
         if let Some(token) = &self.token {
             let value = HeaderValue::try_from(format!("Bearer {token}")).expect("a token is visible ASCII");
             headers.insert("authorization", value);
+        }
+        if let Some(address) = &self.address {
+            headers.insert("x-forwarded-for", HeaderValue::try_from(address).expect("an address is ASCII"));
         }
         if let Some(seen) = self.seen() {
             headers.insert("cart-version", HeaderValue::try_from(seen).expect("a version is ASCII"));

@@ -1,3 +1,4 @@
+mod doors;
 mod options;
 mod promote;
 mod start;
@@ -25,6 +26,7 @@ use crate::{
     free_port, peer_ca,
 };
 
+pub use doors::Door;
 pub use options::FleetOptions;
 use topology::Addresses;
 
@@ -42,6 +44,7 @@ pub struct Fleet {
     front_door: Option<SocketAddr>,
     geodns: Option<SocketAddr>,
     rules_file: PathBuf,
+    topology: String,
     /// Apart from the runtimes of the tests, which end before a shared fleet does.
     runtime: Option<Runtime>,
     /// After the regions that need them.
@@ -58,6 +61,8 @@ struct Region {
     settings: Settings,
     addresses: Addresses,
     app: Mutex<Option<App>>,
+    /// The second edge, where there is one.
+    twin: Option<(Addresses, Mutex<Option<App>>)>,
 }
 
 /// The fleet of all tests that leave the regions, the network and the rules as they are.

@@ -39,7 +39,7 @@ pub use caller::{Ask, Caller, fresh_key, unique};
 pub use chance::Chance;
 pub use components::{Components, components};
 pub use environment::{any_seed, number_setting, size_setting, text_setting};
-pub use fleet::{Fleet, FleetOptions, HS256_SECRET, shared};
+pub use fleet::{Door, Fleet, FleetOptions, HS256_SECRET, shared};
 pub use internal::{Admin, goods};
 pub use mysql::{MySqlGroup, MySqlReplica, MySqlServer};
 pub use paths::{executable, repository, rules_cache, scratch, target};

@@ -16,7 +16,7 @@ use crate::support::assert_json;
 const READY: &str = "ready: http://127.0.0.1:8080";
 const FRONT_DOOR: &str = "http://127.0.0.1:8080";
 /// The front door and GeoDNS, and the public and internal ports of sin, jkt and bkk, and those for other regions.
-const PORTS: [u16; 11] = [8080, 8053, 8101, 8103, 8104, 9101, 9103, 9104, 10_101, 10_103, 10_104];
+const PORTS: [u16; 12] = [8080, 9080, 8053, 8101, 8103, 8104, 9101, 9103, 9104, 10_101, 10_103, 10_104];
 /// Everything is built before, so this is for starting alone, on the slowest machine.
 const START_DEADLINE: Duration = Duration::from_secs(120);
 /// The contract's own promise.

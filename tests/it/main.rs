@@ -52,6 +52,9 @@ mod clock;
 /// The nearest region that serves.
 mod front_door;
 
+/// Restarts under load.
+mod restarts;
+
 /// The nearest region by name.
 mod geodns;
 

@@ -7,6 +7,7 @@ mod outage;
 mod peers;
 mod replicas;
 mod snapshot;
+mod versions;
 
 use harness::{Fleet, eventually, unique};
 

@@ -76,6 +76,10 @@ impl HomeRegion for Detached {
         detached(async move { home.rules(&revision).await }).await
     }
 
+    fn refusal(&self) -> Option<String> {
+        self.home.refusal()
+    }
+
     fn forwards(&self) -> bool {
         self.home.forwards()
     }

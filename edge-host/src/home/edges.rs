@@ -5,6 +5,7 @@
 //! find out. What becomes of a request says nothing about the edge: one that is slow, busy or overloaded is not gone.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,7 +29,7 @@ use tokio_rustls::client::TlsStream;
 use tracing::{debug, info, warn};
 
 use super::heard::{Ear, Heard};
-use super::wire;
+use super::wire::{self, Hello};
 use crate::clock::Clock;
 use crate::peers::PeerTls;
 use crate::telemetry::chain;
@@ -51,6 +52,12 @@ const PING_DEADLINE: Duration = Duration::from_secs(20);
 /// So long after an edge has said that it cannot serve, or was slow, others are asked before it. It is not left out:
 /// whether it is there is known from its connection, and only from that.
 const LAST_FOR: Duration = Duration::from_millis(500);
+/// An edge is asked this often what it can do now. One that stops serves for longer than that.
+const HELLO_EVERY: Duration = Duration::from_millis(500);
+/// And this often while it cannot do everything.
+const HELLO_SOON: Duration = Duration::from_millis(100);
+/// Bytes of what an edge says of itself: a few reasons.
+const HELLO_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of one answer. The largest is the whole catalogue: some hundred thousand items.
 const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
@@ -95,9 +102,10 @@ impl HomeEdges {
     }
 
     /// The edge to ask next: of those that are connected, the one with the fewest requests under way, one that was
-    /// not tried yet before one that was, and one that has served before one that could not. Waits only while an edge is being connected to that was not known to
-    /// be down; `None` when there is no other.
-    pub(super) async fn choose(&self, tried: &[SocketAddr], again: bool) -> Option<Turn> {
+    /// not tried yet before one that was, and one that has served before one that could not. Waits only while an edge
+    /// is being connected to that was not known to be down; `None` when there is no other. For a write, an edge that
+    /// takes writes comes before one that says it does not.
+    pub(super) async fn choose(&self, tried: &[SocketAddr], again: bool, writes: bool) -> Option<Turn> {
         let mut changed = self.changed.subscribe();
         loop {
             changed.mark_unchanged();
@@ -108,7 +116,8 @@ impl HomeEdges {
                     in_turn.filter(|edge| again || !tried.contains(&edge.address)).collect();
                 candidates.sort_by_key(|edge| {
                     let tried = tried.contains(&edge.address);
-                    (tried, edge.comes_last(), edge.outstanding.load(Ordering::Relaxed))
+                    let refuses = writes && !edge.takes_writes();
+                    (tried, refuses, edge.comes_last(), edge.outstanding.load(Ordering::Relaxed))
                 });
                 if let Some(turn) = candidates.iter().find_map(|edge| Turn::take(edge, &self.clock)) {
                     return Some(turn);
@@ -123,10 +132,34 @@ impl HomeEdges {
     }
 }
 
+impl HomeEdges {
+    /// How many edges are connected and serve.
+    pub(super) fn serving(&self) -> usize {
+        let edges = self.edges.load_full();
+        edges.map_or(0, |edges| edges.iter().filter(|edge| edge.serves()).count())
+    }
+
+    /// Why no write can be done now, as far as the edges say.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let edges = self.edges.load_full()?;
+        let connected: Vec<&Arc<Edge>> = edges.iter().filter(|edge| !edge.is_down()).collect();
+        if connected.is_empty() {
+            return Some("the home region cannot be reached".to_owned());
+        }
+        if connected.iter().any(|edge| edge.takes_writes()) {
+            return None;
+        }
+        let said = connected.iter().find_map(|edge| edge.hello().reasons.first().cloned());
+        Some(said.unwrap_or_else(|| "the home region takes none".to_owned()))
+    }
+}
+
 /// One edge of the home region.
 struct Edge {
     address: SocketAddr,
     state: Mutex<State>,
+    /// What it has said of itself last.
+    hello: Mutex<Hello>,
     /// When it was last of no use.
     useless: Mutex<Option<Instant>>,
     outstanding: AtomicUsize,
@@ -137,7 +170,7 @@ enum State {
     Connecting,
     /// There is a connection, and it has answered.
     Up(Sender, Ear),
-    /// The last attempt to connect has failed.
+    /// The last attempt to connect has failed, or it says that it cannot serve now.
     Down,
 }
 
@@ -146,6 +179,7 @@ impl Edge {
         Self {
             address,
             state: Mutex::new(State::Connecting),
+            hello: Mutex::new(Hello::of_version_0()),
             useless: Mutex::default(),
             outstanding: AtomicUsize::new(0),
         }
@@ -158,6 +192,22 @@ impl Edge {
     fn comes_last(&self) -> bool {
         let useless = *self.useless.lock().expect("no holder of the lock can panic");
         useless.is_some_and(|at| at.elapsed() < LAST_FOR)
+    }
+
+    fn hello(&self) -> Hello {
+        self.hello.lock().expect("no holder of the lock can panic").clone()
+    }
+
+    fn takes_writes(&self) -> bool {
+        self.hello.lock().expect("no holder of the lock can panic").writes
+    }
+
+    fn serves(&self) -> bool {
+        matches!(&*self.state(), State::Up(..))
+    }
+
+    fn is_down(&self) -> bool {
+        matches!(&*self.state(), State::Down)
     }
 
     fn is_connecting(&self) -> bool {
@@ -191,6 +241,11 @@ impl Turn {
     /// Which edge it is.
     pub(super) fn address(&self) -> SocketAddr {
         self.edge.address
+    }
+
+    /// The version that is spoken with it.
+    pub(super) fn version(&self) -> u32 {
+        self.edge.hello.lock().expect("no holder of the lock can panic").version.min(wire::VERSION)
     }
 
     /// Sends the request, and returns the whole answer.
@@ -284,14 +339,14 @@ async fn keep(edge: Arc<Edge>, road: Arc<Road>, changed: watch::Sender<()>) {
     loop {
         let connected = tokio::time::timeout(CONNECT_DEADLINE, connect(edge.address, &road)).await;
         match connected.unwrap_or_else(|late| Err(late.into())) {
-            Ok((sender, connection, ear)) => {
+            Ok((sender, connection, ear, hello)) => {
                 info!(home.edge = %edge.address, "home edge connected");
                 down = false;
                 pauses = self::pauses();
-                become_state(State::Up(sender, ear.clone()));
                 let why = tokio::select! {
                     ended = connection => ended.err().map_or_else(|| "closed".to_owned(), |error| chain(&error)),
                     () = ear.silent_for(SILENCE_MAX) => "silent".to_owned(),
+                    never = listen(&edge, &road, (sender, ear.clone()), hello, &changed) => match never {},
                 };
                 become_state(State::Connecting);
                 info!(home.edge = %edge.address, why, "connection to the home edge has ended");
@@ -307,6 +362,50 @@ async fn keep(edge: Arc<Edge>, road: Arc<Road>, changed: watch::Sender<()>) {
     }
 }
 
+/// Follows what an edge says of itself, as long as its connection lives.
+async fn listen(
+    edge: &Edge,
+    road: &Road,
+    (sender, ear): (Sender, Ear),
+    mut hello: Hello,
+    changed: &watch::Sender<()>,
+) -> Infallible {
+    let mut before = None;
+    loop {
+        if before.as_ref() != Some(&hello) {
+            if before.is_some() || !hello.ready {
+                info!(home.edge = %edge.address, ready = hello.ready, writes = hello.writes, reasons = ?hello.reasons, "home edge says");
+            }
+            *edge.state() = if hello.ready { State::Up(sender.clone(), ear.clone()) } else { State::Down };
+            *edge.hello.lock().expect("no holder of the lock can panic") = hello.clone();
+            changed.send_replace(());
+            before = Some(hello.clone());
+        }
+        let again = if hello.ready && hello.writes { HELLO_EVERY } else { HELLO_SOON };
+        tokio::time::sleep(again).await;
+        // Whether it is still there is found out by its connection.
+        let said = tokio::time::timeout(CONNECT_DEADLINE, greet(&mut sender.clone(), road)).await;
+        if let Ok(Ok(said)) = said {
+            hello = said;
+        }
+    }
+}
+
+async fn greet(sender: &mut Sender, road: &Road) -> io::Result<Hello> {
+    let asked = Instant::now();
+    let answer = sender.send_request((road.greeting)()).await.map_err(io::Error::other)?;
+    hear_time(&road.clock, &answer, asked);
+    let status = answer.status();
+    let body = Limited::new(answer.into_body(), HELLO_BYTES_MAX).collect().await.map_err(io::Error::other)?;
+    match status {
+        StatusCode::OK => serde_json::from_slice(&body.to_bytes()).map_err(io::Error::other),
+        // One of the version before has no such path, and serves as soon as it answers.
+        StatusCode::NOT_FOUND => Ok(Hello::of_version_0()),
+        // It has let us in, and cannot say more now.
+        _ => Ok(Hello::default()),
+    }
+}
+
 fn pauses() -> ExponentialBackoff {
     ExponentialBuilder::new()
         .with_min_delay(RECONNECT_PAUSE_MIN)
@@ -319,7 +418,7 @@ fn pauses() -> ExponentialBackoff {
 /// A connection; it works as long as this is polled.
 type Connection = http2::Connection<TokioIo<TlsStream<Heard<TcpStream>>>, Full<Bytes>, TokioExecutor>;
 
-async fn connect(address: SocketAddr, road: &Road) -> io::Result<(Sender, Connection, Ear)> {
+async fn connect(address: SocketAddr, road: &Road) -> io::Result<(Sender, Connection, Ear, Hello)> {
     let stream = TcpStream::connect(address).await?;
     // A request must not wait for more to send.
     stream.set_nodelay(true)?;
@@ -334,14 +433,12 @@ async fn connect(address: SocketAddr, road: &Road) -> io::Result<(Sender, Connec
         .handshake(TokioIo::new(stream))
         .await
         .map_err(io::Error::other)?;
-    let asked = Instant::now();
-    let answer = tokio::select! {
-        answer = sender.send_request((road.greeting)()) => answer.map_err(io::Error::other)?,
+    let hello = tokio::select! {
+        hello = greet(&mut sender, road) => hello?,
         ended = &mut connection => {
             return Err(ended.err().map_or_else(|| io::ErrorKind::ConnectionReset.into(), io::Error::other));
         }
     };
-    hear_time(&road.clock, &answer, asked);
-    debug!(home.edge = %address, http.status = answer.status().as_u16(), "home edge greeted");
-    Ok((sender, connection, ear))
+    debug!(home.edge = %address, hello = ?hello, "home edge greeted");
+    Ok((sender, connection, ear, hello))
 }

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::document::{self, rules_view, to_json};
 use crate::error::{CartError, Reason};
 use crate::feed::FeedReader;
-use crate::home::HomeRegion;
+use crate::home::{HomeRegion, taken::Taken};
 use crate::model::{
     CartCommand, CartRecord, CartState, CatalogueSnapshot, FeedPage, FeedPosition, IDEMPOTENCY_TTL_MS,
     ItemRecord, KeptAnswer, MADE_KEY_TTL_MS, Operation, OrderRecord, OrderState, OwnerKind, Principal,
@@ -46,6 +46,8 @@ pub struct LocalHome {
     pub currency_default: Currency,
     /// Writes under way, by their carts.
     pub writes: Queues,
+    /// What has become of the last writes.
+    pub taken: Taken,
 }
 
 /// Writes of one cart under way at one edge of home; more are turned away at once. They are done one after the other,
@@ -93,12 +95,13 @@ impl HomeRegion for LocalHome {
                 decided = Some(shown);
                 Some(commit)
             })
-            .await?;
+            .await;
+        self.taken.note(&outcome);
         let timing = WriteTiming {
             db_us: micros(started.elapsed().saturating_sub(rules_time)),
             rules_us: micros(rules_time),
         };
-        match outcome {
+        match outcome? {
             WriteOutcome::Done { record, guest_version } => {
                 let undecided = || CartError::Internal("done without a decision".to_owned());
                 let Shown { answer, document } = decided.ok_or_else(undecided)?;
@@ -169,6 +172,10 @@ impl HomeRegion for LocalHome {
 
     async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, CartError> {
         Ok(self.store.rules(revision).await?)
+    }
+
+    fn refusal(&self) -> Option<String> {
+        self.taken.refusal()
     }
 
     fn forwards(&self) -> bool {
@@ -355,12 +362,11 @@ impl Decision<'_> {
     ) -> Result<(Commit, Shown), CartError> {
         let before = record.cart.clone();
         let context = self.context(&before, facts);
-        let mut warnings = Vec::new();
-        for command in commands {
+        let (currency, mut warnings) = (record.cart.currency, Vec::new());
+        for (at, command) in commands.iter().enumerate() {
             let outcome = self.rules.apply(&record.cart, command, &context);
-            let applied = self
-                .took(outcome)?
-                .map_err(|no| CartError::Rejected(vec![Reason::new(&no, record.cart.currency)]))?;
+            let reason = |no: &Rejection| Reason { command: Some(at), ..Reason::new(no, currency) };
+            let applied = self.took(outcome)?.map_err(|no| CartError::Rejected(vec![reason(&no)]))?;
             record.cart = applied.cart;
             warnings.extend(applied.warnings);
         }

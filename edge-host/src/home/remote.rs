@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::{debug, warn};
 
 use super::edges::{CONNECT_DEADLINE, HomeEdges, Outgoing, Road, SendError};
-use super::wire;
+use super::wire::{self, Topic, v0};
 use crate::clock::Clock;
 use crate::deadline;
 use crate::epoch::KnownEpoch;
@@ -100,14 +100,14 @@ impl RemoteHome {
         let name = name_of(home);
         let requests = Arc::new(Requests::new(&name.to_str(), region, known));
         let greet = Arc::clone(&requests);
-        let greeting = Box::new(move || greet.make(&Question::get(wire::HELLO), CONNECT_DEADLINE));
+        let greeting = Box::new(move || greet.greeting(CONNECT_DEADLINE));
         let edges = HomeEdges::start(Road { tls, name, greeting, clock }, found);
         Self { edges, requests, reads: Forwards::default(), writes: Forwards::default() }
     }
 
     /// Asks for somebody who waits.
-    async fn forward<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, CartError> {
-        read(&self.ask(&Question::post(path, body)?).await?)
+    async fn forward<T: DeserializeOwned>(&self, question: Question) -> Result<T, CartError> {
+        read(&self.ask(&question).await?)
     }
 
     /// Asks until there is an answer, or no use in asking, or no time.
@@ -124,10 +124,13 @@ impl RemoteHome {
         let mut failure = Failure::Unreachable;
         loop {
             let again = matches!(failure, Failure::Broken(_));
-            let chosen = tokio::time::timeout_at(until.into(), self.edges.choose(&tried, again)).await;
+            let chosen =
+                tokio::time::timeout_at(until.into(), self.edges.choose(&tried, again, question.writes()))
+                    .await;
             let Ok(Some(mut turn)) = chosen else { return Err(failure.into_error()) };
             tried.push(turn.address());
-            let request = self.requests.make(question, until.saturating_duration_since(Instant::now()));
+            let left = until.saturating_duration_since(Instant::now());
+            let request = self.requests.make(question, turn.version(), left);
             failure = match tokio::time::timeout_at(until.into(), turn.send(request)).await {
                 Ok(Ok(answer)) => match refusal(&answer) {
                     None => return Ok(answer),
@@ -145,7 +148,7 @@ impl RemoteHome {
                     return Err(if gone { CartError::HomeUnavailable } else { CartError::Overloaded });
                 }
             };
-            debug!(home.edge = ?tried.last(), path = question.path, failure = ?failure, "forward failed");
+            debug!(home.edge = ?tried.last(), topic = ?question.topic, failure = ?failure, "forward failed");
             match pauses.next() {
                 Some(pause) if Instant::now() + pause < until => tokio::time::sleep(pause).await,
                 _ => return Err(failure.into_error()),
@@ -158,12 +161,12 @@ impl RemoteHome {
 impl HomeRegion for RemoteHome {
     async fn write(&self, request: WriteRequest) -> Result<WriteReply, CartError> {
         let _leave = self.writes.enter(&request.principal.cart_id())?;
-        self.forward(wire::WRITES, &request).await
+        self.forward(Question::post(Topic::Writes, &request)?).await
     }
 
     async fn cart(&self, principal: &Principal) -> Result<CartRecord, CartError> {
         let _leave = self.reads.enter(&principal.cart_id())?;
-        self.forward(wire::CART, principal).await
+        self.forward(Question::post(Topic::Cart, principal)?).await
     }
 
     async fn orders(
@@ -173,36 +176,49 @@ impl HomeRegion for RemoteHome {
         limit: u32,
     ) -> Result<Vec<OrderRecord>, CartError> {
         let _leave = self.reads.enter(&owner.cart_id())?;
-        self.forward(wire::ORDERS, &(owner, before, limit)).await
+        let asked =
+            wire::OrdersQuestion { owner: owner.clone(), before: before.map(ToOwned::to_owned), limit };
+        self.forward(Question::post(Topic::Orders, &asked)?.or_v0(&v0::Orders::from(asked))?).await
     }
 
     async fn order(&self, owner: &Principal, order_id: &str) -> Result<OrderRecord, CartError> {
         let _leave = self.reads.enter(&owner.cart_id())?;
-        self.forward(wire::ORDER, &(owner, order_id)).await
+        let asked = wire::OrderQuestion { owner: owner.clone(), order_id: order_id.to_owned() };
+        self.forward(Question::post(Topic::Order, &asked)?.or_v0(&v0::Order::from(asked))?).await
     }
 
     async fn items(&self, item_ids: &[String]) -> Result<Vec<ItemRecord>, CartError> {
         let _leave = self.reads.enter_for_all()?;
-        self.forward(wire::ITEMS, &item_ids).await
+        self.forward(Question::post(Topic::Items, &item_ids)?).await
     }
 
     async fn catalogue(&self) -> Result<CatalogueSnapshot, CartError> {
-        read(&self.ask(&Question::get(wire::CATALOGUE).within(CATALOGUE_PATIENCE)).await?)
+        read(&self.ask(&Question::get(Topic::Catalogue).within(CATALOGUE_PATIENCE)).await?)
     }
 
     async fn feed(&self, after: Option<&FeedPosition>, wait: Duration) -> Result<FeedPage, CartError> {
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        let question = Question::post(wire::FEED, &(after, wait_ms))?.within(wait + PATIENCE);
+        let asked = wire::FeedQuestion { after: after.cloned(), wait_ms };
+        let question =
+            Question::post(Topic::Feed, &asked)?.or_v0(&v0::Feed::from(asked))?.within(wait + PATIENCE);
         read(&self.ask(&question).await?)
     }
 
     async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, CartError> {
-        let question = Question::get(&format!("{}{revision}", wire::RULES)).within(CATALOGUE_PATIENCE);
+        let question = Question::get(Topic::Rules).about(revision).within(CATALOGUE_PATIENCE);
         match self.ask(&question).await? {
             (StatusCode::OK, bytes) => Ok(Some(bytes.to_vec())),
             (StatusCode::NOT_FOUND, _) => Ok(None),
             answer => Err(error_of(&answer)),
         }
+    }
+
+    fn edges_serving(&self) -> Option<usize> {
+        Some(self.edges.serving())
+    }
+
+    fn refusal(&self) -> Option<String> {
+        self.edges.refusal()
     }
 
     fn forwards(&self) -> bool {
@@ -212,25 +228,55 @@ impl HomeRegion for RemoteHome {
 
 /// What home is asked.
 struct Question {
+    topic: Topic,
+    /// What is asked about, where the path says it.
+    about: Option<String>,
     method: Method,
-    path: String,
     body: Bytes,
+    /// The body in the version before, where it was another.
+    body_v0: Option<Bytes>,
     patience: Duration,
 }
 
 impl Question {
-    fn get(path: &str) -> Self {
-        Self { method: Method::GET, path: path.to_owned(), body: Bytes::new(), patience: PATIENCE }
+    fn get(topic: Topic) -> Self {
+        let (method, body) = (Method::GET, Bytes::new());
+        Self { topic, about: None, method, body, body_v0: None, patience: PATIENCE }
     }
 
-    fn post(path: &str, body: &impl Serialize) -> Result<Self, CartError> {
-        let body = serde_json::to_vec(body).map_err(|error| CartError::Internal(error.to_string()))?;
-        Ok(Self { method: Method::POST, path: path.to_owned(), body: body.into(), patience: PATIENCE })
+    fn post(topic: Topic, body: &impl Serialize) -> Result<Self, CartError> {
+        Ok(Self { method: Method::POST, body: to_json(body)?, ..Self::get(topic) })
+    }
+
+    fn or_v0(self, body: &impl Serialize) -> Result<Self, CartError> {
+        Ok(Self { body_v0: Some(to_json(body)?), ..self })
+    }
+
+    fn about(self, about: &str) -> Self {
+        Self { about: Some(about.to_owned()), ..self }
     }
 
     fn within(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }
+
+    fn writes(&self) -> bool {
+        self.topic == Topic::Writes
+    }
+
+    /// Path and body in a version.
+    fn in_version(&self, version: u32) -> (String, Bytes) {
+        let is_v0 = version == 0;
+        let path = if is_v0 { self.topic.path_v0() } else { self.topic.path() };
+        let path = self.about.as_ref().map_or_else(|| path.clone(), |about| format!("{path}/{about}"));
+        let body = self.body_v0.as_ref().filter(|_| is_v0).unwrap_or(&self.body);
+        (path, body.clone())
+    }
+}
+
+fn to_json(body: &impl Serialize) -> Result<Bytes, CartError> {
+    let json = serde_json::to_vec(body).map_err(|error| CartError::Internal(error.to_string()))?;
+    Ok(json.into())
 }
 
 /// What an edge of home has said.
@@ -252,10 +298,19 @@ impl Requests {
         Self { base: format!("https://{home}"), headers, known }
     }
 
-    fn make(&self, question: &Question, remaining: Duration) -> Outgoing {
-        let mut request = Request::new(Full::new(question.body.clone()));
-        *request.method_mut() = question.method.clone();
-        let uri = format!("{}{}", self.base, question.path).parse();
+    fn greeting(&self, remaining: Duration) -> Outgoing {
+        self.request(Method::GET, wire::HELLO, Bytes::new(), remaining)
+    }
+
+    fn make(&self, question: &Question, version: u32, remaining: Duration) -> Outgoing {
+        let (path, body) = question.in_version(version);
+        self.request(question.method.clone(), &path, body, remaining)
+    }
+
+    fn request(&self, method: Method, path: &str, body: Bytes, remaining: Duration) -> Outgoing {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        let uri = format!("{}{path}", self.base).parse();
         *request.uri_mut() = uri.expect("a region's name, and a path of ours");
         let headers = request.headers_mut();
         headers.clone_from(&self.headers);
@@ -345,9 +400,9 @@ mod tests {
         let requests = Requests::new("sin.troli.internal", region, known);
         let trace = HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
         let incoming = HeaderMap::from_iter([("traceparent".parse().expect("a name"), trace.clone())]);
-        let made = async { requests.make(&Question::get(wire::CATALOGUE), Duration::from_millis(250)) };
+        let made = async { requests.make(&Question::get(Topic::Catalogue), 1, Duration::from_millis(250)) };
         let request = telemetry::with_trace(incoming, made).await;
-        assert_eq!(request.uri(), "https://sin.troli.internal/internal/catalogue");
+        assert_eq!(request.uri(), "https://sin.troli.internal/peer/v1/catalogue");
         assert_eq!(request.headers()["traceparent"], trace);
         assert_eq!(wire::patience(request.headers()), Some(Duration::from_millis(250)));
         assert_eq!(wire::epoch(request.headers()), Some(3));

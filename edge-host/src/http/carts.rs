@@ -242,7 +242,8 @@ pub(super) async fn merge(
     let guest = guest.ok_or_else(|| {
         ApiError::input("guest_token_invalid", "#/guest_token", "this is not a valid token of a guest")
     })?;
-    write(&api, user, conditions, Operation::Merge { guest, policy: body.policy }).await
+    let written = write(&api, user, conditions, Operation::Merge { guest, policy: body.policy }).await;
+    written.map_err(of_one_command)
 }
 
 /// Orders what is in the cart, at the total that the client has shown.
@@ -271,7 +272,19 @@ async fn change(
     conditions: Conditions,
     command: CartCommand,
 ) -> Result<Response, ApiError> {
-    write(api, principal, conditions, Operation::Commands(vec![command])).await
+    let written = write(api, principal, conditions, Operation::Commands(vec![command])).await;
+    written.map_err(of_one_command)
+}
+
+/// A request that is not a batch has no list of commands that a pointer could point into.
+fn of_one_command(error: ApiError) -> ApiError {
+    match error {
+        ApiError::Cart(CartError::Rejected(mut reasons)) => {
+            reasons.iter_mut().for_each(|reason| reason.command = None);
+            CartError::Rejected(reasons).into()
+        }
+        other => other,
+    }
 }
 
 async fn write(

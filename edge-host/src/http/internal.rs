@@ -2,63 +2,120 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::Shared;
 use super::extract::{Path, read};
 use super::problem::ApiError;
+use super::readiness::Readiness;
 use crate::error::CartError;
 use crate::feed;
 use crate::home::HomeRegion;
-use crate::model::{FeedPosition, Principal, WriteRequest};
+use crate::home::wire::{self, FeedQuestion, Hello, OrderQuestion, OrdersQuestion, Topic, v0};
+use crate::model::{Principal, WriteRequest};
 
 /// Bytes of a body between regions: a batch of 50 commands with full variants, and the words around them.
 const INTERNAL_BODY_BYTES_MAX: usize = 256 * 1024;
 
-pub(super) async fn hello() -> StatusCode {
-    StatusCode::NO_CONTENT
+/// The routes of this version.
+pub(super) fn routes() -> Router<Shared> {
+    Router::new()
+        .route(wire::HELLO, get(hello))
+        .route(&Topic::Writes.path(), post(write))
+        .route(&Topic::Cart.path(), post(cart))
+        .route(&Topic::Orders.path(), post(orders::<OrdersQuestion>))
+        .route(&Topic::Order.path(), post(order::<OrderQuestion>))
+        .route(&Topic::Items.path(), post(items))
+        .route(&Topic::Catalogue.path(), get(catalogue))
+        .route(&Topic::Feed.path(), post(feed::<FeedQuestion>))
+        .route(&format!("{}/{{revision}}", Topic::Rules.path()), get(rules))
 }
 
-pub(super) async fn write(State(api): State<Shared>, request: Request) -> Response {
-    reply(async { home(&api)?.write(body::<WriteRequest>(request).await?).await }.await)
+/// The routes of the version before, for one release.
+pub(super) fn routes_v0() -> Router<Shared> {
+    Router::new()
+        .route(v0::HELLO, get(hello_v0))
+        .route(&Topic::Writes.path_v0(), post(write))
+        .route(&Topic::Cart.path_v0(), post(cart))
+        .route(&Topic::Orders.path_v0(), post(orders::<v0::Orders>))
+        .route(&Topic::Order.path_v0(), post(order::<v0::Order>))
+        .route(&Topic::Items.path_v0(), post(items))
+        .route(&Topic::Catalogue.path_v0(), get(catalogue))
+        .route(&Topic::Feed.path_v0(), post(feed::<v0::Feed>))
+        .route(&format!("{}/{{revision}}", Topic::Rules.path_v0()), get(rules))
 }
 
-pub(super) async fn cart(State(api): State<Shared>, request: Request) -> Response {
+/// Whether a route of another region only reads: they ask by POST for that, too.
+pub(super) fn only_reads(route: &str) -> bool {
+    let of_regions = route.starts_with("/peer/") || route.starts_with("/internal/");
+    of_regions && !route.ends_with("/writes")
+}
+
+/// A question, in any version of its words.
+trait Asks<Q>: DeserializeOwned + Into<Q> + Send {}
+
+impl<T: DeserializeOwned + Into<Q> + Send, Q> Asks<Q> for T {}
+
+/// What this edge can do now, for regions that keep a connection to it.
+async fn hello(State(api): State<Shared>) -> Json<Hello> {
+    Json(Readiness::of(&api).hello())
+}
+
+/// The same for a region of the version before, which looks only at whether there is an answer.
+async fn hello_v0(State(api): State<Shared>) -> StatusCode {
+    if Readiness::of(&api).hello().ready { StatusCode::NO_CONTENT } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+async fn write(State(api): State<Shared>, request: Request) -> Response {
+    let answer = async {
+        let home = home(&api)?;
+        // Its rules may not be loaded yet: another edge can do it.
+        if !api.feed.ready() {
+            return Err(CartError::HomeUnavailable);
+        }
+        home.write(body::<WriteRequest>(request).await?).await
+    };
+    reply(answer.await)
+}
+
+async fn cart(State(api): State<Shared>, request: Request) -> Response {
     reply(async { home(&api)?.cart(&body::<Principal>(request).await?).await }.await)
 }
 
-pub(super) async fn orders(State(api): State<Shared>, request: Request) -> Response {
+async fn orders<Q: Asks<OrdersQuestion>>(State(api): State<Shared>, request: Request) -> Response {
     let answer = async {
-        let (owner, before, limit): (Principal, Option<String>, u32) = body(request).await?;
+        let OrdersQuestion { owner, before, limit } = body::<Q>(request).await?.into();
         home(&api)?.orders(&owner, before.as_deref(), limit).await
     };
     reply(answer.await)
 }
 
-pub(super) async fn order(State(api): State<Shared>, request: Request) -> Response {
+async fn order<Q: Asks<OrderQuestion>>(State(api): State<Shared>, request: Request) -> Response {
     let answer = async {
-        let (owner, order_id): (Principal, String) = body(request).await?;
+        let OrderQuestion { owner, order_id } = body::<Q>(request).await?.into();
         home(&api)?.order(&owner, &order_id).await
     };
     reply(answer.await)
 }
 
-pub(super) async fn items(State(api): State<Shared>, request: Request) -> Response {
+async fn items(State(api): State<Shared>, request: Request) -> Response {
     reply(async { home(&api)?.items(&body::<Vec<String>>(request).await?).await }.await)
 }
 
-pub(super) async fn catalogue(State(api): State<Shared>) -> Response {
+async fn catalogue(State(api): State<Shared>) -> Response {
     reply(async { home(&api)?.catalogue().await }.await)
 }
 
-pub(super) async fn feed(State(api): State<Shared>, request: Request) -> Response {
+async fn feed<Q: Asks<FeedQuestion>>(State(api): State<Shared>, request: Request) -> Response {
     let answer = async {
-        let (after, wait_ms): (Option<FeedPosition>, u64) = body(request).await?;
+        let FeedQuestion { after, wait_ms } = body::<Q>(request).await?.into();
         let wait = Duration::from_millis(wait_ms).min(feed::WAIT);
         home(&api)?.feed(after.as_ref(), wait).await
     };
@@ -69,7 +126,7 @@ pub(super) async fn feed(State(api): State<Shared>, request: Request) -> Respons
     }
 }
 
-pub(super) async fn rules(State(api): State<Shared>, Path(revision): Path<String>) -> Response {
+async fn rules(State(api): State<Shared>, Path(revision): Path<String>) -> Response {
     match async { home(&api)?.rules(&revision).await }.await {
         Ok(Some(bytes)) => ([(CONTENT_TYPE, "application/wasm")], bytes).into_response(),
         Ok(None) => ApiError::RouteUnknown.into_response(),
@@ -83,7 +140,7 @@ fn home(api: &Shared) -> Result<&dyn HomeRegion, CartError> {
     if home.forwards() { Err(CartError::LoopDetected) } else { Ok(home.as_ref()) }
 }
 
-async fn body<T: serde::de::DeserializeOwned>(request: Request) -> Result<T, CartError> {
+async fn body<T: DeserializeOwned>(request: Request) -> Result<T, CartError> {
     let bytes = read(request, INTERNAL_BODY_BYTES_MAX).await.map_err(|_| CartError::Overloaded)?;
     serde_json::from_slice(&bytes)
         .map_err(|error| CartError::Internal(format!("another region sent what cannot be read: {error}")))

@@ -285,7 +285,11 @@ fn rejection_parts(mut reasons: Vec<Reason>) -> Parts {
         parts = parts.with("line_id", line_id);
     }
     let errors = reasons.into_iter().map(|reason| InputMistake {
-        pointer: reason.line_id.map_or_else(|| "#".to_owned(), |line_id| format!("#/lines/{line_id}")),
+        pointer: match (reason.command, reason.line_id) {
+            (Some(at), _) => format!("#/commands/{at}"),
+            (None, Some(line_id)) => format!("#/lines/{line_id}"),
+            (None, None) => "#".to_owned(),
+        },
         detail: format!("{}: {}", reason.code, reason.detail),
     });
     parts.errors = errors.collect();

@@ -296,3 +296,24 @@ impl Page {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::model::OrderState;
+
+    use super::*;
+
+    /// Orders of earlier versions may be deeper than any input is taken now.
+    #[test]
+    fn an_order_of_any_depth_is_read_settled_and_passed_on() {
+        let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
+        let document = RawJson::new(format!(r#"{{"id":"o_1","state":"pending_payment","lines":{deep}}}"#));
+        let document = document.expect("JSON");
+        let order = OrderRecord { order_id: "o_1".to_owned(), state: OrderState::Paid, document };
+        let sent = serde_json::to_vec(&vec![order.clone()]).expect("JSON");
+        let arrived: Vec<OrderRecord> = serde_json::from_slice(&sent).expect("the same");
+        assert_eq!(arrived, std::slice::from_ref(&order));
+        let shown = super::shown(order).expect("JSON");
+        assert_eq!(shown.as_str(), format!(r#"{{"id":"o_1","state":"paid","lines":{deep}}}"#));
+    }
+}

@@ -1,8 +1,9 @@
 //! The stream of changes that regions follow.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{CartVersion, CouponRecord, ItemRecord, Millis};
+use crate::raw_json::{Members, RawJson};
 
 /// A change that the regions follow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +18,7 @@ pub struct FeedEvent {
 
 /// What changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", remote = "Self")]
 pub enum Change {
     /// A cart is at this version now.
     Cart {
@@ -35,6 +36,41 @@ pub enum Change {
         /// SHA-256 of the component, 64 hex digits.
         revision: String,
     },
+    /// Something that only a later version knows. It is passed over.
+    #[serde(skip)]
+    Later(RawJson),
+}
+
+impl Change {
+    /// What a known change is called.
+    const NAMES: [&str; 4] = ["cart", "item", "coupon", "rules"];
+}
+
+impl Serialize for Change {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Later(change) => change.serialize(serializer),
+            known => Self::serialize(known, serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Change {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let change = RawJson::deserialize(deserializer)?;
+        let known = Self::deserialize(&mut serde_json::Deserializer::from_str(change.as_str()));
+        let is_later = || {
+            let members = Members::read(change.as_str()).ok();
+            members.is_some_and(|members| {
+                !members.0.iter().any(|(name, _)| Self::NAMES.contains(&name.as_str()))
+            })
+        };
+        match known {
+            Ok(known) => Ok(known),
+            Err(_) if is_later() => Ok(Self::Later(change)),
+            Err(error) => Err(serde::de::Error::custom(error)),
+        }
+    }
 }
 
 /// How far somebody has followed the feed: all up to `seq`, but for the gaps.

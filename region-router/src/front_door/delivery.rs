@@ -8,12 +8,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::Response;
+use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::answer::Problem;
 use super::budget::RetryBudget;
 use super::edges::{Edges, Place};
+use super::headers::{NOT_SERVING, STARTING};
 use super::limits::Limits;
 use super::upstream::{NoAnswer, Outgoing, Upstream};
 use crate::decision::{Candidate, Reason};
@@ -84,6 +85,11 @@ impl Delivery {
             tried.push(place.address());
             let repeatable = outgoing.repeatable() && *sent < RETRIES_MAX;
             let (failure, paid) = match self.ask_edge(&place, outgoing, repeatable).await {
+                // It has not begun yet, so it has done nothing.
+                Ok(answer) if has_not_begun(&answer) && self.edges.place(region, &tried, false).is_some() => {
+                    place.sent_elsewhere();
+                    continue;
+                }
                 Ok(answer) => return Ok(Some((answer, place))),
                 Err(failure) => failure,
             };
@@ -127,4 +133,9 @@ impl Delivery {
         }
         answer.await.map_err(failed)
     }
+}
+
+fn has_not_begun(answer: &Response<Incoming>) -> bool {
+    answer.status() == StatusCode::SERVICE_UNAVAILABLE
+        && answer.headers().get(NOT_SERVING).is_some_and(|why| why == STARTING)
 }

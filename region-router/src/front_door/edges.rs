@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::headers::NOT_SERVING;
 use crate::discovery::{Discovery, Dns};
 use crate::health::{Probe, Standing};
 use crate::regions::{PROBE_PERIOD, ProbeClient, jittered, probe_client};
@@ -46,6 +47,8 @@ struct Edge {
     standing: Mutex<Standing>,
     /// Follows the standing, for those who wait for an answer.
     serving: watch::Sender<bool>,
+    /// It says that requests should be sent elsewhere. Those that it has are answered, and not asked again.
+    stands_back: AtomicBool,
 }
 
 /// A request's place at an edge, until its answer has been passed on.
@@ -73,9 +76,8 @@ impl Edges {
         as_a_last_resort: bool,
     ) -> Option<Place> {
         let edges = self.regions.get(&region)?.edges.read().unwrap_or_else(PoisonError::into_inner);
-        let fit = |edge: &&Arc<Edge>| {
-            !tried.contains(&edge.address) && (as_a_last_resort || *edge.serving.borrow())
-        };
+        let fit =
+            |edge: &&Arc<Edge>| !tried.contains(&edge.address) && (as_a_last_resort || edge.takes_requests());
         let scatter = RandomState::new();
         let rank =
             |edge: &&Arc<Edge>| (edge.in_flight.load(Ordering::Relaxed), scatter.hash_one(edge.address));
@@ -86,9 +88,14 @@ impl Edges {
 
     /// Whether any edge of the region serves.
     pub(super) fn serves(&self, region: RegionId) -> bool {
-        self.regions.get(&region).is_some_and(|region| {
+        self.serving(region) > 0
+    }
+
+    /// How many edges of the region serve.
+    pub(super) fn serving(&self, region: RegionId) -> usize {
+        self.regions.get(&region).map_or(0, |region| {
             let edges = region.edges.read().unwrap_or_else(PoisonError::into_inner);
-            edges.iter().any(|edge| *edge.serving.borrow())
+            edges.iter().filter(|edge| edge.takes_requests()).count()
         })
     }
 
@@ -130,9 +137,16 @@ impl RegionEdges {
         for edge in edges {
             let client = client.clone();
             probes.spawn(async move {
-                let answers = tokio::time::timeout(PROBE_DEADLINE, answers(&client, edge.address));
-                let probe = if answers.await.unwrap_or(false) { Probe::Ready } else { Probe::Failed };
-                edge.update(|standing| standing.record(probe));
+                let asked = tokio::time::timeout(PROBE_DEADLINE, ask(&client, edge.address));
+                match asked.await.unwrap_or(Said::Nothing) {
+                    Said::Serves => {
+                        edge.stands_back.store(false, Ordering::Relaxed);
+                        edge.update(|standing| standing.record(Probe::Ready));
+                    }
+                    Said::Nothing => edge.update(|standing| standing.record(Probe::Failed)),
+                    // Its own word needs no second one.
+                    Said::SendElsewhere => edge.stands_back.store(true, Ordering::Relaxed),
+                }
             });
         }
         probes.join_all().await;
@@ -147,7 +161,12 @@ impl Edge {
             in_flight: AtomicUsize::new(0),
             standing,
             serving: watch::Sender::new(true),
+            stands_back: AtomicBool::new(false),
         })
+    }
+
+    fn takes_requests(&self) -> bool {
+        *self.serving.borrow() && !self.stands_back.load(Ordering::Relaxed)
     }
 
     fn update(&self, how: impl FnOnce(&mut Standing)) {
@@ -168,6 +187,11 @@ impl Place {
 
     pub(super) fn authority(&self) -> Authority {
         self.edge.address.to_string().parse().expect("an address is the authority of a URI")
+    }
+
+    /// The edge has said that requests should be sent elsewhere.
+    pub(super) fn sent_elsewhere(&self) {
+        self.edge.stands_back.store(true, Ordering::Relaxed);
     }
 
     /// The edge did not take a connection.
@@ -200,11 +224,23 @@ impl Drop for Place {
     }
 }
 
+/// What a probe has heard.
+enum Said {
+    Serves,
+    /// It is about to stop, or has not begun.
+    SendElsewhere,
+    Nothing,
+}
+
 /// Whatever an edge answers, short of an error of its own, shows that it is there.
-async fn answers(client: &ProbeClient, edge: SocketAddr) -> bool {
+async fn ask(client: &ProbeClient, edge: SocketAddr) -> Said {
     let mut request = Request::new(Empty::new());
     *request.method_mut() = Method::HEAD;
     *request.uri_mut() =
         format!("http://{edge}{PROBE_PATH}").parse().expect("an address and a path are a URI");
-    client.request(request).await.is_ok_and(|answer| !answer.status().is_server_error())
+    match client.request(request).await {
+        Ok(answer) if answer.headers().contains_key(NOT_SERVING) => Said::SendElsewhere,
+        Ok(answer) if !answer.status().is_server_error() => Said::Serves,
+        _ => Said::Nothing,
+    }
 }

@@ -25,6 +25,15 @@ pub(super) const TROLI_REGION_CHOICE: HeaderName = HeaderName::from_static("trol
 /// The region that answers, as an edge tells it.
 pub(super) const CART_REGION: HeaderName = HeaderName::from_static("cart-region");
 
+/// In an answer of an edge: callers should be sent elsewhere. Its value says why.
+pub const NOT_SERVING: HeaderName = HeaderName::from_static("troli-not-serving");
+
+/// Of [`NOT_SERVING`]: the edge has not begun yet, and nothing was done.
+pub const STARTING: &str = "starting";
+
+/// Of [`NOT_SERVING`]: the edge is about to stop, and serves until then.
+pub const STOPPING: &str = "stopping";
+
 /// Longer ones are nobody's request id. A UUID has 36 characters, a trace id 32.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
@@ -84,6 +93,7 @@ pub(super) fn to_edge(headers: &mut HeaderMap, caller: &Caller, request_id: &Hea
 /// The headers of an answer as the caller is to see them.
 pub(super) fn to_caller(headers: &mut HeaderMap, request_id: &HeaderValue, choice: HeaderValue) {
     remove_hop_by_hop(headers);
+    headers.remove(NOT_SERVING);
     headers.insert(TROLI_REGION_CHOICE, choice);
     headers.entry(X_REQUEST_ID).or_insert_with(|| request_id.clone());
 }

@@ -44,7 +44,11 @@ const IDLE_CONNECTION_TTL: Duration = Duration::from_secs(20);
 /// Retries that may be saved: about what one edge has in flight when it dies, which all comes back at once.
 const RETRIES_SAVED_MAX: u32 = 512;
 
-/// For requests in flight to finish after the stop signal. The process has to be gone within 3 s.
+/// From the stop signal until no connection is taken any more. A load balancer that asks `/readyz` once in half a
+/// second has seen by then that callers have to be sent elsewhere, and each answer meanwhile ends its connection.
+const DRAIN_LEAD: Duration = Duration::from_secs(1);
+
+/// For requests in flight to finish after that. The process has to be gone within 4 s.
 const DRAIN_DEADLINE: Duration = Duration::from_millis(2500);
 
 /// How much and how long. [`Limits::default`] is what runs; tests make some smaller.
@@ -76,7 +80,9 @@ pub struct Limits {
     pub idle_connection_ttl: Duration,
     /// Retries that may be saved by requests that needed none.
     pub retries_saved_max: u32,
-    /// For requests in flight to finish after the stop signal.
+    /// From the stop signal until no connection is taken any more.
+    pub drain_lead: Duration,
+    /// For requests in flight to finish after that.
     pub drain_deadline: Duration,
 }
 
@@ -96,6 +102,7 @@ impl Default for Limits {
             idle_connections_per_edge_max: IDLE_CONNECTIONS_PER_EDGE_MAX,
             idle_connection_ttl: IDLE_CONNECTION_TTL,
             retries_saved_max: RETRIES_SAVED_MAX,
+            drain_lead: DRAIN_LEAD,
             drain_deadline: DRAIN_DEADLINE,
         }
     }

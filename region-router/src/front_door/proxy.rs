@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use http::header::{AUTHORIZATION, HeaderValue};
+use http::header::{AUTHORIZATION, CONNECTION, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
@@ -35,6 +36,7 @@ pub(super) struct FrontDoor {
     delivery: Delivery,
     edges: Arc<Edges>,
     redirect: bool,
+    draining: AtomicBool,
 }
 
 /// What is settled about a request before it is sent anywhere.
@@ -60,7 +62,26 @@ impl FrontDoor {
             trusted_proxies,
             redirect,
             limits,
+            draining: AtomicBool::new(false),
         }
+    }
+
+    /// From now on callers should be sent elsewhere: every answer ends its connection.
+    pub(super) fn begin_to_drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    pub(super) fn regions(&self) -> &Regions {
+        &self.regions
+    }
+
+    /// Requests that are being served.
+    pub(super) fn in_flight(&self) -> usize {
+        self.limits.requests_in_flight_max - self.in_flight.available_permits()
     }
 
     /// Where requests are sent.
@@ -74,10 +95,13 @@ impl FrontDoor {
         let request_id = headers::request_id(request.headers());
         let method = request.method().clone();
         let result = self.answer(peer.ip(), request, &request_id).await;
-        let response = result.unwrap_or_else(|problem| {
+        let mut response = result.unwrap_or_else(|problem| {
             tracing::debug!(problem = ?problem, request.id = ?request_id, "request refused");
             problem.into_response(&request_id)
         });
+        if self.is_draining() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         tracing::debug!(
             request.id = ?request_id,
             http.method = %method,
@@ -115,8 +139,13 @@ impl FrontDoor {
         headers::to_edge(&mut headers, &plan.caller, request_id);
         let outgoing = Outgoing { method: parts.method, target: plan.target, headers, body };
 
+        let mut candidates = plan.candidates;
+        if !outgoing.reads() {
+            // Where no write can be done now, none is sent, as long as another region can do it.
+            candidates.sort_by_key(|candidate| !self.regions.takes_writes(candidate.region));
+        }
         let Delivered { answer, place, region, reason } =
-            self.delivery.deliver(&plan.candidates, &outgoing).await?;
+            self.delivery.deliver(&candidates, &outgoing).await?;
         tracing::debug!(
             request.id = ?request_id,
             region.id = %region,
@@ -207,6 +236,8 @@ impl FrontDoor {
                 "name": region.name,
                 "country": region.country.as_str(),
                 "health": state.as_str(),
+                "takes_writes": self.regions.takes_writes(region.id),
+                "edges_serving": self.edges.serving(region.id),
                 "health_for_ms": u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
             })
         });

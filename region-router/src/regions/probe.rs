@@ -29,7 +29,7 @@ const PROBE_DEADLINE: Duration = Duration::from_millis(500);
 /// The period varies by up to a tenth either way, so that many routers do not probe in step.
 const PROBE_JITTER_PARTS: u64 = 10;
 
-/// The answer says ready by its status; its body is read only to keep the connection.
+/// The answer says ready by its status, and in its body whether it can write.
 const PROBE_BODY_BYTES_MAX: usize = 16 * 1024;
 
 pub(crate) type ProbeClient = Client<HttpConnector, Empty<Bytes>>;
@@ -54,9 +54,13 @@ pub(crate) fn probe_where(
             loop {
                 let next = Instant::now() + jittered(PROBE_PERIOD);
                 let edges = edges.addresses();
-                let asked = tokio::time::timeout(PROBE_DEADLINE, any_ready(&client, &edges));
-                let ready = asked.await.unwrap_or(false);
+                let asked = tokio::time::timeout(PROBE_DEADLINE, best_of(&client, &edges));
+                let said = asked.await.unwrap_or(Said::NotReady);
+                let ready = said > Said::NotReady;
                 regions.record(id, if ready && serves(id) { Probe::Ready } else { Probe::Failed });
+                if ready {
+                    regions.record_writes(id, said == Said::Ready);
+                }
                 tokio::time::sleep_until(next).await;
             }
         });
@@ -75,27 +79,47 @@ pub(crate) fn probe_client(connect_deadline: Duration) -> ProbeClient {
         .build(connector)
 }
 
-/// A region is ready as long as one of its edges is. They are asked at the same time.
-async fn any_ready(client: &ProbeClient, edges: &[SocketAddr]) -> bool {
+/// What an edge says of itself, from the worst to the best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Said {
+    NotReady,
+    /// It reads, and cannot write now.
+    OnlyReads,
+    Ready,
+}
+
+/// A region can do what one of its edges can. They are asked at the same time.
+async fn best_of(client: &ProbeClient, edges: &[SocketAddr]) -> Said {
     let mut answers = JoinSet::new();
     for edge in edges {
         let (client, edge) = (client.clone(), ready_uri(*edge));
-        answers.spawn(async move { ready(&client, edge).await });
+        answers.spawn(async move { ask(&client, edge).await });
     }
+    let mut best = Said::NotReady;
     while let Some(answer) = answers.join_next().await {
-        if answer.unwrap_or(false) {
-            return true;
+        best = best.max(answer.unwrap_or(Said::NotReady));
+        if best == Said::Ready {
+            break;
         }
     }
-    false
+    best
 }
 
-async fn ready(client: &ProbeClient, edge: Uri) -> bool {
+async fn ask(client: &ProbeClient, edge: Uri) -> Said {
     let Ok(answer) = client.get(edge).await else {
-        return false;
+        return Said::NotReady;
     };
     let ready = answer.status().is_success();
-    ready && Limited::new(answer.into_body(), PROBE_BODY_BYTES_MAX).collect().await.is_ok()
+    match Limited::new(answer.into_body(), PROBE_BODY_BYTES_MAX).collect().await {
+        Ok(body) if ready => said(&body.to_bytes()),
+        _ => Said::NotReady,
+    }
+}
+
+/// An edge that says nothing of writes can do them, as those before this one did.
+fn said(body: &[u8]) -> Said {
+    let document: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    if document["writes"] == false { Said::OnlyReads } else { Said::Ready }
 }
 
 fn ready_uri(edge: SocketAddr) -> Uri {
@@ -112,6 +136,14 @@ pub(crate) fn jittered(period: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_edge_says_what_it_cannot_do() {
+        assert_eq!(said(br#"{"ready":true,"writes":false,"reasons":[]}"#), Said::OnlyReads);
+        for all in [br#"{"ready":true,"writes":true}"#.as_slice(), br#"{"ready":true}"#, b"ready"] {
+            assert_eq!(said(all), Said::Ready);
+        }
+    }
 
     #[test]
     fn periods_scatter_around_their_length() {

@@ -18,6 +18,8 @@ pub struct FleetOptions {
     pub standby: Option<&'static str>,
     /// On servers: whether the primary is one of a group of three.
     pub group: bool,
+    /// Regions with a second edge, which tests start and stop by [`Fleet::start_twin`](crate::Fleet::start_twin).
+    pub twins: Vec<&'static str>,
     /// Whether there is a front door.
     pub front_door: bool,
     /// The rules to begin with.
@@ -35,6 +37,7 @@ impl Default for FleetOptions {
             replicas: false,
             standby: None,
             group: false,
+            twins: Vec::new(),
             front_door: false,
             rules: components().standard.clone(),
             settings: Vec::new(),

@@ -28,7 +28,8 @@ pub(super) async fn start(options: FleetOptions) -> Fleet {
     let directory = scratch("fleet");
     let runtime = runtime();
     let addresses: BTreeMap<_, _> = options.regions.iter().map(|id| (*id, Addresses::any())).collect();
-    let topology = topology(&options.regions, &addresses);
+    let twins: BTreeMap<_, _> = options.twins.iter().map(|id| (*id, Addresses::any())).collect();
+    let topology = topology(&options.regions, &addresses, &twins);
     let rules_file = directory.path().join("active.wasm");
     fs::write(&rules_file, &options.rules).expect("the fleet's directory can be written to");
     let servers = match options.stack {
@@ -57,10 +58,12 @@ pub(super) async fn start(options: FleetOptions) -> Fleet {
             let (home, rtt) = (addresses[HOME].peers, options.rtt);
             let link = runtime.spawn(async move { Link::start(any_port(), home, rtt).await });
             let link = link.await.expect("starting a link does not panic").expect("a link can listen");
-            settings.insert("TROLI_HOME_PEERS", link.addr().to_string());
+            let twin = twins.get(HOME).map_or(String::new(), |twin| format!(",{}", twin.peers));
+            settings.insert("TROLI_HOME_PEERS", format!("{}{twin}", link.addr()));
             links.insert(*id, link);
         }
-        regions.insert(*id, Region { settings, addresses: *own, app: Mutex::new(None) });
+        let twin = twins.get(id).map(|addresses| (*addresses, Mutex::new(None)));
+        regions.insert(*id, Region { settings, addresses: *own, app: Mutex::new(None), twin });
     }
     let mut fleet = Fleet {
         regions,
@@ -68,6 +71,7 @@ pub(super) async fn start(options: FleetOptions) -> Fleet {
         front_door: None,
         geodns: None,
         rules_file,
+        topology: topology.clone(),
         runtime: Some(runtime),
         servers,
         standby: options.standby,
@@ -81,6 +85,9 @@ pub(super) async fn start(options: FleetOptions) -> Fleet {
     fleet.start_region(HOME).await;
     for id in options.regions.iter().filter(|id| **id != HOME) {
         fleet.start_region(id).await;
+    }
+    for id in &options.twins {
+        fleet.start_twin(id).await;
     }
     if options.front_door {
         let listening = fleet.runtime().spawn(start_front_door(topology));
@@ -130,25 +137,28 @@ fn common_settings(directory: &Path, topology: &str, options: &FleetOptions) -> 
     settings
 }
 
-/// The front door and GeoDNS, as one process runs them.
-async fn start_front_door(topology: String) -> (SocketAddr, SocketAddr) {
-    let topology = Topology::parse(&topology).expect("the harness writes a valid topology");
-    let regions = Arc::new(Regions::new(topology));
-    let countries = Arc::new(Countries::BuiltIn);
-    let names = geodns::Config {
-        regions: Arc::clone(&regions),
-        countries: Arc::clone(&countries),
-        dns: Dns::system(),
-        zone: "troli.test".parse().expect("a zone"),
-        ttl: geodns::TTL,
-    };
-    let config = front_door::Config {
-        regions,
-        countries,
+/// What a front door of this topology runs with.
+pub(super) fn front_door_config(topology: &str) -> front_door::Config {
+    let topology = Topology::parse(topology).expect("the harness writes a valid topology");
+    front_door::Config {
+        regions: Arc::new(Regions::new(topology)),
+        countries: Arc::new(Countries::BuiltIn),
         trusted_proxies: vec!["127.0.0.1/32".parse().expect("a network")],
         dns: Dns::system(),
         redirect: false,
         limits: front_door::Limits::default(),
+    }
+}
+
+/// The front door and GeoDNS, as one process runs them.
+async fn start_front_door(topology: String) -> (SocketAddr, SocketAddr) {
+    let config = front_door_config(&topology);
+    let names = geodns::Config {
+        regions: Arc::clone(&config.regions),
+        countries: Arc::clone(&config.countries),
+        dns: Dns::system(),
+        zone: "troli.test".parse().expect("a zone"),
+        ttl: geodns::TTL,
     };
     let sockets = geodns::Sockets::bind(free()).await.expect("a free port can be listened on");
     let listener = TcpListener::bind(any_port()).await.expect("any port can be listened on");

@@ -29,15 +29,25 @@ impl Addresses {
 }
 
 /// The topology of a fleet, as the file has it.
-pub(super) fn topology(regions: &[&'static str], addresses: &BTreeMap<&'static str, Addresses>) -> String {
+pub(super) fn topology(
+    regions: &[&'static str],
+    addresses: &BTreeMap<&'static str, Addresses>,
+    twins: &BTreeMap<&'static str, Addresses>,
+) -> String {
     let mut text = format!("home = \"{HOME}\"\ncurrency_default = \"SGD\"\n");
     for (id, name, country, currency) in REGIONS.iter().filter(|(id, ..)| regions.contains(id)) {
-        let Addresses { public, internal, peers } = addresses[id];
+        let all: Vec<Addresses> =
+            [Some(addresses[id]), twins.get(id).copied()].into_iter().flatten().collect();
+        let list = |of: fn(&Addresses) -> SocketAddr| {
+            all.iter().map(|edge| format!("\"{}\"", of(edge))).collect::<Vec<_>>().join(", ")
+        };
+        let (public, internal, peers) =
+            (list(|edge| edge.public), list(|edge| edge.internal), list(|edge| edge.peers));
         let _ = write!(
             text,
             "[[region]]\nid = \"{id}\"\nname = \"{name}\"\ncountry = \"{country}\"\n\
-             currency = \"{currency}\"\npublic = [\"{public}\"]\ninternal = [\"{internal}\"]\n\
-             peers = [\"{peers}\"]\n"
+             currency = \"{currency}\"\npublic = [{public}]\ninternal = [{internal}]\n\
+             peers = [{peers}]\n"
         );
     }
     text.push_str("[round_trips_assumed_ms]\n");

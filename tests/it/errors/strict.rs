@@ -190,6 +190,21 @@ async fn a_coupon_is_read_as_money_is() {
 }
 
 #[tokio::test]
+async fn a_refused_command_of_a_batch_is_named_by_its_place() {
+    let (fleet, mug) = (shared(), unique("mug"));
+    fleet.admin().sell(&mug, "1.00").await;
+    let guest = fleet.at("jkt").guest("SGD").await;
+    let nope = json!({ "op": "add", "item_id": unique("nope"), "quantity": 1 });
+    let add = json!({ "op": "add", "item_id": mug, "quantity": 1 });
+    let batch = guest.post("/v1/cart/commands", json!({ "commands": [add, nope, add] })).await;
+    let problem = batch.problem(404, "item_unknown");
+    assert_json(&problem["errors"][0]["pointer"], json!("#/commands/1"));
+    let alone = guest.add(&unique("nope"), 1).await.problem(404, "item_unknown");
+    assert_json(&alone["errors"][0]["pointer"], json!("#"));
+    assert_json(&guest.cart().await["lines"], json!([]));
+}
+
+#[tokio::test]
 async fn messages_are_in_the_words_of_a_shop() {
     let guest = shared().at("jkt").guest("SGD").await;
     let user = shared().at("jkt").user(&unique("user")).await;

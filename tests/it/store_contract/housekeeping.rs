@@ -200,6 +200,7 @@ fn word(event: &FeedEvent) -> String {
         Change::Item(item) => format!("{} has {}", item.item_id, item.stock),
         Change::Coupon(coupon) => format!("{} used {}", coupon.code, coupon.redemptions),
         Change::Rules { revision } => format!("rules {revision}"),
+        Change::Later(change) => format!("later {}", change.as_str()),
     }
 }
 
