@@ -54,6 +54,8 @@ pub mod shares;
 
 pub mod deadline;
 
+mod workers;
+
 pub mod error;
 
 pub mod auth;

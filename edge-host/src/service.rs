@@ -15,7 +15,6 @@ use crate::confirmed::Confirmed;
 use crate::document;
 use crate::error::CartError;
 use crate::home::HomeRegion;
-use crate::home::local::off_the_workers;
 use crate::model::{
     CartRecord, CartState, CartVersion, Operation, Principal, Seen, WriteReply, WriteRequest,
 };
@@ -25,6 +24,7 @@ use crate::store::{CacheEntry, CartCache, CartCount, CartDocument, FillTicket, G
 use crate::telemetry::metric::{self, CacheRequests};
 use crate::upstream::{Fetched, Source, Upstream};
 use crate::view::CountView;
+use crate::workers::off_the_workers;
 
 pub use self::timing::Timing;
 

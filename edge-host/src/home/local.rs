@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use cart_core::{Cart, Command, Context, Currency, Rejection};
 use serde_json::{Value, json};
-use tokio::runtime::{Handle, RuntimeFlavor};
 use uuid::Uuid;
 
 use crate::catalogue::{CartFacts, Catalogue};
@@ -27,6 +26,7 @@ use crate::shares::Queues;
 use crate::store::{CartDocument, CartWrite, Commit, Effect, Loaded, NewOrder, PrimaryStore, WriteOutcome};
 use crate::telemetry::metric;
 use crate::view::{self, Priced};
+use crate::workers::off_the_workers;
 
 /// The home region over a primary.
 pub struct LocalHome {
@@ -473,13 +473,6 @@ impl Decision<'_> {
         }
         Ok(outcome.value)
     }
-}
-
-/// Does what takes milliseconds of a processor where nobody else waits for it: another thread takes over what the
-/// worker has to do meanwhile.
-pub(crate) fn off_the_workers<T>(is_heavy: bool, work: impl FnOnce() -> T) -> T {
-    let has_others = || Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
-    if is_heavy && has_others() { tokio::task::block_in_place(work) } else { work() }
 }
 
 /// What to take from stock. Rules may say what they like of the stock: what is not there is not sold.
