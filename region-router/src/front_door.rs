@@ -88,7 +88,6 @@ pub async fn run_with(
     let edges = door.edges().clone();
     let _edge_probes = edges.probe();
     let _region_probes = probe_where(&regions, &dns, move |region| edges.serves(region));
-    // Ended when this is.
     let mut beside = JoinSet::new();
     if let Some(internal) = internal {
         beside.spawn(internal::serve(internal, door.clone()));
@@ -125,6 +124,8 @@ pub async fn run_with(
     if tokio::time::timeout(limits.drain_deadline, graceful.shutdown()).await.is_err() {
         tracing::warn!("drain deadline passed, dropping the connections that are left");
     }
+    // Its address is free when this returns.
+    beside.shutdown().await;
 }
 
 /// The next connection, once there is a slot for it. Callers beyond that wait in the kernel's queue.
