@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 
 use crate::error::CartError;
 use crate::model::{
@@ -24,37 +24,44 @@ mod edges;
 mod heard;
 
 /// What every region asks of the home region.
-#[async_trait]
 pub trait HomeRegion: Send + Sync {
     /// Decides and commits a write.
-    async fn write(&self, request: WriteRequest) -> Result<WriteReply, CartError>;
+    fn write(&self, request: WriteRequest) -> BoxFuture<'_, Result<WriteReply, CartError>>;
 
     /// The cart as it is now; one that was never used is an empty one.
-    async fn cart(&self, principal: &Principal) -> Result<CartRecord, CartError>;
+    fn cart<'a>(&'a self, principal: &'a Principal) -> BoxFuture<'a, Result<CartRecord, CartError>>;
 
     /// Orders of an owner, newest first, before an order where given.
-    async fn orders(
-        &self,
-        owner: &Principal,
-        before: Option<&str>,
+    fn orders<'a>(
+        &'a self,
+        owner: &'a Principal,
+        before: Option<&'a str>,
         limit: u32,
-    ) -> Result<Vec<OrderRecord>, CartError>;
+    ) -> BoxFuture<'a, Result<Vec<OrderRecord>, CartError>>;
 
     /// An order of an owner.
-    async fn order(&self, owner: &Principal, order_id: &str) -> Result<OrderRecord, CartError>;
+    fn order<'a>(
+        &'a self,
+        owner: &'a Principal,
+        order_id: &'a str,
+    ) -> BoxFuture<'a, Result<OrderRecord, CartError>>;
 
     /// Items as they are now, as far as they exist.
-    async fn items(&self, item_ids: &[String]) -> Result<Vec<ItemRecord>, CartError>;
+    fn items<'a>(&'a self, item_ids: &'a [String]) -> BoxFuture<'a, Result<Vec<ItemRecord>, CartError>>;
 
     /// All that a region needs before it can follow the feed.
-    async fn catalogue(&self) -> Result<CatalogueSnapshot, CartError>;
+    fn catalogue(&self) -> BoxFuture<'_, Result<CatalogueSnapshot, CartError>>;
 
     /// What changed after a position in the feed; waits so long for something to happen. Without a position, the
     /// one where the feed is now.
-    async fn feed(&self, after: Option<&FeedPosition>, wait: Duration) -> Result<FeedPage, CartError>;
+    fn feed<'a>(
+        &'a self,
+        after: Option<&'a FeedPosition>,
+        wait: Duration,
+    ) -> BoxFuture<'a, Result<FeedPage, CartError>>;
 
     /// The component of a revision of the rules.
-    async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, CartError>;
+    fn rules<'a>(&'a self, revision: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>, CartError>>;
 
     /// Edges of the home region that serve, as seen from elsewhere; `None` in the home region itself.
     fn edges_serving(&self) -> Option<usize> {
@@ -96,43 +103,50 @@ impl Homes {
     }
 }
 
-#[async_trait]
 impl HomeRegion for Homes {
-    async fn write(&self, request: WriteRequest) -> Result<WriteReply, CartError> {
-        self.of(&request.principal).write(request).await
+    fn write(&self, request: WriteRequest) -> BoxFuture<'_, Result<WriteReply, CartError>> {
+        Box::pin(async move { self.of(&request.principal).write(request).await })
     }
 
-    async fn cart(&self, principal: &Principal) -> Result<CartRecord, CartError> {
-        self.of(principal).cart(principal).await
+    fn cart<'a>(&'a self, principal: &'a Principal) -> BoxFuture<'a, Result<CartRecord, CartError>> {
+        Box::pin(async move { self.of(principal).cart(principal).await })
     }
 
-    async fn orders(
-        &self,
-        owner: &Principal,
-        before: Option<&str>,
+    fn orders<'a>(
+        &'a self,
+        owner: &'a Principal,
+        before: Option<&'a str>,
         limit: u32,
-    ) -> Result<Vec<OrderRecord>, CartError> {
-        self.of(owner).orders(owner, before, limit).await
+    ) -> BoxFuture<'a, Result<Vec<OrderRecord>, CartError>> {
+        Box::pin(async move { self.of(owner).orders(owner, before, limit).await })
     }
 
-    async fn order(&self, owner: &Principal, order_id: &str) -> Result<OrderRecord, CartError> {
-        self.of(owner).order(owner, order_id).await
+    fn order<'a>(
+        &'a self,
+        owner: &'a Principal,
+        order_id: &'a str,
+    ) -> BoxFuture<'a, Result<OrderRecord, CartError>> {
+        Box::pin(async move { self.of(owner).order(owner, order_id).await })
     }
 
-    async fn items(&self, item_ids: &[String]) -> Result<Vec<ItemRecord>, CartError> {
-        self.common().items(item_ids).await
+    fn items<'a>(&'a self, item_ids: &'a [String]) -> BoxFuture<'a, Result<Vec<ItemRecord>, CartError>> {
+        Box::pin(async move { self.common().items(item_ids).await })
     }
 
-    async fn catalogue(&self) -> Result<CatalogueSnapshot, CartError> {
-        self.common().catalogue().await
+    fn catalogue(&self) -> BoxFuture<'_, Result<CatalogueSnapshot, CartError>> {
+        Box::pin(async move { self.common().catalogue().await })
     }
 
-    async fn feed(&self, after: Option<&FeedPosition>, wait: Duration) -> Result<FeedPage, CartError> {
-        self.common().feed(after, wait).await
+    fn feed<'a>(
+        &'a self,
+        after: Option<&'a FeedPosition>,
+        wait: Duration,
+    ) -> BoxFuture<'a, Result<FeedPage, CartError>> {
+        Box::pin(async move { self.common().feed(after, wait).await })
     }
 
-    async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, CartError> {
-        self.common().rules(revision).await
+    fn rules<'a>(&'a self, revision: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>, CartError>> {
+        Box::pin(async move { self.common().rules(revision).await })
     }
 
     fn edges_serving(&self) -> Option<usize> {

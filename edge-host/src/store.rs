@@ -5,9 +5,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use cart_core::Cart;
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -39,40 +39,43 @@ pub use state::{PrimaryState, Swept};
 /// a cart is put in only if its version is newer than what is held; only under a ticket that was taken before
 /// the cart was read, and that ends when the entry is forgotten; and a change elsewhere leaves a floor, a
 /// version without a cart, where deleting would forget.
-#[async_trait]
 pub trait CartCache: Send + Sync {
     /// What a read needs first: the version, and the rendered document where there is one. An edge may keep what
     /// it has seen itself of the region's cache and be a moment behind it, but never behind `at_least` or behind
     /// what it has put in itself.
-    async fn glance(
-        &self,
-        cart_id: &str,
+    fn glance<'a>(
+        &'a self,
+        cart_id: &'a str,
         at_least: Option<CartVersion>,
-    ) -> Result<Option<Glance>, StoreError>;
+    ) -> BoxFuture<'a, Result<Option<Glance>, StoreError>>;
 
     /// What the cache knows of a cart.
-    async fn get(&self, cart_id: &str) -> Result<Option<CacheEntry>, StoreError>;
+    fn get<'a>(&'a self, cart_id: &'a str) -> BoxFuture<'a, Result<Option<CacheEntry>, StoreError>>;
 
     /// Lines and units, without loading the cart; `None` when the cache has no full entry.
-    async fn count(&self, cart_id: &str) -> Result<Option<CartCount>, StoreError>;
+    fn count<'a>(&'a self, cart_id: &'a str) -> BoxFuture<'a, Result<Option<CartCount>, StoreError>>;
 
     /// A ticket to put this cart in, to be taken before it is read.
-    async fn ticket(&self, cart_id: &str) -> Result<FillTicket, StoreError>;
+    fn ticket<'a>(&'a self, cart_id: &'a str) -> BoxFuture<'a, Result<FillTicket, StoreError>>;
 
     /// Puts a cart in, unless there is a newer version or the ticket has ended. A floor of its version gives
     /// way to it. Its document, where there is one of this version, is kept beside it.
-    async fn fill(
-        &self,
+    fn fill<'a>(
+        &'a self,
         ticket: FillTicket,
-        cart: &CartRecord,
-        document: Option<&CartDocument>,
-    ) -> Result<(), StoreError>;
+        cart: &'a CartRecord,
+        document: Option<&'a CartDocument>,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// Puts floors in where there is nothing as new: from now on nothing older is held.
-    async fn floors(&self, floors: &[(String, CartVersion)]) -> Result<(), StoreError>;
+    fn floors<'a>(&'a self, floors: &'a [(String, CartVersion)]) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// Keeps the document of a cart beside it, as long as it is at the document's version.
-    async fn keep_document(&self, cart_id: &str, document: &CartDocument) -> Result<(), StoreError>;
+    fn keep_document<'a>(
+        &'a self,
+        cart_id: &'a str,
+        document: &'a CartDocument,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// How often it was connected to. Behind a new connection may be another cache than before, such as one that was
     /// started from an old snapshot.
@@ -82,15 +85,19 @@ pub trait CartCache: Send + Sync {
     fn connections(&self) -> watch::Receiver<u64>;
 
     /// How far this cache has been told of changes; `None` when it has forgotten everything.
-    async fn feed_position(&self) -> Result<Option<CacheFeed>, StoreError>;
+    fn feed_position(&self) -> BoxFuture<'_, Result<Option<CacheFeed>, StoreError>>;
 
     /// Notes that this cache, which had been told of all changes up to `from`, was told of all up to `to`. Returns
     /// how far it has been told: further, when somebody else was faster; less far than `from`, and then nothing
     /// is noted, when it has come back from the past; `None` when it has forgotten everything.
-    async fn advance(&self, from: &CacheFeed, to: &CacheFeed) -> Result<Option<CacheFeed>, StoreError>;
+    fn advance<'a>(
+        &'a self,
+        from: &'a CacheFeed,
+        to: &'a CacheFeed,
+    ) -> BoxFuture<'a, Result<Option<CacheFeed>, StoreError>>;
 
     /// Forgets everything, and begins to be told of changes from this position on.
-    async fn start_anew(&self, from: &CacheFeed) -> Result<(), StoreError>;
+    fn start_anew<'a>(&'a self, from: &'a CacheFeed) -> BoxFuture<'a, Result<(), StoreError>>;
 }
 
 /// How far a cache has been told of changes.
@@ -184,29 +191,32 @@ pub struct CartCount {
 }
 
 /// The home region's database as it can be read, there and from a replica of it.
-#[async_trait]
 pub trait ReplicaStore: Send + Sync {
     /// A cart, if it was ever written.
-    async fn cart(&self, cart_id: &str) -> Result<Option<CartRecord>, StoreError>;
+    fn cart<'a>(&'a self, cart_id: &'a str) -> BoxFuture<'a, Result<Option<CartRecord>, StoreError>>;
 
     /// The database's epoch.
-    async fn epoch(&self) -> Result<u32, StoreError>;
+    fn epoch(&self) -> BoxFuture<'_, Result<u32, StoreError>>;
 
     /// Items by name, as far as they exist.
-    async fn items(&self, item_ids: &[String]) -> Result<Vec<ItemRecord>, StoreError>;
+    fn items<'a>(&'a self, item_ids: &'a [String]) -> BoxFuture<'a, Result<Vec<ItemRecord>, StoreError>>;
 
     /// The whole catalogue and the place in the feed that it stands for.
-    async fn catalogue(&self) -> Result<CatalogueSnapshot, StoreError>;
+    fn catalogue(&self) -> BoxFuture<'_, Result<CatalogueSnapshot, StoreError>>;
 
     /// Events after a position in the feed, at most `limit`; without a position, where the feed is now. What is
     /// missing in between is waited for by the time of the database, `now_ms`.
-    async fn feed(&self, after: Option<&FeedPosition>, limit: u32) -> Result<FeedPage, StoreError>;
+    fn feed<'a>(
+        &'a self,
+        after: Option<&'a FeedPosition>,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<FeedPage, StoreError>>;
 
     /// Tells when the feed may have grown: then the number grows.
     fn feed_news(&self) -> watch::Receiver<u64>;
 
     /// The component of a revision.
-    async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, StoreError>;
+    fn rules<'a>(&'a self, revision: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>, StoreError>>;
 
     /// The last that was heard of the database, as often as it is heard of; `None` before the first word. Only a
     /// database that has replicas is listened to.
@@ -234,64 +244,79 @@ pub struct Pulse {
 }
 
 /// The home region's primary: the truth.
-#[async_trait]
 pub trait PrimaryStore: ReplicaStore {
     /// Changes a cart in one transaction: replay check, `If-Match`, the facts loaded under a lock, `decide`,
     /// then the changed rows, the outbox row and what was done under its idempotency key, or nothing at all.
     ///
     /// `decide` returns `None` to change nothing; it keeps its own reason. It is called at most once for each
     /// attempt, and an attempt is repeated only after the database has undone the one before.
-    async fn write(&self, write: &CartWrite, decide: &mut Decide<'_>) -> Result<WriteOutcome, StoreError>;
+    fn write<'a>(
+        &'a self,
+        write: &'a CartWrite,
+        decide: &'a mut Decide<'_>,
+    ) -> BoxFuture<'a, Result<WriteOutcome, StoreError>>;
 
     /// Orders of an owner, newest first, before `before` (an order id) where given.
-    async fn orders(
-        &self,
-        owner: &Principal,
-        before: Option<&str>,
+    fn orders<'a>(
+        &'a self,
+        owner: &'a Principal,
+        before: Option<&'a str>,
         limit: u32,
-    ) -> Result<Vec<OrderRecord>, StoreError>;
+    ) -> BoxFuture<'a, Result<Vec<OrderRecord>, StoreError>>;
 
     /// An order of an owner.
-    async fn order(&self, owner: &Principal, order_id: &str) -> Result<Option<OrderRecord>, StoreError>;
+    fn order<'a>(
+        &'a self,
+        owner: &'a Principal,
+        order_id: &'a str,
+    ) -> BoxFuture<'a, Result<Option<OrderRecord>, StoreError>>;
 
     /// An order by its id, whoever owns it now: for a caller that has proven by its key that it placed the order.
-    async fn placed_order(&self, order_id: &str) -> Result<Option<OrderRecord>, StoreError>;
+    fn placed_order<'a>(
+        &'a self,
+        order_id: &'a str,
+    ) -> BoxFuture<'a, Result<Option<OrderRecord>, StoreError>>;
 
     /// The payment service's word. Cancelling gives the stock back. An order that has left
     /// `pending_payment` for another state stays as it is: refused, with the order.
-    async fn settle_order(
-        &self,
-        order_id: &str,
+    fn settle_order<'a>(
+        &'a self,
+        order_id: &'a str,
         to: OrderState,
-        key: &OnceKey,
-    ) -> Result<KeyedOutcome<OrderRecord>, StoreError>;
+        key: &'a OnceKey,
+    ) -> BoxFuture<'a, Result<KeyedOutcome<OrderRecord>, StoreError>>;
 
     /// Creates or changes an item in one transaction: the key, the item under lock, `decide`, then the changed rows
     /// and the outbox row, or nothing at all. An item that `decide` returns as it was is not written.
-    async fn write_item(
-        &self,
-        item_id: &str,
-        key: &OnceKey,
-        decide: &mut DecideItem<'_>,
-    ) -> Result<KeyedOutcome<ItemRecord>, StoreError>;
+    fn write_item<'a>(
+        &'a self,
+        item_id: &'a str,
+        key: &'a OnceKey,
+        decide: &'a mut DecideItem<'_>,
+    ) -> BoxFuture<'a, Result<KeyedOutcome<ItemRecord>, StoreError>>;
 
     /// The same for a coupon.
-    async fn write_coupon(
-        &self,
-        code: &str,
-        key: &OnceKey,
-        decide: &mut DecideCoupon<'_>,
-    ) -> Result<KeyedOutcome<CouponRecord>, StoreError>;
+    fn write_coupon<'a>(
+        &'a self,
+        code: &'a str,
+        key: &'a OnceKey,
+        decide: &'a mut DecideCoupon<'_>,
+    ) -> BoxFuture<'a, Result<KeyedOutcome<CouponRecord>, StoreError>>;
 
     /// Makes these rules the active ones, and tells every region through the feed.
-    async fn activate_rules(&self, revision: &str, bytes: &[u8], now_ms: Millis) -> Result<(), StoreError>;
+    fn activate_rules<'a>(
+        &'a self,
+        revision: &'a str,
+        bytes: &'a [u8],
+        now_ms: Millis,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// Sweeps away what has had its time, a batch of each kind. Of several edges that share a primary one sweeps; the
     /// others find nothing to do.
-    async fn sweep(&self, now_ms: Millis) -> Result<Swept, StoreError>;
+    fn sweep(&self, now_ms: Millis) -> BoxFuture<'_, Result<Swept, StoreError>>;
 
     /// The revision of the active rules.
-    async fn active_rules(&self) -> Result<Option<String>, StoreError>;
+    fn active_rules(&self) -> BoxFuture<'_, Result<Option<String>, StoreError>>;
 
     /// What is wrong with the servers that may be the primary; nothing where there can be no other.
     fn state(&self) -> PrimaryState {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use edge_host::feed::FeedReader;
 use edge_host::model::{CartRecord, CatalogueSnapshot, Change, FeedPage, FeedPosition, ItemRecord};
 use edge_host::store::{ReplicaStore, StoreError};
+use futures_util::future::BoxFuture;
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
@@ -24,35 +24,40 @@ struct Counted {
     looks: AtomicU32,
 }
 
-#[async_trait]
 impl ReplicaStore for Counted {
-    async fn feed(&self, after: Option<&FeedPosition>, limit: u32) -> Result<FeedPage, StoreError> {
-        self.looks.fetch_add(1, Ordering::Relaxed);
-        self.store.feed(after, limit).await
+    fn feed<'a>(
+        &'a self,
+        after: Option<&'a FeedPosition>,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<FeedPage, StoreError>> {
+        Box::pin(async move {
+            self.looks.fetch_add(1, Ordering::Relaxed);
+            self.store.feed(after, limit).await
+        })
     }
 
     fn feed_news(&self) -> watch::Receiver<u64> {
         self.store.feed_news()
     }
 
-    async fn cart(&self, cart_id: &str) -> Result<Option<CartRecord>, StoreError> {
-        self.store.cart(cart_id).await
+    fn cart<'a>(&'a self, cart_id: &'a str) -> BoxFuture<'a, Result<Option<CartRecord>, StoreError>> {
+        Box::pin(async move { self.store.cart(cart_id).await })
     }
 
-    async fn epoch(&self) -> Result<u32, StoreError> {
-        self.store.epoch().await
+    fn epoch(&self) -> BoxFuture<'_, Result<u32, StoreError>> {
+        Box::pin(async move { self.store.epoch().await })
     }
 
-    async fn items(&self, item_ids: &[String]) -> Result<Vec<ItemRecord>, StoreError> {
-        self.store.items(item_ids).await
+    fn items<'a>(&'a self, item_ids: &'a [String]) -> BoxFuture<'a, Result<Vec<ItemRecord>, StoreError>> {
+        Box::pin(async move { self.store.items(item_ids).await })
     }
 
-    async fn catalogue(&self) -> Result<CatalogueSnapshot, StoreError> {
-        self.store.catalogue().await
+    fn catalogue(&self) -> BoxFuture<'_, Result<CatalogueSnapshot, StoreError>> {
+        Box::pin(async move { self.store.catalogue().await })
     }
 
-    async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.store.rules(revision).await
+    fn rules<'a>(&'a self, revision: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>, StoreError>> {
+        Box::pin(async move { self.store.rules(revision).await })
     }
 
     fn connections(&self) -> (u32, u32) {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 
 use super::HomeRegion;
 use crate::deadline::detached;
@@ -29,51 +29,73 @@ impl Detached {
     }
 }
 
-#[async_trait]
 impl HomeRegion for Detached {
-    async fn write(&self, request: WriteRequest) -> Result<WriteReply, CartError> {
-        let home = Arc::clone(&self.home);
-        detached(async move { home.write(request).await }).await
+    fn write(&self, request: WriteRequest) -> BoxFuture<'_, Result<WriteReply, CartError>> {
+        Box::pin(async move {
+            let home = Arc::clone(&self.home);
+            detached(async move { home.write(request).await }).await
+        })
     }
 
-    async fn cart(&self, principal: &Principal) -> Result<CartRecord, CartError> {
-        let (home, principal) = (Arc::clone(&self.home), principal.clone());
-        detached(async move { home.cart(&principal).await }).await
+    fn cart<'a>(&'a self, principal: &'a Principal) -> BoxFuture<'a, Result<CartRecord, CartError>> {
+        Box::pin(async move {
+            let (home, principal) = (Arc::clone(&self.home), principal.clone());
+            detached(async move { home.cart(&principal).await }).await
+        })
     }
 
-    async fn orders(
-        &self,
-        owner: &Principal,
-        before: Option<&str>,
+    fn orders<'a>(
+        &'a self,
+        owner: &'a Principal,
+        before: Option<&'a str>,
         limit: u32,
-    ) -> Result<Vec<OrderRecord>, CartError> {
-        let (home, owner, before) = (Arc::clone(&self.home), owner.clone(), before.map(ToOwned::to_owned));
-        detached(async move { home.orders(&owner, before.as_deref(), limit).await }).await
+    ) -> BoxFuture<'a, Result<Vec<OrderRecord>, CartError>> {
+        Box::pin(async move {
+            let (home, owner, before) =
+                (Arc::clone(&self.home), owner.clone(), before.map(ToOwned::to_owned));
+            detached(async move { home.orders(&owner, before.as_deref(), limit).await }).await
+        })
     }
 
-    async fn order(&self, owner: &Principal, order_id: &str) -> Result<OrderRecord, CartError> {
-        let (home, owner, order_id) = (Arc::clone(&self.home), owner.clone(), order_id.to_owned());
-        detached(async move { home.order(&owner, &order_id).await }).await
+    fn order<'a>(
+        &'a self,
+        owner: &'a Principal,
+        order_id: &'a str,
+    ) -> BoxFuture<'a, Result<OrderRecord, CartError>> {
+        Box::pin(async move {
+            let (home, owner, order_id) = (Arc::clone(&self.home), owner.clone(), order_id.to_owned());
+            detached(async move { home.order(&owner, &order_id).await }).await
+        })
     }
 
-    async fn items(&self, item_ids: &[String]) -> Result<Vec<ItemRecord>, CartError> {
-        let (home, item_ids) = (Arc::clone(&self.home), item_ids.to_vec());
-        detached(async move { home.items(&item_ids).await }).await
+    fn items<'a>(&'a self, item_ids: &'a [String]) -> BoxFuture<'a, Result<Vec<ItemRecord>, CartError>> {
+        Box::pin(async move {
+            let (home, item_ids) = (Arc::clone(&self.home), item_ids.to_vec());
+            detached(async move { home.items(&item_ids).await }).await
+        })
     }
 
-    async fn catalogue(&self) -> Result<CatalogueSnapshot, CartError> {
-        let home = Arc::clone(&self.home);
-        detached(async move { home.catalogue().await }).await
+    fn catalogue(&self) -> BoxFuture<'_, Result<CatalogueSnapshot, CartError>> {
+        Box::pin(async move {
+            let home = Arc::clone(&self.home);
+            detached(async move { home.catalogue().await }).await
+        })
     }
 
     /// Mostly it waits, and holds nothing meanwhile.
-    async fn feed(&self, after: Option<&FeedPosition>, wait: Duration) -> Result<FeedPage, CartError> {
-        self.home.feed(after, wait).await
+    fn feed<'a>(
+        &'a self,
+        after: Option<&'a FeedPosition>,
+        wait: Duration,
+    ) -> BoxFuture<'a, Result<FeedPage, CartError>> {
+        Box::pin(async move { self.home.feed(after, wait).await })
     }
 
-    async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, CartError> {
-        let (home, revision) = (Arc::clone(&self.home), revision.to_owned());
-        detached(async move { home.rules(&revision).await }).await
+    fn rules<'a>(&'a self, revision: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>, CartError>> {
+        Box::pin(async move {
+            let (home, revision) = (Arc::clone(&self.home), revision.to_owned());
+            detached(async move { home.rules(&revision).await }).await
+        })
     }
 
     fn refusal(&self) -> Option<String> {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, Request, StatusCode};
@@ -157,60 +157,83 @@ impl RemoteHome {
     }
 }
 
-#[async_trait]
 impl HomeRegion for RemoteHome {
-    async fn write(&self, request: WriteRequest) -> Result<WriteReply, CartError> {
-        let _leave = self.writes.enter(&request.principal.cart_id())?;
-        self.forward(Question::post(Topic::Writes, &request)?).await
+    fn write(&self, request: WriteRequest) -> BoxFuture<'_, Result<WriteReply, CartError>> {
+        Box::pin(async move {
+            let _leave = self.writes.enter(&request.principal.cart_id())?;
+            self.forward(Question::post(Topic::Writes, &request)?).await
+        })
     }
 
-    async fn cart(&self, principal: &Principal) -> Result<CartRecord, CartError> {
-        let _leave = self.reads.enter(&principal.cart_id())?;
-        self.forward(Question::post(Topic::Cart, principal)?).await
+    fn cart<'a>(&'a self, principal: &'a Principal) -> BoxFuture<'a, Result<CartRecord, CartError>> {
+        Box::pin(async move {
+            let _leave = self.reads.enter(&principal.cart_id())?;
+            self.forward(Question::post(Topic::Cart, principal)?).await
+        })
     }
 
-    async fn orders(
-        &self,
-        owner: &Principal,
-        before: Option<&str>,
+    fn orders<'a>(
+        &'a self,
+        owner: &'a Principal,
+        before: Option<&'a str>,
         limit: u32,
-    ) -> Result<Vec<OrderRecord>, CartError> {
-        let _leave = self.reads.enter(&owner.cart_id())?;
-        let asked =
-            wire::OrdersQuestion { owner: owner.clone(), before: before.map(ToOwned::to_owned), limit };
-        self.forward(Question::post(Topic::Orders, &asked)?.or_v0(&v0::Orders::from(asked))?).await
+    ) -> BoxFuture<'a, Result<Vec<OrderRecord>, CartError>> {
+        Box::pin(async move {
+            let _leave = self.reads.enter(&owner.cart_id())?;
+            let asked =
+                wire::OrdersQuestion { owner: owner.clone(), before: before.map(ToOwned::to_owned), limit };
+            self.forward(Question::post(Topic::Orders, &asked)?.or_v0(&v0::Orders::from(asked))?).await
+        })
     }
 
-    async fn order(&self, owner: &Principal, order_id: &str) -> Result<OrderRecord, CartError> {
-        let _leave = self.reads.enter(&owner.cart_id())?;
-        let asked = wire::OrderQuestion { owner: owner.clone(), order_id: order_id.to_owned() };
-        self.forward(Question::post(Topic::Order, &asked)?.or_v0(&v0::Order::from(asked))?).await
+    fn order<'a>(
+        &'a self,
+        owner: &'a Principal,
+        order_id: &'a str,
+    ) -> BoxFuture<'a, Result<OrderRecord, CartError>> {
+        Box::pin(async move {
+            let _leave = self.reads.enter(&owner.cart_id())?;
+            let asked = wire::OrderQuestion { owner: owner.clone(), order_id: order_id.to_owned() };
+            self.forward(Question::post(Topic::Order, &asked)?.or_v0(&v0::Order::from(asked))?).await
+        })
     }
 
-    async fn items(&self, item_ids: &[String]) -> Result<Vec<ItemRecord>, CartError> {
-        let _leave = self.reads.enter_for_all()?;
-        self.forward(Question::post(Topic::Items, &item_ids)?).await
+    fn items<'a>(&'a self, item_ids: &'a [String]) -> BoxFuture<'a, Result<Vec<ItemRecord>, CartError>> {
+        Box::pin(async move {
+            let _leave = self.reads.enter_for_all()?;
+            self.forward(Question::post(Topic::Items, &item_ids)?).await
+        })
     }
 
-    async fn catalogue(&self) -> Result<CatalogueSnapshot, CartError> {
-        read(&self.ask(&Question::get(Topic::Catalogue).within(CATALOGUE_PATIENCE)).await?)
+    fn catalogue(&self) -> BoxFuture<'_, Result<CatalogueSnapshot, CartError>> {
+        Box::pin(async move {
+            read(&self.ask(&Question::get(Topic::Catalogue).within(CATALOGUE_PATIENCE)).await?)
+        })
     }
 
-    async fn feed(&self, after: Option<&FeedPosition>, wait: Duration) -> Result<FeedPage, CartError> {
-        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        let asked = wire::FeedQuestion { after: after.cloned(), wait_ms };
-        let question =
-            Question::post(Topic::Feed, &asked)?.or_v0(&v0::Feed::from(asked))?.within(wait + PATIENCE);
-        read(&self.ask(&question).await?)
+    fn feed<'a>(
+        &'a self,
+        after: Option<&'a FeedPosition>,
+        wait: Duration,
+    ) -> BoxFuture<'a, Result<FeedPage, CartError>> {
+        Box::pin(async move {
+            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            let asked = wire::FeedQuestion { after: after.cloned(), wait_ms };
+            let question =
+                Question::post(Topic::Feed, &asked)?.or_v0(&v0::Feed::from(asked))?.within(wait + PATIENCE);
+            read(&self.ask(&question).await?)
+        })
     }
 
-    async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, CartError> {
-        let question = Question::get(Topic::Rules).about(revision).within(CATALOGUE_PATIENCE);
-        match self.ask(&question).await? {
-            (StatusCode::OK, bytes) => Ok(Some(bytes.to_vec())),
-            (StatusCode::NOT_FOUND, _) => Ok(None),
-            answer => Err(error_of(&answer)),
-        }
+    fn rules<'a>(&'a self, revision: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>, CartError>> {
+        Box::pin(async move {
+            let question = Question::get(Topic::Rules).about(revision).within(CATALOGUE_PATIENCE);
+            match self.ask(&question).await? {
+                (StatusCode::OK, bytes) => Ok(Some(bytes.to_vec())),
+                (StatusCode::NOT_FOUND, _) => Ok(None),
+                answer => Err(error_of(&answer)),
+            }
+        })
     }
 
     fn edges_serving(&self) -> Option<usize> {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use moka::Expiry;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
@@ -72,80 +72,102 @@ impl MemoryCache {
     }
 }
 
-#[async_trait]
 impl CartCache for MemoryCache {
-    async fn glance(&self, cart_id: &str, _: Option<CartVersion>) -> Result<Option<Glance>, StoreError> {
-        let held = self.carts.get(cart_id).filter(|held| held.version != CartVersion::default());
-        Ok(held.map(|held| Glance {
-            version: held.version,
-            full: held.cart.is_some(),
-            document: held.document,
-            near: false,
-        }))
+    fn glance<'a>(
+        &'a self,
+        cart_id: &'a str,
+        _: Option<CartVersion>,
+    ) -> BoxFuture<'a, Result<Option<Glance>, StoreError>> {
+        Box::pin(async move {
+            let held = self.carts.get(cart_id).filter(|held| held.version != CartVersion::default());
+            Ok(held.map(|held| Glance {
+                version: held.version,
+                full: held.cart.is_some(),
+                document: held.document,
+                near: false,
+            }))
+        })
     }
 
-    async fn get(&self, cart_id: &str) -> Result<Option<CacheEntry>, StoreError> {
-        let held = self.carts.get(cart_id).filter(|held| held.version != CartVersion::default());
-        Ok(held.map(|held| held.cart.map_or(CacheEntry::Floor(held.version), CacheEntry::Full)))
+    fn get<'a>(&'a self, cart_id: &'a str) -> BoxFuture<'a, Result<Option<CacheEntry>, StoreError>> {
+        Box::pin(async move {
+            let held = self.carts.get(cart_id).filter(|held| held.version != CartVersion::default());
+            Ok(held.map(|held| held.cart.map_or(CacheEntry::Floor(held.version), CacheEntry::Full)))
+        })
     }
 
-    async fn count(&self, cart_id: &str) -> Result<Option<CartCount>, StoreError> {
-        let cart = self.carts.get(cart_id).and_then(|held| held.cart);
-        Ok(cart.map(|record| CartCount {
-            version: record.version,
-            lines: record.cart.lines.len(),
-            quantity: record.cart.quantity(),
-            merged: record.state == CartState::Merged,
-        }))
+    fn count<'a>(&'a self, cart_id: &'a str) -> BoxFuture<'a, Result<Option<CartCount>, StoreError>> {
+        Box::pin(async move {
+            let cart = self.carts.get(cart_id).and_then(|held| held.cart);
+            Ok(cart.map(|record| CartCount {
+                version: record.version,
+                lines: record.cart.lines.len(),
+                quantity: record.cart.quantity(),
+                merged: record.state == CartState::Merged,
+            }))
+        })
     }
 
-    async fn ticket(&self, cart_id: &str) -> Result<FillTicket, StoreError> {
-        let mut life = 0;
-        self.update(cart_id, |held| {
-            let held = held.unwrap_or_else(|| self.floor(CartVersion::default()));
-            life = held.life;
-            Some(held)
-        });
-        Ok(FillTicket { cart_id: cart_id.to_owned(), life: life.to_string() })
-    }
-
-    async fn fill(
-        &self,
-        ticket: FillTicket,
-        cart: &CartRecord,
-        document: Option<&CartDocument>,
-    ) -> Result<(), StoreError> {
-        let document = document.filter(|document| document.version == cart.version);
-        self.update(&ticket.cart_id, |held| {
-            let held = held.filter(|held| held.life.to_string() == ticket.life)?;
-            let newer = cart.version > held.version || (cart.version == held.version && held.cart.is_none());
-            newer.then(|| Held {
-                version: cart.version,
-                cart: Some(Arc::new(cart.clone())),
-                document: document.cloned().map(Arc::new),
-                ..held
-            })
-        });
-        Ok(())
-    }
-
-    async fn floors(&self, floors: &[(String, CartVersion)]) -> Result<(), StoreError> {
-        for (cart_id, version) in floors {
-            self.update(cart_id, |held| match held {
-                Some(held) if held.version >= *version => None,
-                Some(held) => Some(Held { life: held.life, ..self.floor(*version) }),
-                None => Some(self.floor(*version)),
+    fn ticket<'a>(&'a self, cart_id: &'a str) -> BoxFuture<'a, Result<FillTicket, StoreError>> {
+        Box::pin(async move {
+            let mut life = 0;
+            self.update(cart_id, |held| {
+                let held = held.unwrap_or_else(|| self.floor(CartVersion::default()));
+                life = held.life;
+                Some(held)
             });
-        }
-        Ok(())
+            Ok(FillTicket { cart_id: cart_id.to_owned(), life: life.to_string() })
+        })
     }
 
-    async fn keep_document(&self, cart_id: &str, document: &CartDocument) -> Result<(), StoreError> {
-        self.update(cart_id, |held| {
-            let held = held.filter(|held| held.version == document.version && held.cart.is_some())?;
-            Some(Held { document: Some(Arc::new(document.clone())), ..held })
-        });
-        Ok(())
+    fn fill<'a>(
+        &'a self,
+        ticket: FillTicket,
+        cart: &'a CartRecord,
+        document: Option<&'a CartDocument>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let document = document.filter(|document| document.version == cart.version);
+            self.update(&ticket.cart_id, |held| {
+                let held = held.filter(|held| held.life.to_string() == ticket.life)?;
+                let newer =
+                    cart.version > held.version || (cart.version == held.version && held.cart.is_none());
+                newer.then(|| Held {
+                    version: cart.version,
+                    cart: Some(Arc::new(cart.clone())),
+                    document: document.cloned().map(Arc::new),
+                    ..held
+                })
+            });
+            Ok(())
+        })
+    }
+
+    fn floors<'a>(&'a self, floors: &'a [(String, CartVersion)]) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            for (cart_id, version) in floors {
+                self.update(cart_id, |held| match held {
+                    Some(held) if held.version >= *version => None,
+                    Some(held) => Some(Held { life: held.life, ..self.floor(*version) }),
+                    None => Some(self.floor(*version)),
+                });
+            }
+            Ok(())
+        })
+    }
+
+    fn keep_document<'a>(
+        &'a self,
+        cart_id: &'a str,
+        document: &'a CartDocument,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.update(cart_id, |held| {
+                let held = held.filter(|held| held.version == document.version && held.cart.is_some())?;
+                Some(Held { document: Some(Arc::new(document.clone())), ..held })
+            });
+            Ok(())
+        })
     }
 
     fn connected(&self) -> u64 {
@@ -156,25 +178,33 @@ impl CartCache for MemoryCache {
         self.connections.subscribe()
     }
 
-    async fn feed_position(&self) -> Result<Option<CacheFeed>, StoreError> {
-        Ok(self.feed().clone())
+    fn feed_position(&self) -> BoxFuture<'_, Result<Option<CacheFeed>, StoreError>> {
+        Box::pin(async move { Ok(self.feed().clone()) })
     }
 
-    async fn advance(&self, from: &CacheFeed, to: &CacheFeed) -> Result<Option<CacheFeed>, StoreError> {
-        let mut feed = self.feed();
-        let between = |at: &&mut CacheFeed| {
-            at.epoch == to.epoch && (from.position.seq..=to.position.seq).contains(&at.position.seq)
-        };
-        if let Some(at) = feed.as_mut().filter(between) {
-            at.clone_from(to);
-        }
-        Ok(feed.clone())
+    fn advance<'a>(
+        &'a self,
+        from: &'a CacheFeed,
+        to: &'a CacheFeed,
+    ) -> BoxFuture<'a, Result<Option<CacheFeed>, StoreError>> {
+        Box::pin(async move {
+            let mut feed = self.feed();
+            let between = |at: &&mut CacheFeed| {
+                at.epoch == to.epoch && (from.position.seq..=to.position.seq).contains(&at.position.seq)
+            };
+            if let Some(at) = feed.as_mut().filter(between) {
+                at.clone_from(to);
+            }
+            Ok(feed.clone())
+        })
     }
 
-    async fn start_anew(&self, from: &CacheFeed) -> Result<(), StoreError> {
-        self.carts.invalidate_all();
-        *self.feed() = Some(from.clone());
-        Ok(())
+    fn start_anew<'a>(&'a self, from: &'a CacheFeed) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.carts.invalidate_all();
+            *self.feed() = Some(from.clone());
+            Ok(())
+        })
     }
 }
 

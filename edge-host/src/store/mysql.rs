@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use sqlx::mysql::MySqlPoolOptions;
 use tokio::sync::{mpsc, watch};
 
@@ -200,37 +200,42 @@ impl MySqlStore {
     }
 }
 
-#[async_trait]
 impl ReplicaStore for MySqlStore {
-    async fn cart(&self, cart_id: &str) -> Result<Option<CartRecord>, StoreError> {
-        retried(|| self.try_cart(cart_id)).await
+    fn cart<'a>(&'a self, cart_id: &'a str) -> BoxFuture<'a, Result<Option<CartRecord>, StoreError>> {
+        Box::pin(async move { retried(|| self.try_cart(cart_id)).await })
     }
 
-    async fn epoch(&self) -> Result<u32, StoreError> {
-        retried(|| self.try_epoch()).await
+    fn epoch(&self) -> BoxFuture<'_, Result<u32, StoreError>> {
+        Box::pin(async move { retried(|| self.try_epoch()).await })
     }
 
-    async fn items(&self, item_ids: &[String]) -> Result<Vec<ItemRecord>, StoreError> {
-        retried(|| self.try_items(item_ids)).await
+    fn items<'a>(&'a self, item_ids: &'a [String]) -> BoxFuture<'a, Result<Vec<ItemRecord>, StoreError>> {
+        Box::pin(async move { retried(|| self.try_items(item_ids)).await })
     }
 
-    async fn catalogue(&self) -> Result<CatalogueSnapshot, StoreError> {
-        // However many items there are: no such deadline as that of a cart would be enough for all of them.
-        let snapshot = tokio::time::timeout(SNAPSHOT_DEADLINE, self.try_catalogue()).await;
-        let late = |_| StoreError::overloaded(Late("the whole catalogue"));
-        snapshot.map_err(late)?.map_err(Failure::into_error)
+    fn catalogue(&self) -> BoxFuture<'_, Result<CatalogueSnapshot, StoreError>> {
+        Box::pin(async move {
+            // However many items there are: no such deadline as that of a cart would be enough for all of them.
+            let snapshot = tokio::time::timeout(SNAPSHOT_DEADLINE, self.try_catalogue()).await;
+            let late = |_| StoreError::overloaded(Late("the whole catalogue"));
+            snapshot.map_err(late)?.map_err(Failure::into_error)
+        })
     }
 
-    async fn feed(&self, after: Option<&FeedPosition>, limit: u32) -> Result<FeedPage, StoreError> {
-        retried(|| self.try_feed(after, limit)).await
+    fn feed<'a>(
+        &'a self,
+        after: Option<&'a FeedPosition>,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<FeedPage, StoreError>> {
+        Box::pin(async move { retried(|| self.try_feed(after, limit)).await })
     }
 
     fn feed_news(&self) -> watch::Receiver<u64> {
         self.news.subscribe()
     }
 
-    async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        retried(|| self.try_rules(revision)).await
+    fn rules<'a>(&'a self, revision: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>, StoreError>> {
+        Box::pin(async move { retried(|| self.try_rules(revision)).await })
     }
 
     fn pulse(&self) -> watch::Receiver<Option<Pulse>> {
@@ -242,98 +247,121 @@ impl ReplicaStore for MySqlStore {
     }
 }
 
-#[async_trait]
 impl PrimaryStore for MySqlStore {
-    async fn write(&self, write: &CartWrite, decide: &mut Decide<'_>) -> Result<WriteOutcome, StoreError> {
-        let Some(_claim) = self.claim(write) else {
-            return Ok(WriteOutcome::InProgress);
-        };
-        let mut attempts = Attempts::new();
-        let mut progress = Progress::default();
-        if self.goes_together(write) {
-            let attempt = self.attempt_together(write, decide, &mut progress);
-            if let Some(ended) = attempts.make(attempt).await {
-                return ended;
+    fn write<'a>(
+        &'a self,
+        write: &'a CartWrite,
+        decide: &'a mut Decide<'_>,
+    ) -> BoxFuture<'a, Result<WriteOutcome, StoreError>> {
+        Box::pin(async move {
+            let Some(_claim) = self.claim(write) else {
+                return Ok(WriteOutcome::InProgress);
+            };
+            let mut attempts = Attempts::new();
+            let mut progress = Progress::default();
+            if self.goes_together(write) {
+                let attempt = self.attempt_together(write, decide, &mut progress);
+                if let Some(ended) = attempts.make(attempt).await {
+                    return ended;
+                }
             }
-        }
-        self.write_alone(write, decide, attempts, progress).await
+            self.write_alone(write, decide, attempts, progress).await
+        })
     }
 
-    async fn orders(
-        &self,
-        owner: &Principal,
-        before: Option<&str>,
+    fn orders<'a>(
+        &'a self,
+        owner: &'a Principal,
+        before: Option<&'a str>,
         limit: u32,
-    ) -> Result<Vec<OrderRecord>, StoreError> {
-        retried(|| self.try_orders(owner, before, limit)).await
+    ) -> BoxFuture<'a, Result<Vec<OrderRecord>, StoreError>> {
+        Box::pin(async move { retried(|| self.try_orders(owner, before, limit)).await })
     }
 
-    async fn order(&self, owner: &Principal, order_id: &str) -> Result<Option<OrderRecord>, StoreError> {
-        retried(|| self.try_order(Some(owner), order_id)).await
+    fn order<'a>(
+        &'a self,
+        owner: &'a Principal,
+        order_id: &'a str,
+    ) -> BoxFuture<'a, Result<Option<OrderRecord>, StoreError>> {
+        Box::pin(async move { retried(|| self.try_order(Some(owner), order_id)).await })
     }
 
-    async fn placed_order(&self, order_id: &str) -> Result<Option<OrderRecord>, StoreError> {
-        retried(|| self.try_order(None, order_id)).await
+    fn placed_order<'a>(
+        &'a self,
+        order_id: &'a str,
+    ) -> BoxFuture<'a, Result<Option<OrderRecord>, StoreError>> {
+        Box::pin(async move { retried(|| self.try_order(None, order_id)).await })
     }
 
-    async fn settle_order(
-        &self,
-        order_id: &str,
+    fn settle_order<'a>(
+        &'a self,
+        order_id: &'a str,
         to: OrderState,
-        key: &OnceKey,
-    ) -> Result<KeyedOutcome<OrderRecord>, StoreError> {
-        let Some(_claim) = self.claim_key(key) else { return Ok(KeyedOutcome::InProgress) };
-        let (mut attempts, mut commit_tried) = (Attempts::new(), false);
-        loop {
-            let attempt = self.try_settle_once(order_id, to, key, &mut commit_tried);
-            if let Some(ended) = attempts.make(attempt).await {
-                return ended;
+        key: &'a OnceKey,
+    ) -> BoxFuture<'a, Result<KeyedOutcome<OrderRecord>, StoreError>> {
+        Box::pin(async move {
+            let Some(_claim) = self.claim_key(key) else { return Ok(KeyedOutcome::InProgress) };
+            let (mut attempts, mut commit_tried) = (Attempts::new(), false);
+            loop {
+                let attempt = self.try_settle_once(order_id, to, key, &mut commit_tried);
+                if let Some(ended) = attempts.make(attempt).await {
+                    return ended;
+                }
             }
-        }
+        })
     }
 
-    async fn write_item(
-        &self,
-        item_id: &str,
-        key: &OnceKey,
-        decide: &mut DecideItem<'_>,
-    ) -> Result<KeyedOutcome<ItemRecord>, StoreError> {
-        let Some(_claim) = self.claim_key(key) else { return Ok(KeyedOutcome::InProgress) };
-        let (mut attempts, mut commit_tried) = (Attempts::new(), false);
-        loop {
-            let attempt = self.try_write_item(item_id, key, decide, &mut commit_tried);
-            if let Some(ended) = attempts.make(attempt).await {
-                return ended;
+    fn write_item<'a>(
+        &'a self,
+        item_id: &'a str,
+        key: &'a OnceKey,
+        decide: &'a mut DecideItem<'_>,
+    ) -> BoxFuture<'a, Result<KeyedOutcome<ItemRecord>, StoreError>> {
+        Box::pin(async move {
+            let Some(_claim) = self.claim_key(key) else { return Ok(KeyedOutcome::InProgress) };
+            let (mut attempts, mut commit_tried) = (Attempts::new(), false);
+            loop {
+                let attempt = self.try_write_item(item_id, key, decide, &mut commit_tried);
+                if let Some(ended) = attempts.make(attempt).await {
+                    return ended;
+                }
             }
-        }
+        })
     }
 
-    async fn write_coupon(
-        &self,
-        code: &str,
-        key: &OnceKey,
-        decide: &mut DecideCoupon<'_>,
-    ) -> Result<KeyedOutcome<CouponRecord>, StoreError> {
-        let Some(_claim) = self.claim_key(key) else { return Ok(KeyedOutcome::InProgress) };
-        let (mut attempts, mut commit_tried) = (Attempts::new(), false);
-        loop {
-            let attempt = self.try_write_coupon(code, key, decide, &mut commit_tried);
-            if let Some(ended) = attempts.make(attempt).await {
-                return ended;
+    fn write_coupon<'a>(
+        &'a self,
+        code: &'a str,
+        key: &'a OnceKey,
+        decide: &'a mut DecideCoupon<'_>,
+    ) -> BoxFuture<'a, Result<KeyedOutcome<CouponRecord>, StoreError>> {
+        Box::pin(async move {
+            let Some(_claim) = self.claim_key(key) else { return Ok(KeyedOutcome::InProgress) };
+            let (mut attempts, mut commit_tried) = (Attempts::new(), false);
+            loop {
+                let attempt = self.try_write_coupon(code, key, decide, &mut commit_tried);
+                if let Some(ended) = attempts.make(attempt).await {
+                    return ended;
+                }
             }
-        }
+        })
     }
 
-    async fn activate_rules(&self, revision: &str, bytes: &[u8], now_ms: Millis) -> Result<(), StoreError> {
-        retried(|| self.try_activate_rules(revision, bytes, now_ms)).await
+    fn activate_rules<'a>(
+        &'a self,
+        revision: &'a str,
+        bytes: &'a [u8],
+        now_ms: Millis,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move { retried(|| self.try_activate_rules(revision, bytes, now_ms)).await })
     }
 
-    async fn sweep(&self, now_ms: Millis) -> Result<Swept, StoreError> {
-        self.sweep_as_one(now_ms).await.map_err(Failure::into_error)
+    fn sweep(&self, now_ms: Millis) -> BoxFuture<'_, Result<Swept, StoreError>> {
+        Box::pin(async move { self.sweep_as_one(now_ms).await.map_err(Failure::into_error) })
     }
 
-    async fn active_rules(&self) -> Result<Option<String>, StoreError> {
-        retried(|| self.try_active_rules()).await
+    fn active_rules(&self) -> BoxFuture<'_, Result<Option<String>, StoreError>> {
+        Box::pin(async move { retried(|| self.try_active_rules()).await })
     }
 
     fn state(&self) -> PrimaryState {

@@ -14,7 +14,7 @@
 use std::sync::{Arc, LazyLock};
 
 use arc_swap::ArcSwapOption;
-use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use futures_util::future::try_join_all;
 use redis::{Value, cmd};
 use tokio::sync::watch;
@@ -110,77 +110,94 @@ impl RedisCache {
     }
 }
 
-#[async_trait]
 impl CartCache for RedisCache {
-    async fn glance(
-        &self,
-        cart_id: &str,
+    fn glance<'a>(
+        &'a self,
+        cart_id: &'a str,
         at_least: Option<CartVersion>,
-    ) -> Result<Option<Glance>, StoreError> {
-        let Some(key) = self.key(cart_id) else { return Ok(None) };
-        let serves = |glance: &Glance| at_least.is_none_or(|at_least| glance.version >= at_least);
-        match self.link.near(|near| near.get(&key)).filter(serves) {
-            Some(glance) => Ok(Some(glance)),
-            // What a read seldom needs is not carried about by all of them.
-            None => Box::pin(self.ask(&key, serves)).await,
-        }
+    ) -> BoxFuture<'a, Result<Option<Glance>, StoreError>> {
+        Box::pin(async move {
+            let Some(key) = self.key(cart_id) else { return Ok(None) };
+            let serves = |glance: &Glance| at_least.is_none_or(|at_least| glance.version >= at_least);
+            match self.link.near(|near| near.get(&key)).filter(serves) {
+                Some(glance) => Ok(Some(glance)),
+                // What a read seldom needs is not carried about by all of them.
+                None => Box::pin(self.ask(&key, serves)).await,
+            }
+        })
     }
 
-    async fn get(&self, cart_id: &str) -> Result<Option<CacheEntry>, StoreError> {
-        let Some(key) = self.key(cart_id) else { return Ok(None) };
-        entry::entry(cart_id, self.link.call(cmd("HGETALL").arg(key)).await?)
+    fn get<'a>(&'a self, cart_id: &'a str) -> BoxFuture<'a, Result<Option<CacheEntry>, StoreError>> {
+        Box::pin(async move {
+            let Some(key) = self.key(cart_id) else { return Ok(None) };
+            entry::entry(cart_id, self.link.call(cmd("HGETALL").arg(key)).await?)
+        })
     }
 
-    async fn count(&self, cart_id: &str) -> Result<Option<CartCount>, StoreError> {
-        let Some(key) = self.key(cart_id) else { return Ok(None) };
-        entry::count(self.fields(&key, &entry::COUNT_FIELDS).await?)
+    fn count<'a>(&'a self, cart_id: &'a str) -> BoxFuture<'a, Result<Option<CartCount>, StoreError>> {
+        Box::pin(async move {
+            let Some(key) = self.key(cart_id) else { return Ok(None) };
+            entry::count(self.fields(&key, &entry::COUNT_FIELDS).await?)
+        })
     }
 
-    async fn ticket(&self, cart_id: &str) -> Result<FillTicket, StoreError> {
-        // No entry has an empty life, so a ticket from before the feed's key was seen is good for nothing.
-        let mut life = String::new();
-        if let Some(key) = self.key(cart_id) {
-            let args = [new_life().into_bytes(), ttl_ms(cart_id)];
-            let answer = self.link.run(&TICKET, &key, &args.each_ref().map(Vec::as_slice)).await?;
-            entry::text(&entry::bytes(answer)?.unwrap_or_default())?.clone_into(&mut life);
-        }
-        Ok(FillTicket { cart_id: cart_id.to_owned(), life })
+    fn ticket<'a>(&'a self, cart_id: &'a str) -> BoxFuture<'a, Result<FillTicket, StoreError>> {
+        Box::pin(async move {
+            // No entry has an empty life, so a ticket from before the feed's key was seen is good for nothing.
+            let mut life = String::new();
+            if let Some(key) = self.key(cart_id) {
+                let args = [new_life().into_bytes(), ttl_ms(cart_id)];
+                let answer = self.link.run(&TICKET, &key, &args.each_ref().map(Vec::as_slice)).await?;
+                entry::text(&entry::bytes(answer)?.unwrap_or_default())?.clone_into(&mut life);
+            }
+            Ok(FillTicket { cart_id: cart_id.to_owned(), life })
+        })
     }
 
-    async fn fill(
-        &self,
+    fn fill<'a>(
+        &'a self,
         ticket: FillTicket,
-        cart: &CartRecord,
-        document: Option<&CartDocument>,
-    ) -> Result<(), StoreError> {
-        let Some(key) = self.key(&ticket.cart_id) else { return Ok(()) };
-        let (kind, fields) = entry::fields(cart)?;
-        let (ttl, version) = (ttl_ms(&ticket.cart_id), cart.version.to_string());
-        let mut args = vec![ticket.life.as_bytes(), &ttl, version.as_bytes(), kind.as_bytes()];
-        args.extend(fields.iter().map(Vec::as_slice));
-        let document = document.filter(|document| document.version == cart.version);
-        let head = document.map(entry::document_head).transpose()?;
-        if let (Some(head), Some(document)) = (&head, document) {
-            args.extend([b"_d".as_slice(), head, b"_q", &document.body]);
-        }
-        self.link.run(&FILL, &key, &args).await?;
-        Ok(())
+        cart: &'a CartRecord,
+        document: Option<&'a CartDocument>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let Some(key) = self.key(&ticket.cart_id) else { return Ok(()) };
+            let (kind, fields) = entry::fields(cart)?;
+            let (ttl, version) = (ttl_ms(&ticket.cart_id), cart.version.to_string());
+            let mut args = vec![ticket.life.as_bytes(), &ttl, version.as_bytes(), kind.as_bytes()];
+            args.extend(fields.iter().map(Vec::as_slice));
+            let document = document.filter(|document| document.version == cart.version);
+            let head = document.map(entry::document_head).transpose()?;
+            if let (Some(head), Some(document)) = (&head, document) {
+                args.extend([b"_d".as_slice(), head, b"_q", &document.body]);
+            }
+            self.link.run(&FILL, &key, &args).await?;
+            Ok(())
+        })
     }
 
-    async fn floors(&self, floors: &[(String, CartVersion)]) -> Result<(), StoreError> {
-        for floors in floors.chunks(FLOORS_AT_ONCE) {
-            let floors: Vec<_> =
-                floors.iter().map(|(cart_id, version)| self.floor(cart_id, *version)).collect();
-            try_join_all(floors).await?;
-        }
-        Ok(())
+    fn floors<'a>(&'a self, floors: &'a [(String, CartVersion)]) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            for floors in floors.chunks(FLOORS_AT_ONCE) {
+                let floors: Vec<_> =
+                    floors.iter().map(|(cart_id, version)| self.floor(cart_id, *version)).collect();
+                try_join_all(floors).await?;
+            }
+            Ok(())
+        })
     }
 
-    async fn keep_document(&self, cart_id: &str, document: &CartDocument) -> Result<(), StoreError> {
-        let Some(key) = self.key(cart_id) else { return Ok(()) };
-        let (version, head) = (document.version.to_string(), entry::document_head(document)?);
-        self.link.run(&DOCUMENT, &key, &[version.as_bytes(), &head, &document.body]).await?;
-        Ok(())
+    fn keep_document<'a>(
+        &'a self,
+        cart_id: &'a str,
+        document: &'a CartDocument,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let Some(key) = self.key(cart_id) else { return Ok(()) };
+            let (version, head) = (document.version.to_string(), entry::document_head(document)?);
+            self.link.run(&DOCUMENT, &key, &[version.as_bytes(), &head, &document.body]).await?;
+            Ok(())
+        })
     }
 
     fn connected(&self) -> u64 {
@@ -191,34 +208,42 @@ impl CartCache for RedisCache {
         self.link.connections()
     }
 
-    async fn feed_position(&self) -> Result<Option<CacheFeed>, StoreError> {
-        self.see(self.fields(FEED_KEY, &["epoch", "generation", "position"]).await?)
+    fn feed_position(&self) -> BoxFuture<'_, Result<Option<CacheFeed>, StoreError>> {
+        Box::pin(async move { self.see(self.fields(FEED_KEY, &["epoch", "generation", "position"]).await?) })
     }
 
-    async fn advance(&self, from: &CacheFeed, to: &CacheFeed) -> Result<Option<CacheFeed>, StoreError> {
-        let generation = self
-            .namespace
-            .load()
-            .as_deref()
-            .map_or_else(String::new, |namespace| namespace.generation.clone());
-        let [from, to_seq] = [from, to].map(|feed| feed.position.seq.to_string());
-        let (epoch, position) = (to.epoch.to_string(), entry::to_json(&to.position)?);
-        let args = [
-            generation.as_bytes(),
-            epoch.as_bytes(),
-            from.as_bytes(),
-            to_seq.as_bytes(),
-            position.as_slice(),
-        ];
-        self.see(self.link.run(&ADVANCE, FEED_KEY, &args).await?)
+    fn advance<'a>(
+        &'a self,
+        from: &'a CacheFeed,
+        to: &'a CacheFeed,
+    ) -> BoxFuture<'a, Result<Option<CacheFeed>, StoreError>> {
+        Box::pin(async move {
+            let generation = self
+                .namespace
+                .load()
+                .as_deref()
+                .map_or_else(String::new, |namespace| namespace.generation.clone());
+            let [from, to_seq] = [from, to].map(|feed| feed.position.seq.to_string());
+            let (epoch, position) = (to.epoch.to_string(), entry::to_json(&to.position)?);
+            let args = [
+                generation.as_bytes(),
+                epoch.as_bytes(),
+                from.as_bytes(),
+                to_seq.as_bytes(),
+                position.as_slice(),
+            ];
+            self.see(self.link.run(&ADVANCE, FEED_KEY, &args).await?)
+        })
     }
 
-    async fn start_anew(&self, from: &CacheFeed) -> Result<(), StoreError> {
-        let (epoch, seq) = (from.epoch.to_string(), from.position.seq.to_string());
-        let position = entry::to_json(&from.position)?;
-        let args = [epoch.as_bytes(), seq.as_bytes(), position.as_slice()];
-        self.see(self.link.run(&START_ANEW, FEED_KEY, &args).await?)?;
-        Ok(())
+    fn start_anew<'a>(&'a self, from: &'a CacheFeed) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let (epoch, seq) = (from.epoch.to_string(), from.position.seq.to_string());
+            let position = entry::to_json(&from.position)?;
+            let args = [epoch.as_bytes(), seq.as_bytes(), position.as_slice()];
+            self.see(self.link.run(&START_ANEW, FEED_KEY, &args).await?)?;
+            Ok(())
+        })
     }
 }
 

@@ -1,33 +1,33 @@
 //! The primary in one SQLite file, for one machine without MySQL.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use cart_core::Cart;
-use futures_util::future::OptionFuture;
+use futures_util::future::{BoxFuture, OptionFuture};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Sqlite, SqliteConnection, Transaction};
+use sqlx::{Sqlite, Transaction};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
+use self::carts::{empty_cart, end_guest_cart, load};
 use self::outbox::{feed_head, publish, publish_cart};
 use self::stock::{settle, take_stock};
 use crate::model::{
-    CART_TTL_MS, CartRecord, CartState, CatalogueSnapshot, Change, CouponRecord, FeedEvent, FeedPage,
-    FeedPosition, ItemRecord, Millis, OrderRecord, OrderState, PAYMENT_TTL_MS, Principal,
+    CART_TTL_MS, CartRecord, CatalogueSnapshot, Change, CouponRecord, FeedEvent, FeedPage, FeedPosition,
+    ItemRecord, Millis, OrderRecord, OrderState, PAYMENT_TTL_MS, Principal,
 };
 use crate::shares::{Queues, Sizes};
 use crate::store::sql::{from_json, signed, unsigned};
 use crate::store::{
-    CartWrite, Decide, DecideCoupon, DecideItem, Effect, KeyedOutcome, Late, Loaded, OnceKey, PrimaryStore,
+    CartWrite, Decide, DecideCoupon, DecideItem, Effect, KeyedOutcome, Late, OnceKey, PrimaryStore,
     ReplicaStore, StoreError, Swept, WriteOutcome,
 };
 
+mod carts;
 mod merchant;
 mod outbox;
 mod rows;
@@ -148,66 +148,81 @@ impl Drop for Claim {
     }
 }
 
-#[async_trait]
 impl ReplicaStore for SqliteStore {
-    async fn cart(&self, cart_id: &str) -> Result<Option<CartRecord>, StoreError> {
-        // One transaction, so that header and lines are of one version.
-        let mut tx = self.readers.begin().await?;
-        rows::cart(&mut tx, cart_id).await
-    }
-
-    async fn epoch(&self) -> Result<u32, StoreError> {
-        Ok(sqlx::query_scalar("SELECT epoch FROM cluster").fetch_one(&self.readers).await?)
-    }
-
-    async fn items(&self, item_ids: &[String]) -> Result<Vec<ItemRecord>, StoreError> {
-        let mut reader = self.readers.acquire().await?;
-        rows::items(&mut reader, Some(&item_ids.iter().collect())).await
-    }
-
-    async fn catalogue(&self) -> Result<CatalogueSnapshot, StoreError> {
-        let mut tx = self.readers.begin().await?;
-        let (epoch, rules): (u32, Option<String>) =
-            sqlx::query_as("SELECT epoch, active_rules FROM cluster").fetch_one(&mut *tx).await?;
-        Ok(CatalogueSnapshot {
-            position: FeedPosition::at(feed_head(&mut tx).await?),
-            epoch,
-            items: rows::items(&mut tx, None).await?,
-            coupons: rows::coupons(&mut tx, None).await?,
-            rules,
+    fn cart<'a>(&'a self, cart_id: &'a str) -> BoxFuture<'a, Result<Option<CartRecord>, StoreError>> {
+        Box::pin(async move {
+            // One transaction, so that header and lines are of one version.
+            let mut tx = self.readers.begin().await?;
+            rows::cart(&mut tx, cart_id).await
         })
     }
 
-    async fn feed(&self, after: Option<&FeedPosition>, limit: u32) -> Result<FeedPage, StoreError> {
-        let mut tx = self.readers.begin().await?;
-        let epoch: u32 = sqlx::query_scalar("SELECT epoch FROM cluster").fetch_one(&mut *tx).await?;
-        let head = feed_head(&mut tx).await?;
-        let after = after.map_or(head, |position| position.seq);
-        let rows: Vec<(i64, Millis, String)> =
-            sqlx::query_as("SELECT seq, at, change FROM outbox WHERE seq > ?1 ORDER BY seq LIMIT ?2")
-                .bind(signed(after)?)
-                .bind(limit)
-                .fetch_all(&mut *tx)
-                .await?;
-        let event = |(seq, at_ms, change): (i64, Millis, String)| {
-            Ok(FeedEvent { seq: unsigned(seq)?, at_ms, change: from_json(&change)? })
-        };
-        let events: Vec<FeedEvent> = rows.into_iter().map(event).collect::<Result<_, StoreError>>()?;
-        // One writer, so places become visible in order and a hole means swept rows, or another database.
-        let next = events.first().map_or(head + 1, |event| event.seq);
-        let lost = after > head || (next != after + 1);
-        let position = FeedPosition::at(events.last().map_or(after, |event| event.seq));
-        let more = events.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
-        Ok(FeedPage { events, position, more, epoch, beat: 0, lost })
+    fn epoch(&self) -> BoxFuture<'_, Result<u32, StoreError>> {
+        Box::pin(async move {
+            Ok(sqlx::query_scalar("SELECT epoch FROM cluster").fetch_one(&self.readers).await?)
+        })
+    }
+
+    fn items<'a>(&'a self, item_ids: &'a [String]) -> BoxFuture<'a, Result<Vec<ItemRecord>, StoreError>> {
+        Box::pin(async move {
+            let mut reader = self.readers.acquire().await?;
+            rows::items(&mut reader, Some(&item_ids.iter().collect())).await
+        })
+    }
+
+    fn catalogue(&self) -> BoxFuture<'_, Result<CatalogueSnapshot, StoreError>> {
+        Box::pin(async move {
+            let mut tx = self.readers.begin().await?;
+            let (epoch, rules): (u32, Option<String>) =
+                sqlx::query_as("SELECT epoch, active_rules FROM cluster").fetch_one(&mut *tx).await?;
+            Ok(CatalogueSnapshot {
+                position: FeedPosition::at(feed_head(&mut tx).await?),
+                epoch,
+                items: rows::items(&mut tx, None).await?,
+                coupons: rows::coupons(&mut tx, None).await?,
+                rules,
+            })
+        })
+    }
+
+    fn feed<'a>(
+        &'a self,
+        after: Option<&'a FeedPosition>,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<FeedPage, StoreError>> {
+        Box::pin(async move {
+            let mut tx = self.readers.begin().await?;
+            let epoch: u32 = sqlx::query_scalar("SELECT epoch FROM cluster").fetch_one(&mut *tx).await?;
+            let head = feed_head(&mut tx).await?;
+            let after = after.map_or(head, |position| position.seq);
+            let rows: Vec<(i64, Millis, String)> =
+                sqlx::query_as("SELECT seq, at, change FROM outbox WHERE seq > ?1 ORDER BY seq LIMIT ?2")
+                    .bind(signed(after)?)
+                    .bind(limit)
+                    .fetch_all(&mut *tx)
+                    .await?;
+            let event = |(seq, at_ms, change): (i64, Millis, String)| {
+                Ok(FeedEvent { seq: unsigned(seq)?, at_ms, change: from_json(&change)? })
+            };
+            let events: Vec<FeedEvent> = rows.into_iter().map(event).collect::<Result<_, StoreError>>()?;
+            // One writer, so places become visible in order and a hole means swept rows, or another database.
+            let next = events.first().map_or(head + 1, |event| event.seq);
+            let lost = after > head || (next != after + 1);
+            let position = FeedPosition::at(events.last().map_or(after, |event| event.seq));
+            let more = events.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
+            Ok(FeedPage { events, position, more, epoch, beat: 0, lost })
+        })
     }
 
     fn feed_news(&self) -> watch::Receiver<u64> {
         self.head.subscribe()
     }
 
-    async fn rules(&self, revision: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let query = sqlx::query_scalar("SELECT component FROM rule_revisions WHERE revision = ?1");
-        Ok(query.bind(revision).fetch_optional(&self.readers).await?)
+    fn rules<'a>(&'a self, revision: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>, StoreError>> {
+        Box::pin(async move {
+            let query = sqlx::query_scalar("SELECT component FROM rule_revisions WHERE revision = ?1");
+            Ok(query.bind(revision).fetch_optional(&self.readers).await?)
+        })
     }
 
     fn connections(&self) -> (u32, u32) {
@@ -218,245 +233,224 @@ impl ReplicaStore for SqliteStore {
     }
 }
 
-#[async_trait]
 impl PrimaryStore for SqliteStore {
-    async fn write(&self, write: &CartWrite, decide: &mut Decide<'_>) -> Result<WriteOutcome, StoreError> {
-        let Some(_claim) = self.claim(write) else {
-            return Ok(WriteOutcome::InProgress);
-        };
-        let cart_id = &write.unused.cart_id;
-        let place = self.carts.enter(cart_id).ok_or(StoreError::Busy(CART))?;
-        let turn = timeout(ACQUIRE_TIMEOUT, place.turn()).await;
-        let _turn = turn.map_err(|_| StoreError::Busy(CART))?;
-        let is_slow = write.takes_stock || write.guest.is_some() || write.is_heavy(self.sizes.get(cart_id));
-        let slow = OptionFuture::from(is_slow.then(|| timeout(ACQUIRE_TIMEOUT, self.slow.acquire()))).await;
-        let late = |_| StoreError::overloaded(Late("the one writer for checkouts and large carts"));
-        let _slow = slow.transpose().map_err(late)?;
-        let mut tx = self.begin().await?;
-        let kept = rows::answer(&mut tx, cart_id, &write.idempotency_key).await?;
-        let loaded = load(&mut tx, write).await?;
-        self.sizes.set(cart_id, loaded.lines());
-        if let Some(kept) = kept {
-            return Ok(if kept.is_of(write) {
-                WriteOutcome::Replayed { answer: kept.answer, record: loaded.cart }
-            } else {
-                WriteOutcome::KeyReused(kept.answer)
-            });
-        }
-        let before = loaded.cart.clone();
-        let guest = loaded.guest.clone();
-        if write.is_for_another(&before) {
-            return Ok(WriteOutcome::VersionMismatch(before.version));
-        }
-        let Some(commit) = decide(loaded) else {
-            return Ok(WriteOutcome::Refused);
-        };
+    fn write<'a>(
+        &'a self,
+        write: &'a CartWrite,
+        decide: &'a mut Decide<'_>,
+    ) -> BoxFuture<'a, Result<WriteOutcome, StoreError>> {
+        Box::pin(async move {
+            let Some(_claim) = self.claim(write) else {
+                return Ok(WriteOutcome::InProgress);
+            };
+            let cart_id = &write.unused.cart_id;
+            let place = self.carts.enter(cart_id).ok_or(StoreError::Busy(CART))?;
+            let turn = timeout(ACQUIRE_TIMEOUT, place.turn()).await;
+            let _turn = turn.map_err(|_| StoreError::Busy(CART))?;
+            let is_slow =
+                write.takes_stock || write.guest.is_some() || write.is_heavy(self.sizes.get(cart_id));
+            let slow =
+                OptionFuture::from(is_slow.then(|| timeout(ACQUIRE_TIMEOUT, self.slow.acquire()))).await;
+            let late = |_| StoreError::overloaded(Late("the one writer for checkouts and large carts"));
+            let _slow = slow.transpose().map_err(late)?;
+            let mut tx = self.begin().await?;
+            let kept = rows::answer(&mut tx, cart_id, &write.idempotency_key).await?;
+            let loaded = load(&mut tx, write).await?;
+            self.sizes.set(cart_id, loaded.lines());
+            if let Some(kept) = kept {
+                return Ok(if kept.is_of(write) {
+                    WriteOutcome::Replayed { answer: kept.answer, record: loaded.cart }
+                } else {
+                    WriteOutcome::KeyReused(kept.answer)
+                });
+            }
+            let before = loaded.cart.clone();
+            let guest = loaded.guest.clone();
+            if write.is_for_another(&before) {
+                return Ok(WriteOutcome::VersionMismatch(before.version));
+            }
+            let Some(commit) = decide(loaded) else {
+                return Ok(WriteOutcome::Refused);
+            };
 
-        rows::insert_answer(&mut tx, write, &commit.answer).await?;
-        let mut record = before.clone();
-        let mut seq = None;
-        let mut guest_version = None;
-        if !matches!(commit.effect, Effect::Unchanged) {
-            record.cart = commit.cart;
-            record.version = before.version.next();
-            record.updated_at_ms = Some(write.now_ms);
-            record.expires_at_ms = Some(write.now_ms + CART_TTL_MS);
-            rows::save_cart(&mut tx, &write.principal, &before, &record).await?;
-            seq = Some(publish_cart(&mut tx, &record, write.now_ms).await?);
-        }
-        match (&commit.effect, guest.zip(write.guest.as_ref())) {
-            (Effect::Merged, Some((guest, (owner, _)))) => {
-                guest_version = Some(guest.version.next());
-                seq = Some(end_guest_cart(&mut tx, owner, &guest, write.now_ms).await?);
-                rows::hand_over_orders(&mut tx, &guest.cart_id, cart_id).await?;
+            rows::insert_answer(&mut tx, write, &commit.answer).await?;
+            let mut record = before.clone();
+            let mut seq = None;
+            let mut guest_version = None;
+            if !matches!(commit.effect, Effect::Unchanged) {
+                record.cart = commit.cart;
+                record.version = before.version.next();
+                record.updated_at_ms = Some(write.now_ms);
+                record.expires_at_ms = Some(write.now_ms + CART_TTL_MS);
+                rows::save_cart(&mut tx, &write.principal, &before, &record).await?;
+                seq = Some(publish_cart(&mut tx, &record, write.now_ms).await?);
             }
-            (Effect::Ordered(order), _) => {
-                rows::insert_order(&mut tx, cart_id, order, write.now_ms).await?;
-                if let Some(last) = take_stock(&mut tx, order, write.now_ms).await? {
-                    seq = Some(last);
+            match (&commit.effect, guest.zip(write.guest.as_ref())) {
+                (Effect::Merged, Some((guest, (owner, _)))) => {
+                    guest_version = Some(guest.version.next());
+                    seq = Some(end_guest_cart(&mut tx, owner, &guest, write.now_ms).await?);
+                    rows::hand_over_orders(&mut tx, &guest.cart_id, cart_id).await?;
                 }
+                (Effect::Ordered(order), _) => {
+                    rows::insert_order(&mut tx, cart_id, order, write.now_ms).await?;
+                    if let Some(last) = take_stock(&mut tx, order, write.now_ms).await? {
+                        seq = Some(last);
+                    }
+                }
+                _ => {}
             }
-            _ => {}
-        }
-        self.commit(tx, seq).await?;
-        Ok(WriteOutcome::Done { record, guest_version })
+            self.commit(tx, seq).await?;
+            Ok(WriteOutcome::Done { record, guest_version })
+        })
     }
 
-    async fn orders(
-        &self,
-        owner: &Principal,
-        before: Option<&str>,
+    fn orders<'a>(
+        &'a self,
+        owner: &'a Principal,
+        before: Option<&'a str>,
         limit: u32,
-    ) -> Result<Vec<OrderRecord>, StoreError> {
-        let rows: Vec<(String, String, String)> = sqlx::query_as(
-            "SELECT order_id, state, document FROM orders
+    ) -> BoxFuture<'a, Result<Vec<OrderRecord>, StoreError>> {
+        Box::pin(async move {
+            let rows: Vec<(String, String, String)> = sqlx::query_as(
+                "SELECT order_id, state, document FROM orders
              WHERE cart_id = ?1 AND (?2 IS NULL OR order_id < ?2) ORDER BY order_id DESC LIMIT ?3",
-        )
-        .bind(owner.cart_id())
-        .bind(before)
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await?;
-        rows.into_iter().map(rows::order).collect()
+            )
+            .bind(owner.cart_id())
+            .bind(before)
+            .bind(limit)
+            .fetch_all(&self.readers)
+            .await?;
+            rows.into_iter().map(rows::order).collect()
+        })
     }
 
-    async fn order(&self, owner: &Principal, order_id: &str) -> Result<Option<OrderRecord>, StoreError> {
-        let row: Option<(String, String, String)> = sqlx::query_as(
-            "SELECT order_id, state, document FROM orders WHERE cart_id = ?1 AND order_id = ?2",
-        )
-        .bind(owner.cart_id())
-        .bind(order_id)
-        .fetch_optional(&self.readers)
-        .await?;
-        row.map(rows::order).transpose()
+    fn order<'a>(
+        &'a self,
+        owner: &'a Principal,
+        order_id: &'a str,
+    ) -> BoxFuture<'a, Result<Option<OrderRecord>, StoreError>> {
+        Box::pin(async move {
+            let row: Option<(String, String, String)> = sqlx::query_as(
+                "SELECT order_id, state, document FROM orders WHERE cart_id = ?1 AND order_id = ?2",
+            )
+            .bind(owner.cart_id())
+            .bind(order_id)
+            .fetch_optional(&self.readers)
+            .await?;
+            row.map(rows::order).transpose()
+        })
     }
 
-    async fn placed_order(&self, order_id: &str) -> Result<Option<OrderRecord>, StoreError> {
-        let row: Option<(String, String, String)> =
-            sqlx::query_as("SELECT order_id, state, document FROM orders WHERE order_id = ?1")
-                .bind(order_id)
-                .fetch_optional(&self.readers)
-                .await?;
-        row.map(rows::order).transpose()
+    fn placed_order<'a>(
+        &'a self,
+        order_id: &'a str,
+    ) -> BoxFuture<'a, Result<Option<OrderRecord>, StoreError>> {
+        Box::pin(async move {
+            let row: Option<(String, String, String)> =
+                sqlx::query_as("SELECT order_id, state, document FROM orders WHERE order_id = ?1")
+                    .bind(order_id)
+                    .fetch_optional(&self.readers)
+                    .await?;
+            row.map(rows::order).transpose()
+        })
     }
 
-    async fn settle_order(
-        &self,
-        order_id: &str,
+    fn settle_order<'a>(
+        &'a self,
+        order_id: &'a str,
         to: OrderState,
-        key: &OnceKey,
-    ) -> Result<KeyedOutcome<OrderRecord>, StoreError> {
-        self.settle_order_once(order_id, to, key).await
+        key: &'a OnceKey,
+    ) -> BoxFuture<'a, Result<KeyedOutcome<OrderRecord>, StoreError>> {
+        Box::pin(async move { self.settle_order_once(order_id, to, key).await })
     }
 
-    async fn write_item(
-        &self,
-        item_id: &str,
-        key: &OnceKey,
-        decide: &mut DecideItem<'_>,
-    ) -> Result<KeyedOutcome<ItemRecord>, StoreError> {
-        self.write_item_once(item_id, key, decide).await
+    fn write_item<'a>(
+        &'a self,
+        item_id: &'a str,
+        key: &'a OnceKey,
+        decide: &'a mut DecideItem<'_>,
+    ) -> BoxFuture<'a, Result<KeyedOutcome<ItemRecord>, StoreError>> {
+        Box::pin(async move { self.write_item_once(item_id, key, decide).await })
     }
 
-    async fn write_coupon(
-        &self,
-        code: &str,
-        key: &OnceKey,
-        decide: &mut DecideCoupon<'_>,
-    ) -> Result<KeyedOutcome<CouponRecord>, StoreError> {
-        self.write_coupon_once(code, key, decide).await
+    fn write_coupon<'a>(
+        &'a self,
+        code: &'a str,
+        key: &'a OnceKey,
+        decide: &'a mut DecideCoupon<'_>,
+    ) -> BoxFuture<'a, Result<KeyedOutcome<CouponRecord>, StoreError>> {
+        Box::pin(async move { self.write_coupon_once(code, key, decide).await })
     }
 
-    async fn activate_rules(&self, revision: &str, bytes: &[u8], now_ms: Millis) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
-        sqlx::query(
-            "INSERT INTO rule_revisions (revision, component, activated_at) VALUES (?1, ?2, ?3)
+    fn activate_rules<'a>(
+        &'a self,
+        revision: &'a str,
+        bytes: &'a [u8],
+        now_ms: Millis,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut tx = self.begin().await?;
+            sqlx::query(
+                "INSERT INTO rule_revisions (revision, component, activated_at) VALUES (?1, ?2, ?3)
              ON CONFLICT (revision) DO UPDATE SET activated_at = excluded.activated_at",
-        )
-        .bind(revision)
-        .bind(bytes)
-        .bind(now_ms)
-        .execute(&mut *tx)
-        .await?;
-        sqlx::query("UPDATE cluster SET active_rules = ?1").bind(revision).execute(&mut *tx).await?;
-        let seq = publish(&mut tx, &Change::Rules { revision: revision.to_owned() }, now_ms).await?;
-        self.commit(tx, Some(seq)).await
+            )
+            .bind(revision)
+            .bind(bytes)
+            .bind(now_ms)
+            .execute(&mut *tx)
+            .await?;
+            sqlx::query("UPDATE cluster SET active_rules = ?1").bind(revision).execute(&mut *tx).await?;
+            let seq = publish(&mut tx, &Change::Rules { revision: revision.to_owned() }, now_ms).await?;
+            self.commit(tx, Some(seq)).await
+        })
     }
 
-    async fn sweep(&self, now_ms: Millis) -> Result<Swept, StoreError> {
-        let mut swept = Swept::default();
-        let unpaid: Vec<String> = sqlx::query_scalar(
-            "SELECT order_id FROM orders WHERE state = 'pending_payment' AND placed_at <= ?1 LIMIT ?2",
-        )
-        .bind(now_ms - PAYMENT_TTL_MS)
-        .bind(SWEEP_ROWS_MAX)
-        .fetch_all(&self.readers)
-        .await?;
-        // Each by itself: one that cannot be cancelled must not keep the stock of the others.
-        for order_id in unpaid {
-            match self.cancel(&order_id, now_ms).await {
-                Ok(()) => swept.orders += 1,
-                Err(error) => {
-                    tracing::error!(order.id = order_id, error = %error, "unpaid order not cancelled")
+    fn sweep(&self, now_ms: Millis) -> BoxFuture<'_, Result<Swept, StoreError>> {
+        Box::pin(async move {
+            let mut swept = Swept::default();
+            let unpaid: Vec<String> = sqlx::query_scalar(
+                "SELECT order_id FROM orders WHERE state = 'pending_payment' AND placed_at <= ?1 LIMIT ?2",
+            )
+            .bind(now_ms - PAYMENT_TTL_MS)
+            .bind(SWEEP_ROWS_MAX)
+            .fetch_all(&self.readers)
+            .await?;
+            // Each by itself: one that cannot be cancelled must not keep the stock of the others.
+            for order_id in unpaid {
+                match self.cancel(&order_id, now_ms).await {
+                    Ok(()) => swept.orders += 1,
+                    Err(error) => {
+                        tracing::error!(order.id = order_id, error = %error, "unpaid order not cancelled")
+                    }
                 }
             }
-        }
-        let mut tx = self.begin().await?;
-        let mut seq = None;
-        let expired: Vec<String> = sqlx::query_scalar(
-            "SELECT cart_id FROM carts WHERE state = 'active' AND expires_at <= ?1 LIMIT ?2",
-        )
-        .bind(now_ms)
-        .bind(SWEEP_ROWS_MAX)
-        .fetch_all(&mut *tx)
-        .await?;
-        for cart_id in expired {
-            if let Some(record) = rows::cart(&mut tx, &cart_id).await? {
-                seq = Some(empty_cart(&mut tx, record, now_ms).await?);
-                swept.carts += 1;
+            let mut tx = self.begin().await?;
+            let mut seq = None;
+            let expired: Vec<String> = sqlx::query_scalar(
+                "SELECT cart_id FROM carts WHERE state = 'active' AND expires_at <= ?1 LIMIT ?2",
+            )
+            .bind(now_ms)
+            .bind(SWEEP_ROWS_MAX)
+            .fetch_all(&mut *tx)
+            .await?;
+            for cart_id in expired {
+                if let Some(record) = rows::cart(&mut tx, &cart_id).await? {
+                    seq = Some(empty_cart(&mut tx, record, now_ms).await?);
+                    swept.carts += 1;
+                }
             }
-        }
-        swept.merged = rows::delete_merged_carts(&mut tx, now_ms, SWEEP_ROWS_MAX).await?;
-        swept.answers = rows::delete_expired_answers(&mut tx, now_ms, SWEEP_ROWS_MAX).await?;
-        swept.answers += rows::delete_expired_keys(&mut tx, now_ms, SWEEP_ROWS_MAX).await?;
-        swept.events = rows::delete_old_events(&mut tx, now_ms - OUTBOX_TTL_MS, SWEEP_ROWS_MAX).await?;
-        self.commit(tx, seq).await?;
-        Ok(swept)
+            swept.merged = rows::delete_merged_carts(&mut tx, now_ms, SWEEP_ROWS_MAX).await?;
+            swept.answers = rows::delete_expired_answers(&mut tx, now_ms, SWEEP_ROWS_MAX).await?;
+            swept.answers += rows::delete_expired_keys(&mut tx, now_ms, SWEEP_ROWS_MAX).await?;
+            swept.events = rows::delete_old_events(&mut tx, now_ms - OUTBOX_TTL_MS, SWEEP_ROWS_MAX).await?;
+            self.commit(tx, seq).await?;
+            Ok(swept)
+        })
     }
 
-    async fn active_rules(&self) -> Result<Option<String>, StoreError> {
-        Ok(sqlx::query_scalar("SELECT active_rules FROM cluster").fetch_one(&self.readers).await?)
+    fn active_rules(&self) -> BoxFuture<'_, Result<Option<String>, StoreError>> {
+        Box::pin(async move {
+            Ok(sqlx::query_scalar("SELECT active_rules FROM cluster").fetch_one(&self.readers).await?)
+        })
     }
-}
-
-async fn load(tx: &mut SqliteConnection, write: &CartWrite) -> Result<Loaded, StoreError> {
-    let epoch: u32 = sqlx::query_scalar("SELECT epoch FROM cluster").fetch_one(&mut *tx).await?;
-    let mut carts = Vec::new();
-    for unused in std::iter::once(&write.unused).chain(write.guest.iter().map(|(_, unused)| unused)) {
-        let mut record = rows::cart(tx, &unused.cart_id).await?.unwrap_or_else(|| unused.clone());
-        record.version.epoch = epoch;
-        carts.push(record);
-    }
-    let lines = carts.iter().flat_map(|record| &record.cart.lines).map(|line| &line.item_id);
-    let item_ids: BTreeSet<&String> = lines.chain(&write.item_ids).collect();
-    let applied = carts.iter().flat_map(|record| &record.cart.coupons);
-    let codes: BTreeSet<&String> = applied.chain(&write.coupon_codes).collect();
-    let items = rows::items(tx, Some(&item_ids)).await?;
-    let coupons = rows::coupons(tx, Some(&codes)).await?;
-    let mut carts = carts.into_iter();
-    let cart = carts.next().expect("the cart is loaded first");
-    let items = items.into_iter().map(Arc::new).collect();
-    let coupons = coupons.into_iter().map(Arc::new).collect();
-    Ok(Loaded { cart, guest: carts.next(), items, coupons })
-}
-
-async fn end_guest_cart(
-    tx: &mut SqliteConnection,
-    owner: &Principal,
-    guest: &CartRecord,
-    now_ms: Millis,
-) -> Result<u64, StoreError> {
-    let ended = CartRecord {
-        cart_id: guest.cart_id.clone(),
-        state: CartState::Merged,
-        version: guest.version.next(),
-        cart: Cart::empty(guest.cart.currency),
-        updated_at_ms: Some(now_ms),
-        expires_at_ms: Some(now_ms + CART_TTL_MS),
-    };
-    rows::save_cart(tx, owner, guest, &ended).await?;
-    publish_cart(tx, &ended, now_ms).await
-}
-
-async fn empty_cart(
-    tx: &mut SqliteConnection,
-    record: CartRecord,
-    now_ms: Millis,
-) -> Result<u64, StoreError> {
-    let mut emptied = record.clone();
-    emptied.cart = Cart::empty(record.cart.currency);
-    emptied.version = record.version.next();
-    emptied.updated_at_ms = Some(now_ms);
-    rows::save_expired_cart(tx, &emptied).await?;
-    publish_cart(tx, &emptied, now_ms).await
 }
