@@ -111,3 +111,6 @@ mod executables;
 
 /// What the architecture promises.
 mod tidy;
+
+/// What the documents point at.
+mod documents;
