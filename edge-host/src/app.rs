@@ -139,6 +139,7 @@ impl App {
             _ => Clock::of_database(shift_ms),
         };
         let primary = primary(&config, &known, &clock).await?;
+        let taken = Arc::new(Taken::default());
         let home: Arc<dyn HomeRegion> = match (&config.role, &primary) {
             (Role::Home { .. }, Some(store)) => Arc::new(Detached::new(Arc::new(LocalHome {
                 store: Arc::clone(store),
@@ -149,7 +150,7 @@ impl App {
                 region: region.clone(),
                 currency_default: config.currency_default,
                 writes: Queues::new(WRITES_OF_ONE_CART_MAX),
-                taken: Taken::default(),
+                taken: Arc::clone(&taken),
             }))),
             (Role::Edge { home_peers }, _) => {
                 let found = Discovery::start(home_peers, &config.dns);
@@ -209,7 +210,7 @@ impl App {
             region.id = %api.config.region, http.public = %public_addr, http.internal = %internal_addr,
             http.peers = %peer_addr, "listening"
         );
-        let background = background(&api, source);
+        let background = background(&api, source, taken);
         Ok(Self { public_addr, internal_addr, peer_addr, draining, stopping, servers, background })
     }
 
@@ -251,7 +252,7 @@ impl App {
     }
 }
 
-fn background(api: &Arc<Api>, source: Arc<RulesSource>) -> JoinSet<()> {
+fn background(api: &Arc<Api>, source: Arc<RulesSource>, taken: Arc<Taken>) -> JoinSet<()> {
     let mut tasks = region_router::regions::probe(&api.regions, &api.config.dns);
     let feed = Arc::clone(&api.feed);
     tasks.spawn(async move { feed.run().await });
@@ -264,6 +265,8 @@ fn background(api: &Arc<Api>, source: Arc<RulesSource>) -> JoinSet<()> {
     if let Some(store) = &api.primary {
         let (swept, service) = (Arc::clone(store), Arc::clone(&api.service));
         tasks.spawn(async move { sweep(swept.as_ref(), &service.clock, &service.region).await });
+        let probed = Arc::clone(store);
+        tasks.spawn(async move { taken.probe(probed.as_ref()).await });
         if let Role::Home { rules_file: Some(path), .. } = &api.config.role {
             let (path, store) = (path.clone(), Arc::clone(store));
             tasks.spawn(async move { source.watch(&path, store.as_ref()).await });

@@ -118,8 +118,8 @@ impl<'de> Deserialize<'de> for CurrencyCode {
     }
 }
 
-/// The version of a cart: it only grows. The epoch counts failovers that lost writes, so that a version which
-/// no longer exists never looks newer than the truth.
+/// The version of a cart: it only grows. The epoch counts promotions of a server to the primary, those that lost nothing
+/// included: a version of a past epoch may no longer exist, and never looks newer than the truth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CartVersion {
     /// The epoch of the home region's database.

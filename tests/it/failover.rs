@@ -2,6 +2,7 @@
 //! shown again.
 
 mod operator;
+mod readiness;
 mod two_servers;
 
 use std::process::Output;

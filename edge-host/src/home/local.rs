@@ -45,7 +45,7 @@ pub struct LocalHome {
     /// Writes under way, by their carts.
     pub writes: Queues,
     /// What has become of the last writes.
-    pub taken: Taken,
+    pub taken: Arc<Taken>,
 }
 
 /// Writes of one cart under way at one edge of home; more are turned away at once. They are done one after the other,

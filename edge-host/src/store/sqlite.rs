@@ -448,6 +448,14 @@ impl PrimaryStore for SqliteStore {
         })
     }
 
+    fn commit_nothing(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut tx = self.begin().await?;
+            sqlx::query("UPDATE cluster SET epoch = epoch").execute(&mut *tx).await?;
+            self.commit(tx, None).await
+        })
+    }
+
     fn active_rules(&self) -> BoxFuture<'_, Result<Option<String>, StoreError>> {
         Box::pin(async move {
             Ok(sqlx::query_scalar("SELECT active_rules FROM cluster").fetch_one(&self.readers).await?)

@@ -13,7 +13,7 @@ pub type LineNo = usize;
 /// A version of a cart, in the order of versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
-    /// Grows with a failover that lost something.
+    /// Grows with every promotion.
     pub epoch: u32,
     /// Counts the writes of one cart.
     pub number: u64,

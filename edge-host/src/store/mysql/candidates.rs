@@ -11,6 +11,7 @@
 //! old primary that is cut off from its group does not know it yet, and cannot commit.
 
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use futures_util::future::join_all;
@@ -22,6 +23,10 @@ use super::pulse::{self, Word, hang_up};
 use super::target::{Servers, name_of};
 use crate::epoch::KnownEpoch;
 use crate::store::{PrimaryState, StoreError};
+use crate::telemetry::chain;
+
+/// A refusal that changes all the time is logged this often.
+const SAY_EVERY: Duration = Duration::from_secs(1);
 
 /// The servers that may be the primary, and the one that was last found to be.
 pub(super) struct Candidates {
@@ -32,6 +37,8 @@ pub(super) struct Candidates {
     seen: Mutex<Option<Seen>>,
     /// What is wrong with them.
     state: Mutex<PrimaryState>,
+    /// The refusal that was logged last, and when.
+    said: Mutex<Option<(String, Instant)>>,
 }
 
 /// What was seen of a primary.
@@ -52,8 +59,8 @@ pub(super) struct Found {
 
 /// Why no primary was found.
 pub(super) enum NoPrimary {
-    /// No candidate takes writes.
-    None,
+    /// No candidate takes writes; why, of each.
+    None(Vec<String>),
     /// Several do, which no deployment that is in order brings about.
     Several(String),
     /// One does, but is not the one that did before; why.
@@ -64,7 +71,7 @@ impl Candidates {
     /// One alone is taken as the primary without asking.
     pub(super) fn new(servers: Servers) -> Self {
         let chosen = ArcSwapOption::from_pointee(servers.only().cloned());
-        Self { servers, chosen, seen: Mutex::default(), state: Mutex::default() }
+        Self { servers, chosen, seen: Mutex::default(), state: Mutex::default(), said: Mutex::default() }
     }
 
     pub(super) fn are_one(&self) -> bool {
@@ -103,11 +110,25 @@ impl Candidates {
         }
     }
 
-    /// Whether a server that takes writes is the primary that was seen before. It is not when it lacks a beat that was
-    /// seen, or is another server although no epoch has begun.
+    /// Whether a server that takes writes is the primary of its epoch. It is not when its own data names another server,
+    /// which an edge that has just started knows as well; when it lacks a beat that was seen; or when another server was
+    /// seen as the primary, although no epoch has begun.
     pub(super) fn check(&self, name: &str, word: &Word, group: Option<&str>) -> Result<(), String> {
         let seen = self.seen();
-        let Some(seen) = seen.as_ref().filter(|seen| seen.epoch == word.epoch) else { return Ok(()) };
+        let seen = seen.as_ref().filter(|seen| seen.epoch == word.epoch);
+        // Of a group the primary is whichever member can commit.
+        let in_group = group.is_some() || seen.is_some_and(|seen| seen.group.is_some());
+        if let Some(primary) = word.primary.as_ref().filter(|primary| **primary != word.server)
+            && !in_group
+            && !self.are_one()
+        {
+            return Err(format!(
+                "{name} takes writes and was not promoted: the primary of epoch {} is the server with the UUID {primary}; \
+                 see edge-host failover status",
+                word.epoch
+            ));
+        }
+        let Some(seen) = seen else { return Ok(()) };
         if word.beat < seen.beat {
             return Err(format!(
                 "{name} lacks what was acknowledged before: it is an old primary, or was restored without a new \
@@ -139,17 +160,23 @@ impl Candidates {
         self.state.lock().expect("no holder of the lock can panic").clone()
     }
 
-    /// Takes note of why there is no primary; said once in the log.
+    /// Takes note of why there is no primary, with every look. It is logged when it changes, and not more often than
+    /// once in [`SAY_EVERY`]; what has changed meanwhile is logged with a later look.
     pub(super) fn refuse(&self, why: Option<String>) {
-        let mut state = self.state.lock().expect("no holder of the lock can panic");
-        if state.refusal == why {
-            return;
+        let mut said = self.said.lock().expect("no holder of the lock can panic");
+        match (&why, &*said) {
+            (None, None) => {}
+            (None, Some(_)) => {
+                info!("one server is the primary again");
+                *said = None;
+            }
+            (Some(why), Some((before, at))) if why == before || at.elapsed() < SAY_EVERY => {}
+            (Some(why), _) => {
+                error!(error = why, "no server is written to");
+                *said = Some((why.clone(), Instant::now()));
+            }
         }
-        match &why {
-            Some(why) => error!(error = why, "no server is written to"),
-            None => info!("one server is the primary again"),
-        }
-        state.refusal = why;
+        self.state.lock().expect("no holder of the lock can panic").refusal = why;
     }
 
     /// Takes note of servers that take writes beside the primary; said once in the log.
@@ -200,31 +227,39 @@ pub(super) async fn look_around(candidates: &Candidates, known: &KnownEpoch) {
 
 /// The first that answers: of several behind the name of a replica, one is as good as the other.
 pub(super) async fn any(candidates: &Candidates) -> Result<Found, NoPrimary> {
+    let mut reasons = Vec::new();
     for options in candidates.servers.now() {
         match ask(&options).await {
             Ok((word, connection)) => return Ok(Found { options, word, connection }),
-            Err(error) => debug!(db.candidate = name_of(&options), error = %error, "no answer"),
+            Err(error) => reasons.push(format!("{}: {}", name_of(&options), chain(&error))),
         }
     }
-    Err(NoPrimary::None)
+    debug!(reasons = reasons.join("; "), "no answer");
+    Err(NoPrimary::None(reasons))
 }
 
 /// Asks every candidate at once.
 pub(super) async fn survey(candidates: &Candidates, known: &KnownEpoch) -> Result<Found, NoPrimary> {
     let servers = candidates.servers.now();
     let asked = join_all(servers.iter().map(ask)).await;
-    let mut answered = Vec::new();
+    let (mut answered, mut reasons) = (Vec::new(), Vec::new());
+    if servers.is_empty() {
+        reasons.push("no name of a server has an address".to_owned());
+    }
     for (options, answer) in servers.into_iter().zip(asked) {
         match answer {
             Ok((word, connection)) => answered.push((options, word, connection)),
-            Err(error) => debug!(db.candidate = name_of(&options), error = %error, "no answer"),
+            Err(error) => reasons.push(format!("{}: {}", name_of(&options), chain(&error))),
         }
     }
     // A replica, too, tells of an epoch that has begun.
     answered.iter().for_each(|(_, word, _)| known.learn(word.epoch));
     let (able, others): (Vec<_>, Vec<_>) =
         answered.into_iter().partition(|(_, word, _)| !word.read_only && !known.is_past(word.epoch));
-    others.into_iter().for_each(|(.., connection)| hang_up(connection));
+    for (options, word, connection) in others {
+        hang_up(connection);
+        reasons.push(format!("{}: {}", name_of(&options), pulse::unfit(&word, known.is_past(word.epoch))));
+    }
     let (able, unfit) = fitting(candidates, able).await;
     if able.is_empty()
         && let Some(why) = unfit
@@ -237,7 +272,7 @@ pub(super) async fn survey(candidates: &Candidates, known: &KnownEpoch) -> Resul
         return Err(NoPrimary::Several(names.join(", ")));
     }
     let group = able.first().and_then(|able| able.group.clone());
-    let found = beaten(able).await?;
+    let found = beaten(able, reasons).await?;
     candidates.note(&found.word);
     candidates.note_group(group);
     Ok(found)
@@ -271,16 +306,19 @@ struct Able {
     group: Option<String>,
 }
 
-/// The one that takes a beat. They are one, or of one group, in which one can commit.
-async fn beaten(able: Vec<Able>) -> Result<Found, NoPrimary> {
+/// The one that takes a beat. They are one, or of one group, in which one can commit. The reasons are those of all others.
+async fn beaten(able: Vec<Able>, mut reasons: Vec<String>) -> Result<Found, NoPrimary> {
     let beaten = join_all(able.into_iter().map(async |Able { options, word, mut connection, .. }| {
-        let taken = pulse::beat(&mut connection).await.is_ok();
+        let taken = pulse::beat(&mut connection, word.epoch).await.is_ok();
         (taken, Found { options, word, connection })
     }));
     let (mut found, others): (Vec<_>, Vec<_>) = beaten.await.into_iter().partition(|(taken, _)| *taken);
-    others.into_iter().for_each(|(_, found)| hang_up(found.connection));
+    for (_, other) in others {
+        reasons.push(format!("{}: it takes no heartbeat", name_of(&other.options)));
+        hang_up(other.connection);
+    }
     match found.pop() {
-        None => Err(NoPrimary::None),
+        None => Err(NoPrimary::None(reasons)),
         Some((_, found_one)) if found.is_empty() => Ok(found_one),
         Some((_, last)) => {
             let all = found.iter().map(|(_, found)| found).chain([&last]);

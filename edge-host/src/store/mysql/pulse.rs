@@ -44,6 +44,8 @@ pub(super) enum Part {
 pub(super) struct Word {
     /// Its identity.
     pub(super) server: String,
+    /// That of the server which took the last heartbeat, where that was in this epoch.
+    pub(super) primary: Option<String>,
     pub(super) epoch: u32,
     pub(super) beat: u64,
     pub(super) beat_at: Millis,
@@ -55,7 +57,7 @@ pub(super) struct Word {
 
 /// Listens as long as there is a store.
 pub(super) async fn listen(store: Weak<MySqlStore>, part: Part) {
-    let mut listener = Listener { part, connection: None, beaten: Instant::now(), last_beat: None };
+    let mut listener = Listener::new(part);
     loop {
         tokio::time::sleep(PULSE_PERIOD).await;
         let Some(store) = store.upgrade() else { return };
@@ -81,9 +83,15 @@ struct Listener {
     /// When the heart was last seen to beat, or made to, and where it was.
     beaten: Instant,
     last_beat: Option<u64>,
+    /// Why the primary does not commit, although it answers.
+    stuck: Option<String>,
 }
 
 impl Listener {
+    fn new(part: Part) -> Self {
+        Self { part, connection: None, beaten: Instant::now(), last_beat: None, stuck: None }
+    }
+
     async fn look_after(&mut self, store: &Arc<MySqlStore>) {
         let asked = Instant::now();
         match self.word(store).await {
@@ -99,14 +107,16 @@ impl Listener {
                     }
                     Err(why) => {
                         self.refuse(store, why.clone());
-                        self.look_for_another(&store.candidates, store, &why).await;
+                        if !store.candidates.are_one() {
+                            self.look_for_another(&store.candidates, store, &why).await;
+                        }
                     }
                 }
             }
             Ok(word) => {
                 store.connections.note_epoch(word.epoch);
-                self.look_for_another(&store.candidates, store, "it takes no writes, or is of the past")
-                    .await;
+                let why = unfit(&word, store.known.is_past(word.epoch));
+                self.look_for_another(&store.candidates, store, &why).await;
             }
             Err(error) => {
                 if let StoreError::Corrupt(what) = &error {
@@ -144,29 +154,31 @@ impl Listener {
 
     async fn follow(&mut self, store: &MySqlStore, word: Word) {
         store.candidates.note(&word);
-        store.candidates.refuse(None);
         store.connections.point_again(store.candidates.chosen().as_deref(), word.epoch);
         store.heard(&word);
         self.keep_beating(store, word).await;
+        store.candidates.refuse(self.stuck.clone());
     }
 
     async fn keep_beating(&mut self, store: &MySqlStore, seen: Word) {
         if self.last_beat.replace(seen.beat) != Some(seen.beat) {
             self.beaten = Instant::now();
+            self.stuck = None;
         }
         if self.beaten.elapsed() < BEAT_PERIOD {
             return;
         }
         let Some(mut connection) = self.connection.take() else { return };
-        match beat(&mut connection).await {
+        match beat(&mut connection, seen.epoch).await {
             Ok(()) => {
                 self.beaten = Instant::now();
+                self.stuck = None;
                 self.connection = Some(connection);
                 store.candidates.note(&Word { beat: seen.beat + 1, ..seen });
             }
             // Then it takes nobody's writes; the next look finds out whether another does.
             Err(error) => {
-                debug!(error = %error, "the primary does not take a heartbeat");
+                self.stuck = Some(format!("the primary answers and does not commit: {}", chain(&error)));
                 store.candidates.doubt();
             }
         }
@@ -176,7 +188,9 @@ impl Listener {
     async fn look_for_another(&mut self, candidates: &Candidates, store: &MySqlStore, why: &str) -> bool {
         self.connection = None;
         if candidates.are_one() {
-            debug!(error = why, "the database does not answer");
+            if self.part == Part::Primary {
+                candidates.refuse(Some(format!("the only server is no primary now: {why}")));
+            }
             return false;
         }
         let found = match self.part {
@@ -190,11 +204,14 @@ impl Listener {
                     info!(db.server = server, db.part = ?self.part, epoch, "database found");
                     store.connections.point_at(&found.options, Some(epoch));
                 }
+                self.stuck = None;
                 self.connection = Some(found.connection);
                 true
             }
-            Err(NoPrimary::None) => {
-                debug!(error = why, "no candidate will do");
+            Err(NoPrimary::None(reasons)) => {
+                if self.part == Part::Primary {
+                    candidates.refuse(Some(format!("no server is the primary: {}", reasons.join("; "))));
+                }
                 false
             }
             Err(NoPrimary::Unfit(why)) => {
@@ -221,6 +238,15 @@ impl Listener {
     }
 }
 
+/// Why a server that answers is not the primary.
+pub(super) fn unfit(word: &Word, is_past: bool) -> String {
+    if is_past {
+        format!("it is of epoch {}, which is past", word.epoch)
+    } else {
+        "it takes no writes".to_owned()
+    }
+}
+
 pub(super) async fn connect(options: &MySqlConnectOptions) -> Result<MySqlConnection, StoreError> {
     let connected = timeout(CONNECT_DEADLINE, options.connect()).await;
     Ok(connected.map_err(|_| StoreError::unavailable(Late("a connection to the database")))??)
@@ -229,7 +255,8 @@ pub(super) async fn connect(options: &MySqlConnectOptions) -> Result<MySqlConnec
 /// What a server says of itself, all of it as of one moment.
 pub(super) async fn word(connection: &mut MySqlConnection) -> Result<Word, StoreError> {
     let query = sqlx::query_as(
-        "SELECT @@GLOBAL.server_uuid AS server, e.epoch, h.seq AS beat, h.at AS beat_at,
+        "SELECT @@GLOBAL.server_uuid AS server, IF(h.server_epoch = e.epoch, h.server, NULL) AS `primary`, e.epoch,
+                h.seq AS beat, h.at AS beat_at,
                 CAST(GREATEST(COALESCE((SELECT MAX(seq) FROM outbox), 0), e.outbox_swept) AS UNSIGNED) AS last,
                 @@GLOBAL.read_only = 1 AS read_only,
                 CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) AS now_ms
@@ -246,12 +273,14 @@ pub(super) async fn group(connection: &mut MySqlConnection) -> Option<String> {
     row.try_get::<String, _>(1).ok().filter(|name| !name.is_empty())
 }
 
-/// Commits a beat of the heart, at the server's own time. A server that takes it is a primary: one that is cut off from
-/// its group says that it is writable for a while, but nothing is committed there any more.
-pub(super) async fn beat(connection: &mut MySqlConnection) -> Result<(), StoreError> {
-    let query =
-        sqlx::query("UPDATE heartbeat SET seq = seq + 1, at = CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)");
-    let taken = timeout(WORD_DEADLINE, query.execute(connection)).await;
+/// Commits a heartbeat, at the server's own time and with its identity, in the epoch that it has said. A server that takes it is a primary: one that is
+/// cut off from its group says that it is writable for a while, but nothing is committed there any more.
+pub(super) async fn beat(connection: &mut MySqlConnection, epoch: u32) -> Result<(), StoreError> {
+    let query = sqlx::query(
+        "UPDATE heartbeat SET seq = seq + 1, at = CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED),
+                              server = @@GLOBAL.server_uuid, server_epoch = ?",
+    );
+    let taken = timeout(WORD_DEADLINE, query.bind(epoch).execute(connection)).await;
     taken.map_err(|_| StoreError::unavailable(Late("the answer to a heartbeat")))??;
     Ok(())
 }
