@@ -10,7 +10,7 @@ use edge_host::config::environment;
 use edge_host::config::{Config, ConfigErrors, Database, FailoverServers, SETTINGS};
 use edge_host::store::mysql;
 use edge_host::{rules, telemetry};
-use tracing::error;
+use tracing::{error, info};
 
 use crate::failover::FailoverCommand;
 
@@ -117,6 +117,7 @@ fn serve() -> ExitCode {
         }
     };
     telemetry::init();
+    info!(settings = environment::shown(|name| std::env::var(name).ok()), "starting");
     let served = runtime().and_then(|runtime| {
         runtime.block_on(async {
             // Before anything listens, so that no signal is missed.

@@ -86,6 +86,9 @@ async fn serve(config: ServeConfig) -> io::Result<()> {
         regions = ?topology.regions().iter().map(|region| region.id).collect::<Vec<_>>(),
         region.home = %topology.home().id,
         countries = ?config.front_door.countries,
+        internal.address = ?config.internal_listen,
+        trusted_proxies = ?config.front_door.trusted_proxies,
+        redirect = config.front_door.redirect,
         "front door is open"
     );
     // Resolvers ask again elsewhere, so names end with the process, and not before its last request.

@@ -15,18 +15,22 @@ pub(crate) enum Format {
     Auto,
 }
 
-/// What is written, and how.
+/// Which lines are written, and how.
 #[derive(Debug)]
 pub(crate) struct LogConfig {
     pub(crate) format: Format,
     pub(crate) filter: EnvFilter,
 }
 
-/// Sets up logging for the process, to standard output. Later calls change nothing.
+/// Sets up logging for the process, to standard error. Later calls change nothing.
 pub(crate) fn init(config: &LogConfig) {
-    let terminal = std::io::stdout().is_terminal();
+    let terminal = std::io::stderr().is_terminal();
     let filter = EnvFilter::new(config.filter.to_string());
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(terminal);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(terminal)
+        .with_target(false)
+        .with_writer(std::io::stderr);
     let json = match config.format {
         Format::Json => true,
         Format::Text => false,

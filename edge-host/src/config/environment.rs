@@ -7,6 +7,10 @@ use crate::telemetry;
 const PREFIX: &str = "TROLI_";
 /// Of the log; they are not settings of an edge alone.
 const LOG: [&str; 2] = [telemetry::ENV_LOG_FILTER, telemetry::ENV_LOG_FORMAT];
+/// Settings that are secrets themselves. The others name files, or have a password in a URL at most.
+const SECRETS: [&str; 1] = ["TROLI_JWT_HS256_SECRET"];
+/// What the log has in place of a secret.
+const HIDDEN: &str = "…";
 /// Variables of other commands, and of the servers that are started from the same environment.
 const OF_OTHERS: [&str; 3] = ["TROLI_PROMOTE_URL", "TROLI_OLD_PRIMARY_URL", "TROLI_MYSQL_"];
 
@@ -27,6 +31,24 @@ pub fn mistakes(variables: impl Iterator<Item = (String, String)>) -> Vec<String
     }
     mistakes.sort();
     mistakes
+}
+
+/// The settings that differ from their defaults, for the log: without secrets, and without the passwords in URLs.
+pub fn shown(get: impl Fn(&str) -> Option<String>) -> String {
+    let set = SETTINGS.iter().filter_map(|setting| Some((setting.name, get(setting.name)?)));
+    let shown = set.filter(|(_, value)| !value.is_empty()).map(|(name, value)| {
+        let is_secret = SECRETS.contains(&name);
+        format!("{name}={}", if is_secret { HIDDEN.to_owned() } else { without_passwords(&value) })
+    });
+    shown.collect::<Vec<_>>().join(" ")
+}
+
+/// A value with `…` in place of what stands between `//` and `@`, but for the user's name.
+fn without_passwords(value: &str) -> String {
+    let Some((scheme, rest)) = value.split_once("://") else { return value.to_owned() };
+    let Some((account, hosts)) = rest.rsplit_once('@') else { return value.to_owned() };
+    let user = account.split(':').next().unwrap_or_default();
+    format!("{scheme}://{user}:{HIDDEN}@{hosts}")
 }
 
 #[cfg(test)]
@@ -50,6 +72,24 @@ mod tests {
         assert_eq!(
             unknown,
             ["TROLI_: there is no such setting", "TROLI_CACHE_ULR: there is no such setting"]
+        );
+    }
+
+    #[test]
+    fn settings_are_shown_without_secrets() {
+        let set = [
+            ("TROLI_REGION", "sin"),
+            ("TROLI_DATABASE_URL", "mysql://troli:pa@ss:word@10.0.0.1:3306,10.0.0.2/troli?ssl-mode=REQUIRED"),
+            ("TROLI_CACHE_URL", "rediss://:word@10.0.0.3:6379"),
+            ("TROLI_JWT_HS256_SECRET", "word"),
+            ("TROLI_MMDB", ""),
+        ];
+        let get = |name: &str| set.iter().find(|(set, _)| *set == name).map(|(_, value)| (*value).to_owned());
+        assert_eq!(
+            shown(get),
+            "TROLI_REGION=sin \
+             TROLI_DATABASE_URL=mysql://troli:…@10.0.0.1:3306,10.0.0.2/troli?ssl-mode=REQUIRED \
+             TROLI_CACHE_URL=rediss://:…@10.0.0.3:6379 TROLI_JWT_HS256_SECRET=…"
         );
     }
 
