@@ -6,7 +6,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use region_router::topology::{RegionId, Topology};
@@ -18,13 +18,19 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// What regions speak with each other: HTTP/2, and nothing else.
 const ALPN: &[u8] = b"h2";
 /// New certificates are in use so long after their files were written: they are made days before the old ones
 /// end, and three small files cost nothing to look at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A certificate that ends so soon is a warning. `deploy/certificates` renews a week before the end, and is called daily.
+const ENDS_SOON: Duration = Duration::from_secs(6 * 24 * 3600);
+/// The log repeats that a certificate ends, or has ended, this often.
+const SAY_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// No certificate is good for longer: a century.
+const GOOD_FOR_MAX_S: u64 = 100 * 365 * 24 * 3600;
 
 /// Makes the one implementation of cryptography here the default of this process. Some libraries ask for one, even
 /// where they speak no TLS.
@@ -91,6 +97,19 @@ pub struct PeerTls {
 struct Sides {
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
+    /// The last second of the certificate and of those that it depends on, since 1970.
+    last_s: u64,
+}
+
+/// How long a certificate is good for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Validity {
+    /// For long.
+    Good,
+    /// Not for long; in words.
+    EndsSoon(String),
+    /// It has ended: other regions refuse new connections. In words.
+    Ended(String),
 }
 
 impl PeerTls {
@@ -113,10 +132,26 @@ impl PeerTls {
         Arc::clone(&self.current.load().client)
     }
 
-    /// Takes new files for new connections; those that are open stay. For ever.
+    /// How long the certificate is good for, by the clock of this host.
+    pub fn validity(&self) -> Validity {
+        let (last_s, now_s) = (self.current.load().last_s, UnixTime::now().as_secs());
+        match last_s.checked_sub(now_s) {
+            None => {
+                Validity::Ended(format!("the certificate between regions has ended {} s ago", now_s - last_s))
+            }
+            Some(left_s) if left_s < ENDS_SOON.as_secs() => {
+                Validity::EndsSoon(format!("the certificate between regions ends in {left_s} s"))
+            }
+            Some(_) => Validity::Good,
+        }
+    }
+
+    /// Takes new files for new connections; those that are open stay. Says when the certificate ends. For ever.
     pub async fn follow(&self) {
         let mut seen = None;
+        let mut said = None;
         loop {
+            said = self.say_validity(said);
             let pems = Pems::read(&self.files);
             // Files that are being replaced do not fit together for a moment.
             if let Ok(pems) = pems
@@ -139,6 +174,27 @@ impl PeerTls {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+}
+
+impl PeerTls {
+    /// Logs a certificate that ends, when that is news and once a day; returns what was said and when.
+    fn say_validity(&self, said: Option<(bool, Instant)>) -> Option<(bool, Instant)> {
+        let validity = self.validity();
+        let ended = matches!(validity, Validity::Ended(_));
+        if said.is_some_and(|(said_ended, at)| said_ended == ended && at.elapsed() < SAY_EVERY) {
+            return said.filter(|_| validity != Validity::Good);
+        }
+        match validity {
+            Validity::Good => return None,
+            Validity::EndsSoon(what) => {
+                warn!(certificate = what, "make a new certificate: see deploy/certificates")
+            }
+            Validity::Ended(what) => {
+                error!(certificate = what, "other regions refuse this one: see deploy/certificates")
+            }
+        }
+        Some((ended, Instant::now()))
     }
 }
 
@@ -223,11 +279,15 @@ fn sides(
     let [own, between @ ..] = chain.as_slice() else {
         return Err(wrong(PeerFile::Certificate, "no certificate can be read from it"));
     };
-    called
-        .verify_server_cert(own, between, &name_of(region), &[], now)
-        .map(|_| ())
-        .and_then(|()| callers.verify_client_cert(own, between, now).map(|_| ()))
+    let verified = |at| {
+        let called = called.verify_server_cert(own, between, &name_of(region), &[], at).map(|_| ());
+        called.and_then(|()| callers.verify_client_cert(own, between, at).map(|_| ()))
+    };
+    verified(now)
         .map_err(|error| wrong(PeerFile::Certificate, format!("other regions would refuse it: {error}")))?;
+    let last_s = last_good(now.as_secs(), |at_s| {
+        verified(UnixTime::since_unix_epoch(Duration::from_secs(at_s))).is_ok()
+    });
     let identity = identity(chain, key, &provider)?;
 
     let versions = [&rustls::version::TLS13];
@@ -245,7 +305,18 @@ fn sides(
         .with_webpki_verifier(called)
         .with_client_cert_resolver(identity);
     client.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(Sides { server: Arc::new(server), client: Arc::new(client) })
+    Ok(Sides { server: Arc::new(server), client: Arc::new(client), last_s })
+}
+
+/// The last second at which something holds that holds now and ends once. The verifier says only whether a certificate is
+/// good at a time, which takes into account all that it depends on.
+fn last_good(now_s: u64, is_good: impl Fn(u64) -> bool) -> u64 {
+    let (mut good, mut past) = (now_s, now_s + GOOD_FOR_MAX_S);
+    while past - good > 1 {
+        let between = good + (past - good) / 2;
+        if is_good(between) { good = between } else { past = between }
+    }
+    good
 }
 
 fn identity(
@@ -262,4 +333,16 @@ fn identity(
 
 fn wrong(file: PeerFile, why: impl Into<String>) -> PeerFileError {
     PeerFileError { file, why: why.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_good_second_is_found() {
+        for last in [1_000, 1_001, 1_000_000, 1_000 + GOOD_FOR_MAX_S - 1] {
+            assert_eq!(last_good(1_000, |at| at <= last), last);
+        }
+    }
 }

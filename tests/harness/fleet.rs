@@ -190,6 +190,11 @@ impl Fleet {
         ca.write(id, self.directory.path());
     }
 
+    /// Gives a region a certificate that was made for it.
+    pub fn certify_as(&self, id: &str, ca: &PeerCa, identity: &PeerIdentity) {
+        ca.write_identity(id, identity, self.directory.path());
+    }
+
     /// The admin of the home region.
     pub fn admin(&self) -> Admin {
         self.admin_at(HOME)

@@ -2,6 +2,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::LazyLock;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use reqwest::{Certificate, Client, Identity};
@@ -51,7 +52,17 @@ impl PeerCa {
 
     /// A certificate for any name.
     pub fn name(&self, name: &str) -> PeerIdentity {
-        let mut params = CertificateParams::new([name.to_owned()]).expect("a name of DNS");
+        self.signed(CertificateParams::new([name.to_owned()]).expect("a name of DNS"))
+    }
+
+    /// A certificate for a region that ends so soon.
+    pub fn region_for(&self, id: &str, good_for: Duration) -> PeerIdentity {
+        let mut params = CertificateParams::new([format!("{id}.troli.internal")]).expect("a name of DNS");
+        params.not_after = (SystemTime::now() + good_for).into();
+        self.signed(params)
+    }
+
+    fn signed(&self, mut params: CertificateParams) -> PeerIdentity {
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate().expect("a key can be made");
@@ -61,7 +72,16 @@ impl PeerCa {
 
     /// Writes what a region needs into a directory, and returns the settings that name it.
     pub fn write(&self, id: &str, directory: &Path) -> [(&'static str, String); 3] {
-        let PeerIdentity { certificate, key } = self.region(id);
+        self.write_identity(id, &self.region(id), directory)
+    }
+
+    /// The same with a certificate that was made before.
+    pub fn write_identity(
+        &self,
+        id: &str,
+        PeerIdentity { certificate, key }: &PeerIdentity,
+        directory: &Path,
+    ) -> [(&'static str, String); 3] {
         let file = |name: &str, content: &str| {
             let path = directory.join(format!("peer-{id}{name}.pem"));
             let beside = path.with_extension("saving");
@@ -70,8 +90,8 @@ impl PeerCa {
             path.display().to_string()
         };
         [
-            ("TROLI_PEER_CERT_FILE", file("", &certificate)),
-            ("TROLI_PEER_KEY_FILE", file("-key", &key)),
+            ("TROLI_PEER_CERT_FILE", file("", certificate)),
+            ("TROLI_PEER_KEY_FILE", file("-key", key)),
             ("TROLI_PEER_CA_FILE", file("-ca", &self.pem())),
         ]
     }

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{Api, Shared};
 use crate::home::wire::{self, Hello};
+use crate::peers::Validity;
 
 /// What an edge can do.
 pub(super) struct Readiness {
@@ -32,9 +33,20 @@ impl Readiness {
         }
         reasons.extend(api.service.clock.trouble());
         let primary = api.primary.as_ref().map(|store| store.state()).unwrap_or_default();
-        let warnings =
+        let mut warnings: Vec<String> =
             primary.rivals.iter().map(|rival| format!("{rival} takes writes beside the primary")).collect();
-        Self { reasons, no_writes: primary.refusal.or_else(|| api.service.home.refusal()), warnings }
+        let home = &api.service.home;
+        let mut no_writes = primary.refusal.or_else(|| home.refusal());
+        match api.config.peer_tls.validity() {
+            Validity::Good => {}
+            Validity::EndsSoon(what) => warnings.push(what),
+            Validity::Ended(what) => {
+                // Connections that are open go on; there will be no more.
+                no_writes = no_writes.or_else(|| home.forwards().then(|| what.clone()));
+                warnings.push(what);
+            }
+        }
+        Self { reasons, no_writes, warnings }
     }
 
     /// What can be done, for the metrics.

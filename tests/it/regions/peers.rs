@@ -97,6 +97,33 @@ async fn certificates_are_replaced_without_a_restart() {
     eventually("home is reached", async || guest.add(&mug, 1).await.status == 200).await;
 }
 
+/// Long enough that an edge of a busy machine sees the certificate before its end.
+const GOOD_FOR: Duration = Duration::from_secs(15);
+
+#[tokio::test]
+async fn a_certificate_that_ends_is_a_warning_and_once_it_has_ended_writes_go_elsewhere() {
+    let fleet = two_regions().await;
+    let ready = async || fleet.internal("jkt").get("/readyz").await.ok();
+    let says = |part: &serde_json::Value, what: &str| part.to_string().contains(what);
+    assert_eq!(ready().await["warnings"], json!([]));
+    fleet.certify_as("jkt", peer_ca(), &peer_ca().region_for("jkt", GOOD_FOR));
+    eventually("the edge warns", async || {
+        says(&ready().await["warnings"], "certificate between regions ends in")
+    })
+    .await;
+    eventually("the edge says that it only reads", async || {
+        let now = ready().await;
+        now["writes"] == false && says(&now["reasons"], "certificate between regions has ended")
+    })
+    .await;
+    fleet.certify("jkt", peer_ca());
+    eventually("the new certificate is taken", async || {
+        let now = ready().await;
+        now["writes"] == true && now["warnings"] == json!([])
+    })
+    .await;
+}
+
 #[test]
 fn certificates_that_others_would_refuse_are_found_out_at_the_start() {
     let directory = scratch("certificates");
