@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use reqwest::Client;
 use reqwest::header::IF_NONE_MATCH;
+use reqwest::{Client, RequestBuilder, Response};
 use serde::Serialize;
+use uuid::Uuid;
 
 pub(crate) const HELP: &str =
     "The first row names the columns: item_id, title, then any of stock, price_SGD, price_MYR, price_IDR,
@@ -24,6 +25,13 @@ const IN_FLIGHT: usize = 32;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The answer to a condition that does not hold: the item is there.
 const PRECONDITION_FAILED: u16 = 412;
+/// The answer of an edge that cannot do it now: it has too much to do, or looks for the primary.
+const SERVICE_UNAVAILABLE: u16 = 503;
+/// So many times an item is sent again then, with this pause, which is what an overloaded edge asks for. A promotion
+/// takes less than all of it.
+const RETRIES_MAX: usize = 8;
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Units of a new item whose file says nothing of stock.
 const STOCK_DEFAULT: u32 = 1_000_000;
 
@@ -116,11 +124,11 @@ async fn put(client: &Client, admin: &str, token: &str, item: Item) -> anyhow::R
         .extend(["admin", "items", &item.item_id]);
     let put = |item: &Item| client.put(url.clone()).bearer_auth(token).json(item);
     let response = match item.stock {
-        Some(_) => put(&item).send().await?,
+        Some(_) => send(put(&item)).await?,
         None => {
             let new = Item { stock: Some(STOCK_DEFAULT), ..item.clone() };
-            let made = put(&new).header(IF_NONE_MATCH, "*").send().await?;
-            if made.status().as_u16() == PRECONDITION_FAILED { put(&item).send().await? } else { made }
+            let made = send(put(&new).header(IF_NONE_MATCH, "*")).await?;
+            if made.status().as_u16() == PRECONDITION_FAILED { send(put(&item)).await? } else { made }
         }
     };
     let status = response.status();
@@ -128,4 +136,18 @@ async fn put(client: &Client, admin: &str, token: &str, item: Item) -> anyhow::R
         bail!("item {}: {status} {}", item.item_id, response.text().await.unwrap_or_default());
     }
     Ok(())
+}
+
+/// Sends a request, and again while the edge answers that it cannot do it now. Under its key it is done once.
+async fn send(request: RequestBuilder) -> anyhow::Result<Response> {
+    let request = request.header(IDEMPOTENCY_KEY, Uuid::new_v4().to_string());
+    for _ in 0..RETRIES_MAX {
+        let again = request.try_clone().context("the body of a request can be sent twice")?;
+        let response = again.send().await?;
+        if response.status().as_u16() != SERVICE_UNAVAILABLE {
+            return Ok(response);
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+    Ok(request.send().await?)
 }
