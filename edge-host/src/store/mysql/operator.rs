@@ -68,6 +68,8 @@ impl Server {
 
     pub(super) async fn connect_to(options: &MySqlConnectOptions) -> Result<Self, PromoteError> {
         let name = name_of(options);
+        // The driver would warn of a statement that waits for a replica on purpose.
+        let options = options.clone().disable_statement_logging();
         let connection = match timeout(CONNECT_DEADLINE, options.connect()).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => return Err(PromoteError::Server(name, error)),

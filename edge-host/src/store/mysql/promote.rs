@@ -98,7 +98,10 @@ pub enum PromoteError {
     #[error("{0} takes no writes, and could not be made to again ({1}); run failover abort")]
     NotUndone(String, String, #[source] Box<PromoteError>),
     /// There is nothing to go back to.
-    #[error("{0} is at epoch {1} already: there is no way back; run failover promote again")]
+    #[error(
+        "{0} is at epoch {1} already: there is no way back; where failover status says that no server takes writes, run \
+         failover promote again"
+    )]
     TooLate(String, u32),
 }
 
