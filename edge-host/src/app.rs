@@ -125,7 +125,7 @@ impl App {
         telemetry::prometheus();
         // One for the whole process; a second edge in it finds it there.
         crate::peers::use_ring();
-        let tokens = Tokens::new(&config.guest_secret, &config.user_keys, config.dev_tokens)?;
+        let tokens = Tokens::new(&config.guest_secrets, &config.user_keys, config.dev_tokens)?;
         let countries = countries(&config)?;
         let options =
             RulesOptions { cache_dir: config.rules_cache_dir.clone(), limits: RulesLimits::default() };
@@ -184,7 +184,7 @@ impl App {
         let regions = Arc::new(Regions::new(config.topology.clone()));
         let (draining, stopping) = (CancellationToken::new(), CancellationToken::new());
         let api = Arc::new(Api {
-            limits: RateLimits::new(config.rate_per_s, config.guests_per_s),
+            limits: RateLimits::new(&config.rates, config.region.as_str()),
             config,
             service,
             tokens,
@@ -202,8 +202,9 @@ impl App {
         let (public_addr, internal_addr, peer_addr) =
             (address(&public)?, address(&internal)?, address(&peers)?);
         let mut servers = JoinSet::new();
-        servers.spawn(serve::anybody(public, http::public_router(&api), stopping.clone()));
-        servers.spawn(serve::anybody(internal, http::internal_router(&api), stopping.clone()));
+        let trusted = api.config.trusted_proxies.clone();
+        servers.spawn(serve::anybody(public, http::public_router(&api), trusted.clone(), stopping.clone()));
+        servers.spawn(serve::anybody(internal, http::internal_router(&api), trusted, stopping.clone()));
         let (tls, topology) = (Arc::clone(&api.config.peer_tls), Arc::new(api.config.topology.clone()));
         servers.spawn(serve::regions(peers, http::peer_router(&api), tls, topology, stopping.clone()));
         info!(
@@ -276,6 +277,8 @@ fn background(api: &Arc<Api>, source: Arc<RulesSource>, taken: Arc<Taken>) -> Jo
     tasks.spawn(async move { peer_tls.follow().await });
     let clock = api.service.clock.clone();
     tasks.spawn(async move { clock.watch().await });
+    let keys = Arc::clone(api);
+    tasks.spawn(async move { keys.tokens.follow_user_keys(&keys.config.user_keys).await });
     let tidied = Arc::clone(api);
     tasks.spawn(async move {
         loop {

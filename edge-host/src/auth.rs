@@ -1,8 +1,8 @@
 //! Who is calling: guest tokens that we sign, user tokens that somebody else signs, and the two secrets of
 //! the internal listener. A principal comes from a verified token and from nowhere else.
 
+use arc_swap::ArcSwap;
 use cart_core::Currency;
-use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -11,9 +11,10 @@ use uuid::Uuid;
 
 use self::verified::VerifiedTokens;
 use crate::clock::host_ms;
-use crate::config::{Issuer, Secret, UserKeys};
+use crate::config::{GuestSecrets, Issuer, Secret, UserKeys};
 use crate::model::{CART_TTL_MS, CurrencyCode, Millis, OwnerKind, Principal};
 
+mod keys;
 mod verified;
 
 /// Marks a guest token, so that it is checked by our own key and by no other.
@@ -31,7 +32,9 @@ const USER_ID_BYTES_MAX: usize = 128;
 pub struct Tokens {
     guest_signing: EncodingKey,
     guest: Verifier,
-    users: Vec<UserKey>,
+    /// The secret before, while tokens of it are still about.
+    guest_before: Option<Verifier>,
+    users: ArcSwap<Vec<UserKey>>,
     dev_signing: Option<EncodingKey>,
     verified: VerifiedTokens,
 }
@@ -75,9 +78,9 @@ pub enum KeysError {
     /// Not a JSON Web Key Set.
     #[error("TROLI_JWKS_FILE is not a JSON Web Key Set")]
     NotAKeySet(#[source] serde_json::Error),
-    /// A key that cannot verify.
-    #[error("TROLI_JWKS_FILE: key {0:?} cannot be used: an RSA, EC or Ed25519 public key is expected")]
-    UnusableKey(Option<String>),
+    /// None of its keys verifies signatures.
+    #[error("TROLI_JWKS_FILE has no RSA, EC (P-256, P-384) or Ed25519 public key for signatures")]
+    NoUsableKey,
 }
 
 /// What we sign.
@@ -112,31 +115,20 @@ impl Proven {
 
 impl Tokens {
     /// Tokens by these keys. `dev` allows to make a token of any user.
-    pub fn new(guest_secret: &Secret, user_keys: &UserKeys, dev: bool) -> Result<Self, KeysError> {
-        let mut users = Vec::new();
-        if let Some(jwks) = &user_keys.jwks {
-            let set: JwkSet = serde_json::from_str(jwks).map_err(KeysError::NotAKeySet)?;
-            for jwk in &set.keys {
-                let kid = jwk.common.key_id.clone();
-                let unusable = || KeysError::UnusableKey(kid.clone());
-                let algorithms = public_algorithms(jwk).ok_or_else(unusable)?;
-                let key = DecodingKey::from_jwk(jwk).map_err(|_| unusable())?;
-                users.push(UserKey { kid, verifier: Verifier::new(key, algorithms, &user_keys.issuer) });
-            }
-        }
-        let mut dev_signing = None;
-        if let Some(secret) = &user_keys.hs256_secret {
-            let bytes = secret.expose().as_bytes();
-            let key = DecodingKey::from_secret(bytes);
-            let verifier = Verifier::new(key, vec![Algorithm::HS256], &user_keys.issuer);
-            users.push(UserKey { kid: None, verifier });
-            dev_signing = dev.then(|| EncodingKey::from_secret(bytes));
-        }
-        let guest = guest_secret.expose().as_bytes();
+    pub fn new(guest_secrets: &GuestSecrets, user_keys: &UserKeys, dev: bool) -> Result<Self, KeysError> {
+        let jwks = user_keys.jwks.as_ref().map(|file| file.text.as_str());
+        let users = keys::user_keys(user_keys, jwks)?;
+        let dev_secret = user_keys.hs256_secret.as_ref().filter(|_| dev);
+        let dev_signing = dev_secret.map(|secret| EncodingKey::from_secret(secret.expose().as_bytes()));
+        let guest = |secret: &Secret| {
+            let key = DecodingKey::from_secret(secret.expose().as_bytes());
+            Verifier::new(key, vec![Algorithm::HS256], &Issuer::default())
+        };
         Ok(Self {
-            guest_signing: EncodingKey::from_secret(guest),
-            guest: Verifier::new(DecodingKey::from_secret(guest), vec![Algorithm::HS256], &Issuer::default()),
-            users,
+            guest_signing: EncodingKey::from_secret(guest_secrets.current.expose().as_bytes()),
+            guest: guest(&guest_secrets.current),
+            guest_before: guest_secrets.previous.as_ref().map(guest),
+            users: ArcSwap::from_pointee(users),
             dev_signing,
             verified: VerifiedTokens::new(),
         })
@@ -169,28 +161,38 @@ impl Tokens {
         self.dev_signing.is_some()
     }
 
+    /// The principal that a token proves, where that was found out lately. It costs nothing to ask.
+    pub fn known(&self, token: &str) -> Option<Principal> {
+        self.verified.get(token, host_ms())
+    }
+
     /// The principal that a token proves.
     pub fn verify(&self, token: &str) -> Result<Principal, InvalidToken> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(InvalidToken);
         }
-        let now_ms = host_ms();
-        if let Some(principal) = self.verified.get(token, now_ms) {
+        if let Some(principal) = self.known(token) {
             return Ok(principal);
         }
+        let round = self.verified.round();
         let Verified { principal, exp } = self.check(token)?;
-        self.verified.put(token, &principal, exp.saturating_mul(1000));
+        self.verified.put(token, &principal, exp.saturating_mul(1000), round);
         Ok(principal)
     }
 
     fn check(&self, token: &str) -> Result<Verified, InvalidToken> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| InvalidToken)?;
+        // No extension is understood here, so one that must be understood refuses the token (RFC 7515 §4.1.11).
+        if header.crit.is_some() {
+            return Err(InvalidToken);
+        }
         if header.typ.as_deref() == Some(GUEST_TOKEN_TYPE) {
-            return Ok(self.guest.check(token)?.verified(OwnerKind::Guest));
+            let before = || self.guest_before.as_ref().ok_or(InvalidToken)?.check(token);
+            return Ok(self.guest.check(token).or_else(|_| before())?.verified(OwnerKind::Guest));
         }
         let named = |key: &&UserKey| key.kid.is_none() || header.kid.is_none() || key.kid == header.kid;
         let fits = |key: &&UserKey| key.verifier.validation.algorithms.contains(&header.alg) && named(key);
-        for key in self.users.iter().filter(fits) {
+        for key in self.users.load().iter().filter(fits) {
             if let Ok(proven) = key.verifier.check(token) {
                 return Ok(proven.verified(OwnerKind::User));
             }
@@ -227,24 +229,6 @@ impl Verifier {
         }
         Ok(proven)
     }
-}
-
-/// The algorithms of a public key; `None` for a symmetric one, which has no place in a key set.
-fn public_algorithms(jwk: &Jwk) -> Option<Vec<Algorithm>> {
-    let of_kind = match &jwk.algorithm {
-        AlgorithmParameters::RSA(_) => vec![
-            Algorithm::RS256,
-            Algorithm::RS384,
-            Algorithm::RS512,
-            Algorithm::PS256,
-            Algorithm::PS384,
-            Algorithm::PS512,
-        ],
-        AlgorithmParameters::EllipticCurve(_) => vec![Algorithm::ES256, Algorithm::ES384],
-        AlgorithmParameters::OctetKeyPair(_) => vec![Algorithm::EdDSA],
-        _ => return None,
-    };
-    Some(of_kind)
 }
 
 /// Whether a text can be the id of a user, in a token of any issuer and of ours: it can be a key in a database, and

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use cart_core::Currency;
 use ipnet::IpNet;
+use region_router::cors::Origin;
 use region_router::discovery::{Dns, DnsServersMalformed};
 use region_router::topology::{RegionId, Targets, Topology};
 
@@ -16,12 +17,15 @@ use crate::store::mysql::MySqlTarget;
 use crate::store::redis::RedisTarget;
 
 pub use failover::FailoverServers;
+pub use secrets::{GuestSecrets, Issuer, KeySetFile, Secret, UserKeys};
 
 /// What only the operator's commands have to know.
 mod failover;
 
 /// What the environment says beside the settings.
 pub mod environment;
+
+mod secrets;
 
 /// A setting: its variable, its default, and what it means. `--help` shows this table.
 pub struct Setting {
@@ -58,16 +62,22 @@ settings! {
     HOME_PEERS = "TROLI_HOME_PEERS", None, "peer listeners of the home edges, elsewhere: host:port,host:port or srv:NAME; default: the home region's in the topology";
     ADMIN_TOKEN_FILE = "TROLI_ADMIN_TOKEN_FILE", None, "file with the admin token; without it the admin routes are closed";
     GUEST_SECRET_FILE = "TROLI_GUEST_SECRET_FILE", None, "file with the secret that signs guest tokens, the same in all regions; required";
-    JWKS_FILE = "TROLI_JWKS_FILE", None, "JSON Web Key Set that user tokens are verified by";
+    GUEST_SECRET_PREVIOUS_FILE = "TROLI_GUEST_SECRET_PREVIOUS_FILE", None, "file with the secret that signed guest tokens before, whose tokens are still taken; for 30 days after a change";
+    JWKS_FILE = "TROLI_JWKS_FILE", None, "JSON Web Key Set that user tokens are verified by; read again when it changes";
     JWT_HS256_SECRET = "TROLI_JWT_HS256_SECRET", None, "shared secret that user tokens are verified by, at least 32 bytes";
+    JWT_HS256_SECRET_FILE = "TROLI_JWT_HS256_SECRET_FILE", None, "file with that secret, in place of it";
     JWT_ISSUER = "TROLI_JWT_ISSUER", None, "who must have issued a user token (iss); default: anybody with the key";
     JWT_AUDIENCE = "TROLI_JWT_AUDIENCE", None, "whom a user token must be for (aud); default: anybody";
     DEV_TOKENS = "TROLI_DEV_TOKENS", Some("off"), "on: POST /v1/dev/tokens makes a token for any user; needs the shared secret, never in production";
     RULES_FILE = "TROLI_RULES_FILE", None, "in the home region: a component that is activated everywhere whenever the file changes; at a start only when no rules are active yet";
     RULES_CACHE_DIR = "TROLI_RULES_CACHE_DIR", None, "directory for compiled rules, private to this user";
     TRUSTED_PROXIES = "TROLI_TRUSTED_PROXIES", Some("127.0.0.1/32,::1/128"), "networks whose X-Forwarded-For is believed";
-    RATE_PER_S = "TROLI_RATE_LIMIT_PER_S", Some("100"), "requests a second of one guest or user; the burst is twice that";
-    GUESTS_PER_S = "TROLI_RATE_LIMIT_GUESTS_PER_S", Some("20"), "new guests and catalogue pages a second of one address; the burst is twice that";
+    CORS_ORIGINS = "TROLI_CORS_ORIGINS", None, "origins whose pages may call the public API from a browser, such as https://shop.example,https://m.shop.example; http://localhost:* is any port of the browser's own machine; default: none";
+    RATE_PER_S = "TROLI_RATE_LIMIT_PER_S", Some("100"), "requests a second of one guest or user; the burst is twice that, as for all rates. A page asks for a few at once";
+    ADDRESS_PER_S = "TROLI_RATE_LIMIT_ADDRESS_PER_S", Some("1000"), "requests a second of all guests of one address (IPv6: its /64) together, and of tokens that are new to the edge, valid or not: what a thousand shoppers behind a carrier's NAT ask for, and ten guests at their own limit";
+    GUESTS_PER_S = "TROLI_RATE_LIMIT_GUESTS_PER_S", Some("20"), "new guests a second of one address: each shopper is new once a month";
+    CATALOGUE_PER_S = "TROLI_RATE_LIMIT_CATALOGUE_PER_S", Some("1000"), "reads of the catalogue and the regions a second of one address: a thousand shoppers who browse behind a carrier's NAT; the edge answers them from memory";
+    GUEST_ORDERS_PER_MIN = "TROLI_RATE_LIMIT_GUEST_ORDERS_PER_MIN", Some("10"), "checkouts of guests a minute of one address: unpaid orders hold stock, and this bounds how many of them one address has";
     MMDB = "TROLI_MMDB", None, "country or city database (.mmdb) instead of the built-in table; read again when it changes";
     DNS_SERVERS = "TROLI_DNS_SERVERS", None, "name servers that are asked where names are, ip:port,ip:port; default: the system's";
 }
@@ -95,8 +105,8 @@ pub struct Config {
     pub cache: CacheAt,
     /// Opens the admin routes.
     pub admin_token: Option<Secret>,
-    /// Signs guest tokens.
-    pub guest_secret: Secret,
+    /// Sign and verify guest tokens.
+    pub guest_secrets: GuestSecrets,
     /// Verifies user tokens.
     pub user_keys: UserKeys,
     /// Whether anybody may have a token of any user.
@@ -105,16 +115,31 @@ pub struct Config {
     pub rules_cache_dir: Option<PathBuf>,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// Requests a second of one principal.
-    pub rate_per_s: u32,
-    /// New guests and catalogue pages a second of one address.
-    pub guests_per_s: u32,
+    /// Origins whose pages may call.
+    pub cors_origins: Vec<Origin>,
+    /// How much one caller may ask for.
+    pub rates: Rates,
     /// A country database.
     pub mmdb: Option<PathBuf>,
     /// Who is asked where names are.
     pub dns: Dns,
     /// For carts whose owner asks for no currency.
     pub currency_default: Currency,
+}
+
+/// How much one caller may ask for; requests a second where nothing else is said.
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
+    /// Of one principal.
+    pub principal_per_s: u32,
+    /// Of all guests of one address, and of tokens that are new to the edge.
+    pub address_per_s: u32,
+    /// New guests of one address.
+    pub guests_per_s: u32,
+    /// Reads of the catalogue and the regions of one address.
+    pub catalogue_per_s: u32,
+    /// Checkouts of guests of one address, a minute.
+    pub guest_orders_per_min: u32,
 }
 
 /// An edge that is not home has no primary: it cannot even be written down.
@@ -165,50 +190,10 @@ pub enum CacheAt {
     Redis(RedisTarget),
 }
 
-/// The keys that user tokens are verified by; none means that there are no users.
-#[derive(Clone, Debug, Default)]
-pub struct UserKeys {
-    /// A JSON Web Key Set.
-    pub jwks: Option<String>,
-    /// A shared secret.
-    pub hs256_secret: Option<Secret>,
-    /// What else a token must say of itself.
-    pub issuer: Issuer,
-}
-
-/// Who must have issued a user token, and for whom.
-#[derive(Clone, Debug, Default)]
-pub struct Issuer {
-    /// `iss`.
-    pub name: Option<String>,
-    /// `aud`.
-    pub audience: Option<String>,
-}
-
-/// A secret: it does not show itself in logs.
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The secret itself.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
-
 /// Everything that is wrong with the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct ConfigErrors(pub Vec<String>);
-
-/// Shorter secrets can be guessed by trying.
-const SECRET_BYTES_MIN: usize = 32;
 
 impl Config {
     /// Reads the configuration. `lookup` finds a variable; empty counts as not set.
@@ -255,7 +240,7 @@ impl Reader<'_> {
         let replica = self.replica();
         let cache = self.cache();
         let admin_token = self.secret_file(ADMIN_TOKEN_FILE, false);
-        let guest_secret = self.secret_file(GUEST_SECRET_FILE, true);
+        let guest_secrets = self.guest_secrets();
         let user_keys = self.user_keys();
         let dev_tokens = match self.text(DEV_TOKENS).as_deref() {
             Some("on") => true,
@@ -271,8 +256,8 @@ impl Reader<'_> {
                 .or_else(|| self.wrong(TOPOLOGY, &format!("unknown currency {code}")))
         });
         let trusted_proxies = self.list(TRUSTED_PROXIES);
-        let rate_per_s = self.number(RATE_PER_S);
-        let guests_per_s = self.number(GUESTS_PER_S);
+        let cors_origins = self.list(CORS_ORIGINS);
+        let rates = self.rates();
         let dns = self.dns();
         Some(Config {
             region: region?.id,
@@ -285,16 +270,29 @@ impl Reader<'_> {
             replica,
             cache: cache?,
             admin_token,
-            guest_secret: guest_secret?,
+            guest_secrets: guest_secrets?,
             user_keys,
             dev_tokens,
             rules_cache_dir: self.text(RULES_CACHE_DIR).map(PathBuf::from),
             trusted_proxies,
-            rate_per_s: rate_per_s?,
-            guests_per_s: guests_per_s?,
+            cors_origins,
+            rates: rates?,
             mmdb: self.text(MMDB).map(PathBuf::from),
             dns: dns?,
             currency_default: currency_default?,
+        })
+    }
+
+    fn rates(&mut self) -> Option<Rates> {
+        let [principal, address, guests, catalogue, guest_orders] =
+            [RATE_PER_S, ADDRESS_PER_S, GUESTS_PER_S, CATALOGUE_PER_S, GUEST_ORDERS_PER_MIN]
+                .map(|name| self.number(name));
+        Some(Rates {
+            principal_per_s: principal?,
+            address_per_s: address?,
+            guests_per_s: guests?,
+            catalogue_per_s: catalogue?,
+            guest_orders_per_min: guest_orders?,
         })
     }
 
@@ -415,18 +413,6 @@ impl Reader<'_> {
         }
     }
 
-    fn user_keys(&mut self) -> UserKeys {
-        let jwks = self.text(JWKS_FILE).and_then(|path| self.file(JWKS_FILE, Path::new(&path)));
-        let hs256_secret = self.text(JWT_HS256_SECRET).and_then(|text| self.secret(JWT_HS256_SECRET, text));
-        let issuer = Issuer { name: self.text(JWT_ISSUER), audience: self.text(JWT_AUDIENCE) };
-        if self.text(DEV_TOKENS).as_deref() == Some("on")
-            && (issuer.name.is_some() || issuer.audience.is_some())
-        {
-            self.errors.push(format!("{DEV_TOKENS}: its tokens have no issuer and no audience"));
-        }
-        UserKeys { jwks, hs256_secret, issuer }
-    }
-
     fn text(&self, name: &str) -> Option<String> {
         let set = (self.lookup)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
         let default = || SETTINGS.iter().find(|setting| setting.name == name)?.default;
@@ -458,19 +444,6 @@ impl Reader<'_> {
         parts
             .filter_map(|part| part.parse().ok().or_else(|| self.wrong(name, &format!("cannot read {part}"))))
             .collect()
-    }
-
-    fn secret_file(&mut self, name: &str, required: bool) -> Option<Secret> {
-        let path = if required { self.required(name)? } else { self.text(name)? };
-        let text = self.file(name, Path::new(&path))?;
-        self.secret(name, text.trim().to_owned())
-    }
-
-    fn secret(&mut self, name: &str, text: String) -> Option<Secret> {
-        if text.len() < SECRET_BYTES_MIN {
-            return self.wrong(name, &format!("at least {SECRET_BYTES_MIN} bytes are needed"));
-        }
-        Some(Secret(text))
     }
 
     fn file(&mut self, name: &str, path: &Path) -> Option<String> {

@@ -22,6 +22,16 @@ pub mod wire;
 
 mod edges;
 mod heard;
+mod orders;
+
+/// Bytes of orders after which a page of them ends: a page of the largest orders must not fill the memory of two
+/// edges. A hundred usual orders have a fifth of it.
+pub const ORDERS_BYTES_MAX: usize = 1024 * 1024;
+
+/// The size of these orders, as a page counts them.
+pub fn bytes_of(orders: &[OrderRecord]) -> usize {
+    orders.iter().map(|order| order.document.as_str().len()).sum()
+}
 
 /// What every region asks of the home region.
 pub trait HomeRegion: Send + Sync {
@@ -31,7 +41,8 @@ pub trait HomeRegion: Send + Sync {
     /// The cart as it is now; one that was never used is an empty one.
     fn cart<'a>(&'a self, principal: &'a Principal) -> BoxFuture<'a, Result<CartRecord, CartError>>;
 
-    /// Orders of an owner, newest first, before an order where given.
+    /// Orders of an owner, newest first, before an order where given. Fewer than `limit` are not all where they have
+    /// [`ORDERS_BYTES_MAX`] or more.
     fn orders<'a>(
         &'a self,
         owner: &'a Principal,

@@ -16,6 +16,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use futures_util::{FutureExt, TryFutureExt};
+use region_router::admission::{REQUESTS_PER_ADDRESS_MAX, Shares};
 use region_router::proximity::Countries;
 use region_router::regions::Regions;
 use tokio::sync::Semaphore;
@@ -56,10 +57,13 @@ mod tags;
 mod admin;
 mod internal;
 
+mod admission;
+mod cors;
 mod limits;
 mod readiness;
 mod request_id;
 
+use cors::Cors;
 use hygiene::Parameters;
 pub use limits::RateLimits;
 pub use problem::ApiError;
@@ -142,9 +146,10 @@ pub fn public_router(api: &Shared) -> Router {
         routes = routes.routes(routes!(shop::new_dev_token));
     }
     let (router, document) = routes.split_for_parts();
-    let parameters = Parameters::of(&document);
+    let cors = Cors::new(&api.config.cors_origins, &document).map(Arc::new);
+    let parameters = Arc::new(Parameters::of(&document));
     let router = router.merge(SwaggerUi::new("/docs").url("/openapi.json", document));
-    finish(router, api, parameters)
+    finish(router, api, Open { shares: Some(Shares::new(REQUESTS_PER_ADDRESS_MAX)), cors, parameters })
 }
 
 /// The internal listener.
@@ -159,7 +164,7 @@ pub fn internal_router(api: &Shared) -> Router {
         .route("/admin/orders/{order_id}/paid", post(admin::order_paid))
         .route("/admin/orders/{order_id}/cancelled", post(admin::order_cancelled))
         .route("/admin/rules", get(admin::rules));
-    finish(router, api, Parameters::default())
+    finish(router, api, Open::default())
 }
 
 /// The listener for other regions. Nobody else gets as far as this.
@@ -168,7 +173,7 @@ pub fn peer_router(api: &Shared) -> Router {
         .merge(internal::routes())
         .merge(internal::routes_v0())
         .route_layer(middleware::from_fn_with_state(Arc::clone(api), compare));
-    finish(router, api, Parameters::default())
+    finish(router, api, Open::default())
 }
 
 /// A 304 has no body, and the length of none is not that of the answer it stands for (RFC 9110 §8.6). The router puts
@@ -201,10 +206,10 @@ async fn compare(State(api): State<Shared>, request: Request, next: Next) -> Res
 /// What all listeners have in common. It is one layer: each would cost every request an allocation or two more. What
 /// is around a request is made of plain functions that return a future: an `async fn` would carry it twice, as what it
 /// was given and as what it waits for.
-fn finish(router: Router<Shared>, api: &Shared, parameters: Parameters) -> Router {
+fn finish(router: Router<Shared>, api: &Shared, open: Open) -> Router {
     let listener = Listener {
         api: Arc::clone(api),
-        parameters: Arc::new(parameters),
+        open,
         in_progress: Arc::new(Semaphore::new(REQUESTS_IN_PROGRESS_MAX)),
         requests: Arc::new(HttpRequests::of(&api.service.region)),
     };
@@ -219,9 +224,20 @@ fn finish(router: Router<Shared>, api: &Shared, parameters: Parameters) -> Route
 #[derive(Clone)]
 struct Listener {
     api: Shared,
-    parameters: Arc<Parameters>,
+    open: Open,
     in_progress: Arc<Semaphore>,
     requests: Arc<HttpRequests>,
+}
+
+/// What the listener that is open to anybody has, and the others have not.
+#[derive(Clone, Default)]
+struct Open {
+    /// What each address may have in progress.
+    shares: Option<Arc<Shares>>,
+    /// Which pages may call.
+    cors: Option<Arc<Cors>>,
+    /// The query parameters of every route.
+    parameters: Arc<Parameters>,
 }
 
 /// Gives a request its name, its span, its log line and its metric.
@@ -244,9 +260,13 @@ async fn observe(State(listener): State<Listener>, request: Request, next: Next)
         metric::peer_request(&api.service.region, other.as_str());
     }
     let trace = telemetry::incoming_trace_headers(request.headers());
+    let cors = listener.open.cors.as_ref().map(|cors| cors.ask(&request, route));
     let answered = within_limits(&listener, request, next).instrument(span.clone());
     let answered = request_id::scope(id.clone(), answered);
     let mut response = telemetry::with_trace(trace, answered).await;
+    if let Some(cors) = cors {
+        response = cors.answer(response);
+    }
     let (status, elapsed) = (response.status(), started.elapsed());
     span.in_scope(|| log(reads, &id, method, route, status, elapsed));
     let headers = response.headers_mut();
@@ -261,7 +281,11 @@ async fn observe(State(listener): State<Listener>, request: Request, next: Next)
 
 /// Sheds load, ends what takes too long, and keeps a panic to the request that it happened in.
 async fn within_limits(listener: &Listener, request: Request, next: Next) -> Response {
-    let Ok(_permit) = listener.in_progress.try_acquire() else {
+    let (share, request) = match admission::admit(listener, request).await {
+        Ok(admitted) => admitted,
+        Err(refused) => return refused.into_response(),
+    };
+    let Ok(permit) = Arc::clone(&listener.in_progress).try_acquire_owned() else {
         return ApiError::Overloaded.into_response();
     };
     // A request that one of our regions has forwarded must be answered here, or not at all.
@@ -269,14 +293,14 @@ async fn within_limits(listener: &Listener, request: Request, next: Next) -> Res
         return ApiError::from(CartError::LoopDetected).into_response();
     }
     let from_region = request.extensions().get::<AskedBy>().is_some();
-    if !from_region && let Err(wrong) = hygiene::check(&request, &listener.parameters) {
+    if !from_region && let Err(wrong) = hygiene::check(&request, &listener.open.parameters) {
         return wrong.into_response();
     }
     // Only a region is believed: a stranger could have its work dropped half-way, again and again.
     let said = if from_region { wire::patience(request.headers()) } else { None };
     let patience = said.map_or(REQUEST_DEADLINE, |said| said.min(REQUEST_DEADLINE));
     match deadline::within(patience, or_its_panic(next.run(request))).await {
-        Ok(Ok(response)) => response,
+        Ok(Ok(response)) => admission::hold(response, (share, permit)),
         Ok(Err(panic)) => ApiError::from(panic).into_response(),
         Err(deadline::Passed) => ApiError::Overloaded.into_response(),
     }

@@ -38,6 +38,9 @@ pub const MADE_KEY_TTL_MS: Millis = 5 * 60 * 1000;
 pub const STOCK_MAX: u32 = 1_000_000_000;
 /// An order waits so long for its payment; then its stock goes back.
 pub const PAYMENT_TTL_MS: Millis = 15 * 60 * 1000;
+/// A guest's waits less long: guests can be had for the asking, so their orders hold stock for less time. Enough for a
+/// payment by card, wallet or QR code.
+pub const GUEST_PAYMENT_TTL_MS: Millis = 10 * 60 * 1000;
 
 /// Who is calling, as proven by a verified token.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

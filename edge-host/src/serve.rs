@@ -15,6 +15,8 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use ipnet::IpNet;
+use region_router::admission::{CONNECTIONS_PER_ADDRESS_MAX, Pace, Paced, Shares, end_when_unread};
 use region_router::topology::{RegionId, Topology};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -51,17 +53,26 @@ const PEER_KEEP_ALIVE_DEADLINE: Duration = Duration::from_secs(5);
 /// Header bytes of one request: ours have a few hundred.
 const PEER_HEADER_BYTES_MAX: u32 = 16 * 1024;
 
-/// Serves anybody until the edge stops, then lets the requests in progress end.
+/// Serves anybody until the edge stops, then lets the requests in progress end. An address that is not `trusted` to
+/// speak for others has only a share of the connections.
 pub(crate) async fn anybody(
     listener: TcpListener,
     router: Router,
+    trusted: Vec<IpNet>,
     stopping: CancellationToken,
 ) -> io::Result<()> {
     let door = Door::new(listener, CONNECTIONS_MAX, stopping);
+    let shares = Shares::new(CONNECTIONS_PER_ADDRESS_MAX);
     let graceful = GracefulShutdown::new();
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE);
     while let Some((stream, peer, slot)) = door.next().await {
+        let Ok(share) = shares.take_unless_trusted(peer.ip(), &trusted) else {
+            debug!(client.address = %peer, "closed: too many connections of one address");
+            continue;
+        };
+        end_when_unread(&stream);
+        let stream = Paced::new(stream, Pace::default());
         let router = router.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
@@ -73,7 +84,7 @@ pub(crate) async fn anybody(
             if let Err(error) = connection.await {
                 debug!(client.address = %peer, error = %error, "connection ended early");
             }
-            drop(slot);
+            drop((slot, share));
         });
     }
     graceful.shutdown().await;

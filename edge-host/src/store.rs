@@ -404,6 +404,10 @@ impl Kept {
     }
 }
 
+/// The orders of an owner that are looked at for unpaid ones: far more than may be unpaid, and few enough to read under
+/// a lock.
+pub const LATEST_ORDERS: u32 = 100;
+
 /// What was loaded under the lock.
 #[derive(Clone, Debug)]
 pub struct Loaded {
@@ -415,6 +419,9 @@ pub struct Loaded {
     pub items: Vec<Arc<ItemRecord>>,
     /// Every coupon likewise.
     pub coupons: Vec<Arc<CouponRecord>>,
+    /// Of the latest [`LATEST_ORDERS`] orders of the cart's owner, how many are unpaid; 0 for a write that takes no
+    /// stock.
+    pub unpaid_orders: u32,
 }
 
 impl Loaded {

@@ -276,6 +276,7 @@ pub mod metric {
     const RULES_REVISION: &str = "troli_rules_revision_info";
     const WRITES: &str = "troli_writes_total";
     const IDEMPOTENT_REPLAYS: &str = "troli_idempotent_replays_total";
+    const RATE_LIMITED: &str = "troli_rate_limited_total";
     const DB_POOL_CONNECTIONS: &str = "troli_db_pool_connections";
     const DB_SERVERS_TAKING_WRITES: &str = "troli_db_servers_taking_writes";
     const CLOCK_SKEW: &str = "troli_clock_skew_seconds";
@@ -301,6 +302,7 @@ pub mod metric {
         describe_gauge!(RULES_REVISION, "1 for the active revision of the cart rules.");
         describe_counter!(WRITES, "Writes by operation and outcome.");
         describe_counter!(IDEMPOTENT_REPLAYS, "Answers given again under an idempotency key.");
+        describe_counter!(RATE_LIMITED, "Requests that were refused by a rate limit, by what was counted.");
         describe_gauge!(DB_POOL_CONNECTIONS, "Connections to the primary, in use and idle.");
         describe_gauge!(DB_SERVERS_TAKING_WRITES, "Servers that take writes, as far as this edge sees.");
         describe_gauge!(CLOCK_SKEW, Unit::Seconds, "How far this host's clock is ahead of the database's.");
@@ -432,6 +434,11 @@ pub mod metric {
         counter!(IDEMPOTENT_REPLAYS, "region" => region.to_owned()).increment(1);
     }
 
+    /// A request was refused, because its `principal` or its `address` asks for too much.
+    pub fn rate_limited(region: &str, by: &'static str) {
+        counter!(RATE_LIMITED, "region" => region.to_owned(), "by" => by).increment(1);
+    }
+
     /// Connections to the primary.
     pub fn db_pool_connections(region: &str, in_use: u32, idle: u32) {
         for (state, connections) in [("in_use", in_use), ("idle", idle)] {
@@ -480,20 +487,4 @@ pub mod metric {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::append;
-
-    #[test]
-    fn objects_are_joined() {
-        for (object, more, joined) in [
-            ("", r#"{"a":1}"#, r#"{"a":1}"#),
-            ("{}", r#"{"a":1}"#, r#"{"a":1}"#),
-            (r#"{"a":1}"#, "{}", r#"{"a":1}"#),
-            (r#"{"a":1}"#, r#"{"b":"}","c":3}"#, r#"{"a":1,"b":"}","c":3}"#),
-        ] {
-            let mut text = object.to_owned();
-            append(&mut text, more);
-            assert_eq!(text, joined);
-        }
-    }
-}
+mod tests;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use ipnet::IpNet;
+use region_router::cors::Origin;
 use region_router::discovery::Dns;
 use region_router::geodns::Zone;
 use region_router::proximity::Countries;
@@ -86,6 +87,13 @@ pub(crate) struct ServeArgs {
     /// Example: 10.0.0.0/8,fd00::/8
     #[arg(long, env = "TROLI_TRUSTED_PROXIES", value_name = "CIDR,…", value_delimiter = ',')]
     trusted_proxies: Vec<String>,
+
+    /// Origins whose pages may call from a browser, as the edges have them: the front door's own answers carry the
+    /// headers of CORS for them, too. None when not given.
+    ///
+    /// Example: https://shop.example,http://localhost:*
+    #[arg(long, env = "TROLI_CORS_ORIGINS", value_name = "ORIGIN,…", value_delimiter = ',')]
+    cors_origins: Vec<String>,
 
     /// A country or city database in MaxMind's format for the callers' addresses, read again when it
     /// changes. When not given, a built-in table of the six countries is used.
@@ -210,6 +218,7 @@ impl ServeArgs {
         let regions = parse_all::<RegionId>("--regions", &self.regions, &mut mistakes);
         let topology = self.topology(regions, &mut mistakes);
         let trusted_proxies = parse_all::<IpNet>("--trusted-proxies", &self.trusted_proxies, &mut mistakes);
+        let cors_origins = parse_all::<Origin>("--cors-origins", &self.cors_origins, &mut mistakes);
         let countries = self.countries(&mut mistakes);
         let dns = parsed::<Dns>("--dns-servers", &self.dns_servers, &mut mistakes);
         let log = self.log.parse(&mut mistakes);
@@ -222,7 +231,7 @@ impl ServeArgs {
         else {
             return Err(Mistakes(mistakes));
         };
-        let (Some(redirect), Some(zone)) = (redirect, zone) else {
+        let (Some(redirect), Some(zone), Some(cors_origins)) = (redirect, zone, cors_origins) else {
             return Err(Mistakes(mistakes));
         };
         if !mistakes.is_empty() {
@@ -240,7 +249,8 @@ impl ServeArgs {
             },
         });
         let limits = front_door::Limits::default();
-        let front_door = front_door::Config { regions, countries, trusted_proxies, dns, redirect, limits };
+        let front_door =
+            front_door::Config { regions, countries, trusted_proxies, cors_origins, dns, redirect, limits };
         Ok(ServeConfig { listen, internal_listen: internal_listen.flatten(), front_door, geodns, log })
     }
 

@@ -1,7 +1,7 @@
 //! The HTTP front door: a streaming reverse proxy that sends a caller to the nearest healthy region.
 //!
-//! The way of a request: accept, request id, limits, who is calling, [`crate::decision`], the body into
-//! memory (it is small, and a request that can be sent again is one that survives its region), then the edge of
+//! The way of a request: accept, request id, who is calling, [`crate::decision`], the share of its address, the
+//! body into memory (it is small, and a request that can be sent again is one that survives its region), then the edge of
 //! the region with the least to do. When that does not answer, another edge does, or the next region: see
 //! `delivery` for what is sent a second time. With [`Config::redirect`], callers are told where to go (307).
 //!
@@ -42,6 +42,8 @@ pub use headers::{NOT_SERVING, STARTING, STOPPING};
 pub use host::host_is_valid;
 pub use limits::Limits;
 
+use crate::admission::{Paced, Shares, end_when_unread};
+use crate::cors::Origin;
 use crate::discovery::Dns;
 use crate::proximity::Countries;
 use crate::regions::{Regions, probe_where};
@@ -61,6 +63,8 @@ pub struct Config {
     pub countries: Arc<Countries>,
     /// Peers whose `X-Forwarded-For`, `X-Forwarded-Proto` and `Forwarded` are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Origins whose pages may read the front door's own answers; the regions decide about theirs.
+    pub cors_origins: Vec<Origin>,
     /// Who is asked where names of the topology are.
     pub dns: Dns,
     /// Whether callers are told the URL of their region (307), in place of being connected to it.
@@ -93,6 +97,7 @@ pub async fn run_with(
         beside.spawn(internal::serve(internal, door.clone()));
     }
     let slots = Arc::new(Semaphore::new(limits.connections_max));
+    let shares = Shares::new(limits.connections_per_address_max);
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
 
@@ -107,12 +112,16 @@ pub async fn run_with(
         tokio::select! {
             () = &mut end => break,
             (stream, peer, slot) = accept(&listener, &slots) => {
+                let Ok(share) = shares.take_unless_trusted(peer.ip(), door.trusted_proxies()) else {
+                    tracing::debug!(client.address = %peer, "closed: too many connections of one address");
+                    continue;
+                };
                 let connection = graceful.watch(serve(stream, peer, door.clone(), &limits));
                 connections.spawn(async move {
                     if let Err(error) = connection.await {
                         tracing::debug!(client.address = %peer, error = %error, "connection ended early");
                     }
-                    drop(slot);
+                    drop((slot, share));
                 });
             }
             Some(_) = connections.join_next() => {}
@@ -153,6 +162,7 @@ fn serve(
 ) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + use<> {
     // A socket that refuses the option works all the same, only slower.
     let _ = stream.set_nodelay(true);
+    end_when_unread(&stream);
     let service = service_fn(move |request| {
         let door = door.clone();
         async move { Ok::<_, std::convert::Infallible>(door.handle(peer, request).await) }
@@ -161,5 +171,5 @@ fn serve(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.request_head_deadline)
         .max_buf_size(limits.request_head_bytes_max)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Paced::new(stream, limits.answer_pace)), service)
 }

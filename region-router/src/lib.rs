@@ -4,7 +4,7 @@
 //! no clock; time comes in as an argument. Whoever routes (the HTTP front door, DNS, an edge that answers
 //! `GET /v1/regions`) calls the same [`decision::decide`].
 //!
-//! The others do input and output: [`discovery`] finds addresses in DNS, [`regions`] probes the regions' health,
+//! The others do input and output: [`admission`] keeps one caller from closing a listener to all others, [`cors`] says which pages may call, [`discovery`] finds addresses in DNS, [`regions`] probes the regions' health,
 //! [`front_door`] is a streaming reverse proxy in front of them, [`geodns`] names the nearest one, and [`link`] is
 //! a TCP relay that adds the round trip between two regions and breaks it on request.
 #![forbid(unsafe_code)]
@@ -22,6 +22,10 @@ pub mod discovery;
 pub mod regions;
 
 pub mod link;
+
+pub mod admission;
+
+pub mod cors;
 
 pub mod front_door;
 

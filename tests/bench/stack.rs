@@ -144,7 +144,10 @@ impl Stack {
             .env("TROLI_GUEST_SECRET_FILE", file("guest-secret", GUEST_SECRET)?)
             .env("TROLI_ADMIN_TOKEN_FILE", &admin_token)
             .env("TROLI_JWT_HS256_SECRET", HS256_SECRET)
-            .env("TROLI_RATE_LIMIT_PER_S", RATE_LIMIT);
+            .env("TROLI_RATE_LIMIT_PER_S", RATE_LIMIT)
+            .env("TROLI_RATE_LIMIT_ADDRESS_PER_S", RATE_LIMIT)
+            .env("TROLI_RATE_LIMIT_CATALOGUE_PER_S", RATE_LIMIT)
+            .env("TROLI_RATE_LIMIT_GUEST_ORDERS_PER_MIN", RATE_LIMIT);
         let mut migrate = kept(&options.edge_host);
         run(migrate.arg("migrate").env("TROLI_DATABASE_URL", &self.mysql_url))?;
         self.spawn("edge-host", serve, state)?;

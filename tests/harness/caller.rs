@@ -1,5 +1,6 @@
 use std::fmt::Display;
 use std::future::{Future, IntoFuture};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -42,6 +43,19 @@ impl Caller {
         Self::over(http, base)
     }
 
+    /// Nobody, calling from another address of this machine, such as 127.0.0.2.
+    pub fn coming_from(address: IpAddr, base: impl Into<String>) -> Self {
+        edge_host::peers::use_ring();
+        let http = Client::builder()
+            .no_proxy()
+            .local_address(address)
+            .timeout(CALLER_PATIENCE)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .expect("an HTTP client can be set up");
+        Self::over(http, base)
+    }
+
     /// Nobody, calling this address by a client that knows how.
     pub(crate) fn over(http: Client, base: impl Into<String>) -> Self {
         Self { http, base: base.into(), token: None, address: None, seen: None }
@@ -71,6 +85,11 @@ impl Caller {
     /// The token that this caller shows.
     pub fn token(&self) -> &str {
         self.token.as_deref().expect("only guests and users have a token")
+    }
+
+    /// The address that this caller calls.
+    pub fn base(&self) -> &str {
+        &self.base
     }
 
     /// The same caller at another address.

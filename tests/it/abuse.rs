@@ -49,7 +49,7 @@ async fn others(fleet: &Fleet, regions: &[&'static str], item: &str) -> Vec<Call
 }
 
 /// Asks until it is served: what happens before the noise is not what this is about.
-async fn patiently(ask: &Ask) -> Answer {
+pub(crate) async fn patiently(ask: &Ask) -> Answer {
     loop {
         let answer = ask.clone().await;
         // What was refused because it took too long may still be under way, under the same key.

@@ -110,6 +110,7 @@ async fn a_front_door_finds_the_edges_of_its_regions_by_name() {
         regions: Arc::new(Regions::new(Topology::parse(&text).expect("a topology"))),
         countries: Arc::new(Countries::BuiltIn),
         trusted_proxies: Vec::new(),
+        cors_origins: Vec::new(),
         dns: Dns::servers([fleet.geodns()]),
         redirect: false,
         limits: front_door::Limits::default(),

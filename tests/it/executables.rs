@@ -62,8 +62,11 @@ fn every_mistake_of_a_configuration_is_told_at_once_and_nothing_is_bound() {
         ("TROLI_DEV_TOKENS", "perhaps"),
         ("TROLI_JWT_HS256_SECRET", "short"),
         ("TROLI_TRUSTED_PROXIES", "127.0.0.1/32,everybody"),
+        ("TROLI_CORS_ORIGINS", "*"),
         ("TROLI_RATE_LIMIT_PER_S", "0"),
         ("TROLI_RATE_LIMIT_GUESTS_PER_S", "many"),
+        ("TROLI_RATE_LIMIT_ADDRESS_PER_S", "-1"),
+        ("TROLI_RATE_LIMIT_CATALOGUE_PER_S", "0"),
         ("TROLI_LOG", "inf"),
         ("TROLI_CACHE_ULR", "memory:"),
     ];

@@ -26,6 +26,12 @@ mod errors;
 /// Whatever is accepted is read back byte for byte.
 mod roundtrip;
 
+/// Pages of other origins.
+mod cors;
+
+/// Callers who take all there is.
+mod doors;
+
 // Several regions.
 
 /// Consistency, forwarding, the feed and outages.

@@ -186,12 +186,13 @@ fn a_driver_is_named_in_its_own_adapter_only() {
         ("axum", &["edge-host/src/http", "edge-host/src/serve.rs", "edge-host/src/telemetry.rs"]),
         ("wasmtime", &["edge-host/src/rules/"]),
         ("wit_component", &["edge-host/src/rules/"]),
-        ("jsonwebtoken", &["edge-host/src/auth.rs"]),
+        ("jsonwebtoken", &["edge-host/src/auth"]),
         ("governor", &["edge-host/src/http/limits.rs"]),
         ("notify", &["edge-host/src/rules_source.rs"]),
         ("reqwest", &["edge-host/src/import.rs"]),
         // What other regions are asked by, and what they are let in by.
-        ("hyper", &["edge-host/src/home/", "edge-host/src/serve.rs"]),
+        // Bodies are passed on by its traits.
+        ("hyper", &["edge-host/src/home/", "edge-host/src/http/admission.rs", "edge-host/src/serve.rs"]),
         ("rustls", &["edge-host/src/peers.rs"]),
         ("tokio_rustls", &["edge-host/src/home/edges.rs", "edge-host/src/serve.rs"]),
         ("clap", &["edge-host/src/main.rs", "edge-host/src/import.rs", "edge-host/src/failover.rs"]),

@@ -58,8 +58,6 @@ const HELLO_EVERY: Duration = Duration::from_millis(500);
 const HELLO_SOON: Duration = Duration::from_millis(100);
 /// Bytes of what an edge says of itself: a few reasons.
 const HELLO_BYTES_MAX: usize = 16 * 1024;
-/// Bytes of one answer. The largest is the whole catalogue: some hundred thousand items.
-const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// A request to an edge.
 pub(super) type Outgoing = Request<Full<Bytes>>;
@@ -248,13 +246,17 @@ impl Turn {
         self.edge.hello.lock().expect("no holder of the lock can panic").version.min(wire::VERSION)
     }
 
-    /// Sends the request, and returns the whole answer.
-    pub(super) async fn send(&mut self, request: Outgoing) -> Result<(StatusCode, Bytes), SendError> {
+    /// Sends the request, and returns the whole answer, which has at most this many bytes.
+    pub(super) async fn send(
+        &mut self,
+        request: Outgoing,
+        answer_bytes_max: usize,
+    ) -> Result<(StatusCode, Bytes), SendError> {
         let asked = Instant::now();
         let answer = self.sender.send_request(request).await?;
         hear_time(&self.clock, &answer, asked);
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
+        let body = Limited::new(answer.into_body(), answer_bytes_max).collect().await;
         Ok((status, body.map_err(SendError::Body)?.to_bytes()))
     }
 

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::document::{self};
 use crate::error::CartError;
 use crate::feed::FeedReader;
-use crate::home::{HomeRegion, taken::Taken};
+use crate::home::{HomeRegion, orders, taken::Taken};
 use crate::model::{
     CartCommand, CartRecord, CartState, CatalogueSnapshot, FeedPage, FeedPosition, IDEMPOTENCY_TTL_MS,
     ItemRecord, KeptAnswer, MADE_KEY_TTL_MS, Operation, OrderRecord, OwnerKind, Principal, WriteAnswer,
@@ -145,11 +145,11 @@ impl HomeRegion for LocalHome {
         limit: u32,
     ) -> BoxFuture<'a, Result<Vec<OrderRecord>, CartError>> {
         Box::pin(async move {
-            let orders = self.store.orders(owner, before, limit).await?;
-            if orders.is_empty() {
+            let page = orders::page(self.store.as_ref(), owner, before, limit).await?;
+            if page.is_empty() {
                 self.unless_merged(owner).await?;
             }
-            Ok(orders)
+            Ok(page)
         })
     }
 

@@ -35,6 +35,11 @@ use crate::telemetry::{self, chain};
 const PATIENCE: Duration = Duration::from_secs(3);
 /// The whole catalogue is larger than a cart.
 const CATALOGUE_PATIENCE: Duration = Duration::from_secs(30);
+/// Bytes of one answer. The largest are a page of the feed, and a cart with what was answered about it; a page of
+/// orders ends at a megabyte.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of the whole catalogue: some hundred thousand items.
+const CATALOGUE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Forwards of one edge under way. The longest round trip and the work at home take less than 50 ms, so these are more
 /// than 10 000 a second: twice what a primary commits. More would only queue there, and be late.
 pub const FORWARDS_IN_FLIGHT_MAX: usize = 2 * FORWARDS_OF_A_KIND_MAX;
@@ -131,7 +136,8 @@ impl RemoteHome {
             tried.push(turn.address());
             let left = until.saturating_duration_since(Instant::now());
             let request = self.requests.make(question, turn.version(), left);
-            failure = match tokio::time::timeout_at(until.into(), turn.send(request)).await {
+            let answer = turn.send(request, question.answer_bytes_max);
+            failure = match tokio::time::timeout_at(until.into(), answer).await {
                 Ok(Ok(answer)) => match refusal(&answer) {
                     None => return Ok(answer),
                     Some(refusal) => {
@@ -207,7 +213,11 @@ impl HomeRegion for RemoteHome {
 
     fn catalogue(&self) -> BoxFuture<'_, Result<CatalogueSnapshot, CartError>> {
         Box::pin(async move {
-            read(&self.ask(&Question::get(Topic::Catalogue).within(CATALOGUE_PATIENCE)).await?)
+            let question = Question {
+                answer_bytes_max: CATALOGUE_BYTES_MAX,
+                ..Question::get(Topic::Catalogue).within(CATALOGUE_PATIENCE)
+            };
+            read(&self.ask(&question).await?)
         })
     }
 
@@ -259,12 +269,14 @@ struct Question {
     /// The body in the version before, where it was another.
     body_v0: Option<Bytes>,
     patience: Duration,
+    answer_bytes_max: usize,
 }
 
 impl Question {
     fn get(topic: Topic) -> Self {
         let (method, body) = (Method::GET, Bytes::new());
-        Self { topic, about: None, method, body, body_v0: None, patience: PATIENCE }
+        let answer_bytes_max = ANSWER_BYTES_MAX;
+        Self { topic, about: None, method, body, body_v0: None, patience: PATIENCE, answer_bytes_max }
     }
 
     fn post(topic: Topic, body: &impl Serialize) -> Result<Self, CartError> {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::Shared;
-use super::extract::{Body, Caller, Conditions, Path};
+use super::extract::{Body, Caller, ClientAddress, Conditions, Path};
 use super::input;
 use super::problem::{ApiError, Problem};
 use super::respond::{CartAnswer, Tag, mark_replayed, set_location};
@@ -255,6 +255,7 @@ pub(super) async fn merge(
 pub(super) async fn checkout(
     State(api): State<Shared>,
     Caller(principal): Caller,
+    ClientAddress(address): ClientAddress,
     conditions: Conditions,
     Body(body): Body<input::Checkout>,
 ) -> Result<Response, ApiError> {
@@ -263,6 +264,9 @@ pub(super) async fn checkout(
         return Err(ApiError::PreconditionRequired);
     }
     let (expected_total, currency) = body.total()?;
+    if principal.kind == OwnerKind::Guest {
+        api.limits.guest_order(address)?;
+    }
     write(&api, principal, conditions, Operation::Checkout { expected_total, currency }).await
 }
 

@@ -6,7 +6,7 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, MatchedPath, Request};
 use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use region_router::front_door::{came_by_https, client_address};
@@ -37,8 +37,13 @@ impl FromRequestParts<Shared> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, ApiError> {
-        let token = bearer(&parts.headers).ok_or(ApiError::TokenMissing)?;
-        let principal = api.tokens.verify(token).map_err(|_| ApiError::TokenInvalid)?;
+        let token = bearer(&parts.headers);
+        let known = token.and_then(|token| api.tokens.known(token));
+        if known.as_ref().is_none_or(|principal| principal.kind == OwnerKind::Guest) {
+            api.limits.address(ClientAddress::of(parts, api))?;
+        }
+        let prove = |token| api.tokens.verify(token).map_err(|_| ApiError::TokenInvalid);
+        let principal = known.map_or_else(|| prove(token.ok_or(ApiError::TokenMissing)?), Ok)?;
         api.limits.principal(&principal)?;
         let span = tracing::Span::current();
         if !span.is_disabled() {
@@ -81,13 +86,24 @@ impl FromRequestParts<Shared> for ClientAddress {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, ApiError> {
-        Ok(Self(client_address(peer(parts), &parts.headers, &api.config.trusted_proxies)))
+        Ok(Self(Self::of(parts, api)))
     }
 }
 
+impl ClientAddress {
+    fn of(parts: &Parts, api: &Shared) -> IpAddr {
+        client_of(&parts.extensions, &parts.headers, api)
+    }
+}
+
+/// Where a request with these extensions and headers comes from.
+pub(super) fn client_of(extensions: &Extensions, headers: &HeaderMap, api: &Shared) -> IpAddr {
+    client_address(peer(extensions), headers, &api.config.trusted_proxies)
+}
+
 /// The other end of the connection.
-fn peer(parts: &Parts) -> IpAddr {
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+fn peer(extensions: &Extensions) -> IpAddr {
+    let peer = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
     peer.unwrap_or(IpAddr::from([0, 0, 0, 0]))
 }
 
@@ -117,7 +133,7 @@ impl FromRequestParts<Shared> for Conditions {
         })?;
         // A cookie that somebody else has spoilt is not the client's mistake.
         let cookie = cookie(headers, CART_VERSION.as_str()).and_then(|version| version.parse().ok());
-        let secure = came_by_https(peer(parts), headers, &api.config.trusted_proxies);
+        let secure = came_by_https(peer(&parts.extensions), headers, &api.config.trusted_proxies);
         Ok(Self {
             seen: Seen { header, cookie },
             if_match: Match::of(headers)?,

@@ -50,11 +50,17 @@ pub enum ApiError {
     RateLimited {
         /// Whole seconds until the next one is welcome.
         retry_after_s: u32,
-        /// Requests a second, for `RateLimit-Policy`.
-        per_s: u32,
+        /// Requests in a window, for `RateLimit-Policy`.
+        requests: u32,
+        /// The window, in seconds.
+        window_s: u32,
     },
+    /// Too many requests of one address are under way.
+    TooManyAtOnce,
     /// Too many requests of all callers.
     Overloaded,
+    /// The body did not arrive in time.
+    BodyTimeout,
     /// The request was well formed, and was not done.
     Cart(CartError),
 }
@@ -202,11 +208,23 @@ fn parts(error: ApiError) -> Parts {
             "the item is not the one that the condition names",
         )
         .with("current_version", current),
-        ApiError::RateLimited { retry_after_s, per_s } => {
+        ApiError::RateLimited { retry_after_s, requests, window_s } => {
             Parts::new(S::TOO_MANY_REQUESTS, "rate_limited", "too many requests, slow down")
                 .retry_after(retry_after_s)
-                .header(HeaderName::from_static("ratelimit-policy"), format!("\"caller\";q={per_s};w=1"))
+                .header(
+                    HeaderName::from_static("ratelimit-policy"),
+                    format!("\"caller\";q={requests};w={window_s}"),
+                )
                 .header(HeaderName::from_static("ratelimit"), format!("\"caller\";r=0;t={retry_after_s}"))
+        }
+        ApiError::TooManyAtOnce => Parts::new(
+            S::TOO_MANY_REQUESTS,
+            "rate_limited",
+            "too many requests of this address are under way",
+        )
+        .retry_after(OVERLOAD_RETRY_AFTER_S),
+        ApiError::BodyTimeout => {
+            Parts::new(S::REQUEST_TIMEOUT, "request_timeout", "the body did not arrive in time")
         }
         ApiError::Overloaded => {
             Parts::new(S::SERVICE_UNAVAILABLE, "overloaded", "too many requests are under way")
@@ -274,7 +292,7 @@ fn rejection_parts(mut reasons: Vec<Reason>) -> Parts {
     let status = match first.code.as_str() {
         "item_unknown" | "line_unknown" => StatusCode::NOT_FOUND,
         "quantity_out_of_range" | "variant_too_large" => StatusCode::BAD_REQUEST,
-        "out_of_stock" => StatusCode::CONFLICT,
+        "out_of_stock" | "orders_pending" => StatusCode::CONFLICT,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
     };
     let mut parts = Parts::new(status, first.code, first.detail);

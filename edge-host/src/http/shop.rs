@@ -18,6 +18,7 @@ use super::{input, respond};
 use crate::auth::GuestToken;
 use crate::catalogue::Catalogue;
 use crate::error::CartError;
+use crate::home::{ORDERS_BYTES_MAX, bytes_of};
 use crate::model::OrderRecord;
 use crate::raw_json::RawJson;
 use crate::view::{self, ItemView, OrderView, rfc3339};
@@ -106,7 +107,7 @@ pub(super) async fn new_guest(
     ClientAddress(address): ClientAddress,
     OptionalBody(body): OptionalBody<input::NewGuest>,
 ) -> Result<(StatusCode, Json<Guest>), ApiError> {
-    api.limits.address(address)?;
+    api.limits.new_guest(address)?;
     guest(api.tokens.issue_guest(body.currency, api.service.clock.now_ms()))
 }
 
@@ -123,7 +124,7 @@ pub(super) async fn renew_guest(
     caller: Caller,
     conditions: Conditions,
 ) -> Result<(StatusCode, Json<Guest>), ApiError> {
-    api.limits.address(address)?;
+    api.limits.new_guest(address)?;
     let principal = caller.guest()?;
     // A cart that was merged has no count.
     api.service.count(&principal, conditions.seen).await?;
@@ -167,7 +168,8 @@ pub(super) async fn orders(
     let more = u32::try_from(limit + 1).unwrap_or(u32::MAX);
     let after = List::Orders.after(page.cursor.as_deref())?;
     let mut orders = api.service.home.orders(&principal, after.as_deref(), more).await?;
-    let full = orders.len() > limit;
+    // A page ends early when its orders are large.
+    let full = orders.len() > limit || bytes_of(&orders) >= ORDERS_BYTES_MAX;
     orders.truncate(limit);
     let next_cursor =
         if full { orders.last().map(|order| List::Orders.cursor_after(&order.order_id)) } else { None };
@@ -207,7 +209,7 @@ pub(super) async fn items(
     Query(page): Query<Page>,
     IfNoneMatch(known): IfNoneMatch,
 ) -> Result<Response, ApiError> {
-    api.limits.address(address)?;
+    api.limits.catalogue(address)?;
     let limit = page.limit()?;
     let after = List::Items.after(page.cursor.as_deref())?;
     let mut items = catalogue(&api)?.items(after.as_deref(), limit + 1);
@@ -231,7 +233,7 @@ pub(super) async fn item(
     Path(item_id): Path<String>,
     IfNoneMatch(known): IfNoneMatch,
 ) -> Result<Response, ApiError> {
-    api.limits.address(address)?;
+    api.limits.catalogue(address)?;
     let item = catalogue(&api)?.item(&item_id).ok_or(CartError::ItemUnknown(item_id))?;
     respond::of_catalogue(&view::item(&item), &known)
 }
@@ -253,7 +255,7 @@ pub(super) async fn regions(
     ClientAddress(address): ClientAddress,
     headers: HeaderMap,
 ) -> Result<Json<Regions>, ApiError> {
-    api.limits.address(address)?;
+    api.limits.catalogue(address)?;
     let round_trips = round_trips(&headers)?;
     let hint =
         ClientHint { region: None, round_trips: &round_trips, country: api.countries.country_of(address) };

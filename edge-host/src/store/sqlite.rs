@@ -18,7 +18,7 @@ use self::outbox::{feed_head, publish, publish_cart};
 use self::stock::{settle, take_stock};
 use crate::model::{
     CART_TTL_MS, CartRecord, CatalogueSnapshot, Change, CouponRecord, FeedEvent, FeedPage, FeedPosition,
-    ItemRecord, Millis, OrderRecord, OrderState, PAYMENT_TTL_MS, Principal,
+    GUEST_PAYMENT_TTL_MS, ItemRecord, Millis, OrderRecord, OrderState, PAYMENT_TTL_MS, Principal,
 };
 use crate::shares::{Queues, Sizes};
 use crate::store::sql::{from_json, signed, unsigned};
@@ -409,8 +409,11 @@ impl PrimaryStore for SqliteStore {
         Box::pin(async move {
             let mut swept = Swept::default();
             let unpaid: Vec<String> = sqlx::query_scalar(
-                "SELECT order_id FROM orders WHERE state = 'pending_payment' AND placed_at <= ?1 LIMIT ?2",
+                "SELECT order_id FROM orders LEFT JOIN carts USING (cart_id)
+                 WHERE orders.state = 'pending_payment' AND placed_at <= ?1
+                     AND (placed_at <= ?2 OR owner_kind = 'guest') LIMIT ?3",
             )
+            .bind(now_ms - GUEST_PAYMENT_TTL_MS)
             .bind(now_ms - PAYMENT_TTL_MS)
             .bind(SWEEP_ROWS_MAX)
             .fetch_all(&self.readers)

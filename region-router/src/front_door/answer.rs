@@ -41,6 +41,8 @@ pub(super) enum Problem {
     BodyTimeout,
     /// The body broke off, or its chunks make no sense.
     BodyMalformed,
+    /// As many requests of the caller's address as there may be are being served.
+    TooManyAtOnce,
     /// As many requests as there may be are being served.
     Overloaded,
     /// No region took the request: it was not carried out.
@@ -96,6 +98,7 @@ impl Problem {
             Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "Body too large"),
             Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout", "Request timeout"),
             Self::BodyMalformed => (StatusCode::BAD_REQUEST, "body_malformed", "Malformed body"),
+            Self::TooManyAtOnce => (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded"),
             Self::NoRegion | Self::NoAnswer => {
                 (StatusCode::SERVICE_UNAVAILABLE, "region_unavailable", "No region available")
@@ -119,6 +122,7 @@ impl Problem {
             Self::BodyTooLarge { bytes_max } => format!("A body has at most {bytes_max} bytes."),
             Self::BodyTimeout => "The body did not arrive in time.".to_owned(),
             Self::BodyMalformed => "The body did not arrive whole.".to_owned(),
+            Self::TooManyAtOnce => "Too many requests of this address are being served.".to_owned(),
             Self::Overloaded => "Too many requests are being served at the moment.".to_owned(),
             Self::NoRegion => "No region could be reached. The request was not carried out.".to_owned(),
             Self::NoAnswer => {
@@ -129,7 +133,7 @@ impl Problem {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Overloaded => Some(RETRY_AFTER_OVERLOAD),
+            Self::TooManyAtOnce | Self::Overloaded => Some(RETRY_AFTER_OVERLOAD),
             Self::NoRegion | Self::NoAnswer => Some(RETRY_AFTER_NO_REGION),
             _ => None,
         }

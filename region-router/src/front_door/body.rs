@@ -7,12 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 
 use super::answer::Problem;
-use super::edges::Place;
 use super::limits::Limits;
+use super::proxy::Held;
 
 /// Reads a request's body into memory, where it can be sent more than once.
 pub(super) async fn read_whole(body: Incoming, limits: &Limits) -> Result<Bytes, Problem> {
@@ -41,14 +40,13 @@ pub(super) enum AnswerBody {
     Streamed(Streamed),
 }
 
-/// A region's body on its way through. It holds the request's place in the count of those in flight,
-/// here and at the edge.
+/// A region's body on its way through. It holds the request's place in all counts of those in flight.
 pub(super) struct Streamed {
     body: Incoming,
     stall_deadline: Duration,
     /// Set while nothing comes: an answer that is there already needs no timer.
     stall: Option<Pin<Box<Sleep>>>,
-    _held: (OwnedSemaphorePermit, Place),
+    _held: Held,
 }
 
 impl AnswerBody {
@@ -56,11 +54,7 @@ impl AnswerBody {
         Self::Whole(Full::new(bytes))
     }
 
-    pub(super) fn streamed(
-        body: Incoming,
-        stall_deadline: Duration,
-        held: (OwnedSemaphorePermit, Place),
-    ) -> Self {
+    pub(super) fn streamed(body: Incoming, stall_deadline: Duration, held: Held) -> Self {
         Self::Streamed(Streamed { body, stall_deadline, stall: None, _held: held })
     }
 }

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use crate::admission::{CONNECTIONS_PER_ADDRESS_MAX, Pace, REQUESTS_PER_ADDRESS_MAX};
+
 /// Requests at once. At 50 000 a second and 10 ms each there are 500; four times that is a queue, and a
 /// queue helps nobody.
 const REQUESTS_IN_FLIGHT_MAX: usize = 2048;
@@ -58,6 +60,12 @@ pub struct Limits {
     pub requests_in_flight_max: usize,
     /// Connections at once; more wait to be accepted.
     pub connections_max: usize,
+    /// Requests at once of one address that is no trusted proxy; more get 429 `rate_limited`.
+    pub requests_per_address_max: usize,
+    /// Connections at once of one address that is no trusted proxy; more are closed.
+    pub connections_per_address_max: usize,
+    /// How fast a caller reads its answers at least.
+    pub answer_pace: Pace,
     /// Size of a request body; a larger one gets 413 `body_too_large`.
     pub request_body_bytes_max: usize,
     /// Size of a request line with its headers, at least 8 KiB; a larger one gets 431.
@@ -91,6 +99,9 @@ impl Default for Limits {
         Self {
             requests_in_flight_max: REQUESTS_IN_FLIGHT_MAX,
             connections_max: CONNECTIONS_MAX,
+            requests_per_address_max: REQUESTS_PER_ADDRESS_MAX,
+            connections_per_address_max: CONNECTIONS_PER_ADDRESS_MAX,
+            answer_pace: Pace::default(),
             request_body_bytes_max: REQUEST_BODY_BYTES_MAX,
             request_head_bytes_max: REQUEST_HEAD_BYTES_MAX,
             request_head_deadline: REQUEST_HEAD_DEADLINE,

@@ -23,6 +23,8 @@ use super::host::host_is_valid;
 use super::query::take_region;
 use super::upstream::Outgoing;
 use super::{Config, Limits, STATUS_PATH};
+use crate::admission::{Share, Shares};
+use crate::cors::{self, Origin};
 use crate::decision::{Candidate, ClientHint, ROUND_TRIPS_HEADER, RoundTripsMalformed, parse_round_trips};
 use crate::proximity::{Countries, Country};
 use crate::regions::Regions;
@@ -33,10 +35,20 @@ pub(super) struct FrontDoor {
     trusted_proxies: Vec<IpNet>,
     limits: Limits,
     in_flight: Arc<Semaphore>,
+    /// Requests in flight of each address.
+    shares: Arc<Shares>,
     delivery: Delivery,
     edges: Arc<Edges>,
     redirect: bool,
+    cors_origins: Vec<Origin>,
     draining: AtomicBool,
+}
+
+/// A request's place in the counts of those in flight: of all, of its address, and at its edge.
+pub(super) struct Held {
+    _in_flight: OwnedSemaphorePermit,
+    _share: Option<Share>,
+    _place: Place,
 }
 
 /// What is settled about a request before it is sent anywhere.
@@ -49,7 +61,7 @@ struct Plan {
 
 impl FrontDoor {
     pub(super) fn new(config: Config) -> Self {
-        let Config { regions, countries, mut trusted_proxies, dns, redirect, limits } = config;
+        let Config { regions, countries, mut trusted_proxies, cors_origins, dns, redirect, limits } = config;
         // Peers are compared in their canonical form, so the networks have to be in theirs.
         trusted_proxies.iter_mut().for_each(|network| *network = network.trunc());
         let edges = Arc::new(Edges::new(regions.topology(), &dns));
@@ -57,10 +69,12 @@ impl FrontDoor {
             delivery: Delivery::new(edges.clone(), &limits),
             edges,
             in_flight: Arc::new(Semaphore::new(limits.requests_in_flight_max)),
+            shares: Shares::new(limits.requests_per_address_max),
             regions,
             countries,
             trusted_proxies,
             redirect,
+            cors_origins,
             limits,
             draining: AtomicBool::new(false),
         }
@@ -94,11 +108,13 @@ impl FrontDoor {
         let started_at = Instant::now();
         let request_id = headers::request_id(request.headers());
         let method = request.method().clone();
+        let cors = cors::Caller::of(&self.cors_origins, &method, request.headers());
         let result = self.answer(peer.ip(), request, &request_id).await;
         let mut response = result.unwrap_or_else(|problem| {
             tracing::debug!(problem = ?problem, request.id = ?request_id, "request refused");
             problem.into_response(&request_id)
         });
+        self.allow_origin(cors.as_ref(), &mut response);
         if self.is_draining() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -128,13 +144,17 @@ impl FrontDoor {
         if plan.target.path() == STATUS_PATH {
             return self.status_page(&plan, request.method(), request_id);
         }
-        if let Some(answer) = self.redirect(&plan, request.headers(), request_id) {
+        // A browser takes no redirection for an answer to a preflight request.
+        let asked = Some(request.headers()).filter(|_| request.method() != Method::OPTIONS);
+        if let Some(answer) = asked.and_then(|asked| self.redirect(&plan, asked, request_id)) {
             return Ok(answer);
         }
-        let in_flight = self.in_flight.clone().try_acquire_owned().map_err(|_| Problem::Overloaded)?;
-
+        let share = self.shares.take_unless_trusted(plan.caller.address, &self.trusted_proxies);
+        let share = share.map_err(|_| Problem::TooManyAtOnce)?;
         let (parts, body) = request.into_parts();
+        // Before a place among all requests is taken, which a body that never comes would hold.
         let body = body::read_whole(body, &self.limits).await?;
+        let in_flight = self.in_flight.clone().try_acquire_owned().map_err(|_| Problem::Overloaded)?;
         let mut headers = parts.headers;
         headers::to_edge(&mut headers, &plan.caller, request_id);
         let outgoing = Outgoing { method: parts.method, target: plan.target, headers, body };
@@ -153,7 +173,25 @@ impl FrontDoor {
             client.country = plan.country.as_ref().map(Country::as_str),
             "region answered"
         );
-        Ok(self.pass_back(answer, request_id, headers::choice(region, reason), (in_flight, place)))
+        let held = Held { _in_flight: in_flight, _share: share, _place: place };
+        Ok(self.pass_back(answer, request_id, headers::choice(region, reason), held))
+    }
+
+    /// Lets a page of another origin read an answer of the front door's own. One of a region says for itself who may.
+    fn allow_origin(&self, cors: Option<&cors::Caller>, response: &mut Response<AnswerBody>) {
+        if self.cors_origins.is_empty() || matches!(response.body(), AnswerBody::Streamed(_)) {
+            return;
+        }
+        let headers = response.headers_mut();
+        if let Some(caller) = cors {
+            caller.allow(headers);
+        }
+        cors::vary(headers);
+    }
+
+    /// Peers that speak for many callers.
+    pub(super) fn trusted_proxies(&self) -> &[IpNet] {
+        &self.trusted_proxies
     }
 
     fn plan(&self, peer: IpAddr, request: &Request<Incoming>) -> Result<Plan, Problem> {
@@ -208,7 +246,7 @@ impl FrontDoor {
         answer: Response<Incoming>,
         request_id: &HeaderValue,
         choice: HeaderValue,
-        held: (OwnedSemaphorePermit, Place),
+        held: Held,
     ) -> Response<AnswerBody> {
         let (parts, body) = answer.into_parts();
         let body = AnswerBody::streamed(body, self.limits.answer_stall_deadline, held);

@@ -1,3 +1,4 @@
+mod abuse;
 mod edges;
 mod failures;
 mod fleet;
@@ -241,4 +242,25 @@ async fn a_target_that_is_no_path_is_refused() {
         within(stream.read_exact(&mut status)).await.expect("an answer");
         assert_eq!(&status, b"HTTP/1.1 400", "{line}");
     }
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_may_read_the_front_doors_own_answers() {
+    let fleet = Fleet::start(Options::default()).await;
+    let asked = |target: &'static str, origin: &'static str| {
+        fleet.send(with_header(fleet.request(Method::GET, target), "origin", origin))
+    };
+    for target in [STATUS_PATH, "/v1/items?region=nrt"] {
+        let answer = asked(target, "https://shop.example").await;
+        assert_eq!(answer.header("access-control-allow-origin"), "https://shop.example", "{target}");
+        assert_eq!(answer.header("access-control-allow-credentials"), "true");
+        assert!(answer.header("access-control-expose-headers").contains("troli-region-choice"));
+        assert_eq!(answer.header("vary"), "Origin");
+        let stranger = asked(target, "https://evil.example").await;
+        assert!(!stranger.headers.keys().any(|name| name.as_str().starts_with("access-control")));
+        assert_eq!(stranger.header("vary"), "Origin");
+    }
+    let passed_on = asked("/v1/items", "https://shop.example").await;
+    assert_eq!(passed_on.header("access-control-allow-origin"), "", "a region says for itself who may");
+    assert_eq!(passed_on.seen("origin"), "https://shop.example");
 }

@@ -35,7 +35,7 @@ impl Fleet {
     pub async fn start_door(&self, door: Option<Door>) -> Door {
         let (public, internal) =
             door.map_or_else(|| (any_port(), any_port()), |door| (door.public, door.internal));
-        let config = front_door_config(&self.topology);
+        let config = front_door_config(&self.topology, "");
         let (stop, stopped) = oneshot::channel();
         let started = self.runtime().spawn(async move {
             let public = TcpListener::bind(public).await.expect("the address is free");

@@ -90,7 +90,8 @@ pub(super) async fn start(options: FleetOptions) -> Fleet {
         fleet.start_twin(id).await;
     }
     if options.front_door {
-        let listening = fleet.runtime().spawn(start_front_door(topology));
+        let origins = common.get("TROLI_CORS_ORIGINS").cloned().unwrap_or_default();
+        let listening = fleet.runtime().spawn(start_front_door(topology, origins));
         let (front_door, geodns) = listening.await.expect("starting does not panic");
         (fleet.front_door, fleet.geodns) = (Some(front_door), Some(geodns));
         sees_every_region(&fleet).await;
@@ -131,19 +132,23 @@ fn common_settings(directory: &Path, topology: &str, options: &FleetOptions) -> 
         ("TROLI_RULES_CACHE_DIR", rules_cache().display().to_string()),
         // The tests are one address with the impatience of thousands.
         ("TROLI_RATE_LIMIT_PER_S", "1000000".to_owned()),
+        ("TROLI_RATE_LIMIT_ADDRESS_PER_S", "1000000".to_owned()),
         ("TROLI_RATE_LIMIT_GUESTS_PER_S", "1000000".to_owned()),
+        ("TROLI_RATE_LIMIT_CATALOGUE_PER_S", "1000000".to_owned()),
+        ("TROLI_RATE_LIMIT_GUEST_ORDERS_PER_MIN", "1000000".to_owned()),
     ]);
     settings.extend(options.settings.iter().cloned());
     settings
 }
 
-/// What a front door of this topology runs with.
-pub(super) fn front_door_config(topology: &str) -> front_door::Config {
+/// What a front door of this topology runs with, for pages of these origins.
+pub(super) fn front_door_config(topology: &str, origins: &str) -> front_door::Config {
     let topology = Topology::parse(topology).expect("the harness writes a valid topology");
     front_door::Config {
         regions: Arc::new(Regions::new(topology)),
         countries: Arc::new(Countries::BuiltIn),
         trusted_proxies: vec!["127.0.0.1/32".parse().expect("a network")],
+        cors_origins: origins.split(',').filter_map(|origin| origin.parse().ok()).collect(),
         dns: Dns::system(),
         redirect: false,
         limits: front_door::Limits::default(),
@@ -151,8 +156,8 @@ pub(super) fn front_door_config(topology: &str) -> front_door::Config {
 }
 
 /// The front door and GeoDNS, as one process runs them.
-async fn start_front_door(topology: String) -> (SocketAddr, SocketAddr) {
-    let config = front_door_config(&topology);
+async fn start_front_door(topology: String, origins: String) -> (SocketAddr, SocketAddr) {
+    let config = front_door_config(&topology, &origins);
     let names = geodns::Config {
         regions: Arc::clone(&config.regions),
         countries: Arc::clone(&config.countries),

@@ -1,4 +1,4 @@
-use harness::{Fleet, FleetOptions, HS256_SECRET, shared, unique};
+use harness::{Fleet, FleetOptions, HS256_SECRET, eventually, shared, unique};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
@@ -15,6 +15,8 @@ const GUEST_TYPE: &str = "troli-guest+jwt";
 const ED25519_PREFIX: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
 /// Its public half.
 const ED25519_X: &str = "6kpsY-KcUgq-9VB7Ey7F-ZVHdq6-vnuSQh7qaRRG0iw";
+/// That of 32 times the byte 8.
+const ED25519_X_OF_8: &str = "E5j2LG0aRXxRumpLXz29L2n8qTIWIY3ImX5Ba9F9k8o";
 
 fn hs256(secret: &str) -> EncodingKey {
     EncodingKey::from_secret(secret.as_bytes())
@@ -177,4 +179,81 @@ async fn public_keys_verify_users_and_are_no_shared_secrets() {
     let dev = nobody.post("/v1/dev/tokens", json!({ "user_id": "somebody" })).await;
     dev.problem(404, "route_unknown");
     nobody.guest("SGD").await.get("/v1/cart").await.ok();
+}
+
+fn ed25519(seed: u8) -> EncodingKey {
+    EncodingKey::from_ed_der(&[ED25519_PREFIX.as_slice(), &[seed; 32]].concat())
+}
+
+fn key_set(keys: &[Value]) -> String {
+    json!({ "keys": keys }).to_string()
+}
+
+/// Replaces a file at once, as whoever mounts secrets does.
+fn save(path: &std::path::Path, text: &str) {
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, text).expect("a file can be written");
+    std::fs::rename(&beside, path).expect("a file can be renamed in its directory");
+}
+
+#[tokio::test]
+async fn new_keys_of_users_are_taken_without_a_restart_and_old_ones_end() {
+    let (fleet, keys) = production().await;
+    let nobody = fleet.at("sin");
+    let claims = json!({ "sub": "somebody", "exp": FAR });
+    let token = |seed| nobody.with_token(sign(&Header::new(Algorithm::EdDSA), &claims, &ed25519(seed)));
+    let (first, second) = (token(7), token(8));
+    first.get("/v1/cart").await.ok();
+    second.get("/v1/cart").await.problem(401, "token_invalid");
+
+    // What is no key set changes nothing, and what is not understood in one does not matter.
+    save(keys.path(), "no JSON");
+    let other = json!({ "kty": "AKP", "alg": "ML-DSA-44", "pub": "AAAA", "kid": "later" });
+    let new = json!({ "kty": "OKP", "crv": "Ed25519", "x": ED25519_X_OF_8, "kid": "two" });
+    save(keys.path(), &key_set(&[other, new]));
+    eventually("the new key is used", async || second.get("/v1/cart").await.status == 200).await;
+    // It was believed a moment ago, and remembered.
+    first.get("/v1/cart").await.problem(401, "token_invalid");
+}
+
+#[tokio::test]
+async fn an_extension_that_must_be_understood_refuses_a_token() {
+    let nobody = shared().at("sin");
+    let claims = json!({ "sub": "somebody", "exp": FAR });
+    let header = Header { crit: Some(vec!["b64".to_owned()]), ..Header::new(Algorithm::HS256) };
+    let token = sign(&header, &claims, &hs256(HS256_SECRET));
+    nobody.with_token(token).get("/v1/cart").await.problem(401, "token_invalid");
+}
+
+#[tokio::test]
+async fn guests_keep_their_carts_when_the_secret_is_changed() {
+    let directory = harness::scratch("secrets");
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).expect("a file can be written");
+        path.display().to_string()
+    };
+    let (old, new) = (
+        file("old", "an old secret of at least thirty-two bytes"),
+        file("new", "a new secret of at least thirty-two bytes"),
+    );
+    let options = FleetOptions {
+        regions: vec!["sin"],
+        settings: vec![("TROLI_GUEST_SECRET_FILE", old.clone())],
+        ..FleetOptions::default()
+    };
+    let fleet = Fleet::start(options).await;
+    let guest = fleet.at("sin").guest("SGD").await;
+    let cart_id = guest.cart().await["id"].clone();
+    let restart = async |settings: &[(&'static str, String)]| {
+        fleet.stop_region("sin").await;
+        fleet.start_region_with("sin", settings).await;
+    };
+    let both = [("TROLI_GUEST_SECRET_FILE", new.clone()), ("TROLI_GUEST_SECRET_PREVIOUS_FILE", old)];
+    restart(&both).await;
+    assert_json(&guest.cart().await["id"], cart_id);
+    let newer = fleet.at("sin").guest("SGD").await;
+    restart(&[("TROLI_GUEST_SECRET_FILE", new)]).await;
+    newer.get("/v1/cart").await.ok();
+    guest.get("/v1/cart").await.problem(401, "token_invalid");
 }

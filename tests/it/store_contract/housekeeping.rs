@@ -2,7 +2,8 @@
 
 use cart_core::Cart;
 use edge_host::model::{
-    CART_TTL_MS, Change, FeedEvent, FeedPosition, IDEMPOTENCY_TTL_MS, OrderState, PAYMENT_TTL_MS,
+    CART_TTL_MS, Change, FeedEvent, FeedPosition, GUEST_PAYMENT_TTL_MS, IDEMPOTENCY_TTL_MS, OrderState,
+    PAYMENT_TTL_MS,
 };
 use edge_host::store::WriteOutcome;
 use futures_util::future::join_all;
@@ -114,9 +115,9 @@ pub(crate) async fn an_unpaid_order_is_cancelled_when_its_time_is_over(store: St
     done(place(&store, "buyer", "o_1", &[3], &[]).await);
     let state =
         async || store.order(&guest("buyer"), "o_1").await.expect("an answer").expect("the order").state;
-    sweep_all(&store, NOW_MS + PAYMENT_TTL_MS - 1).await;
+    sweep_all(&store, NOW_MS + GUEST_PAYMENT_TTL_MS - 1).await;
     assert_eq!((state().await, stock(&store, "item-0").await), (OrderState::PendingPayment, 2));
-    sweep_all(&store, NOW_MS + PAYMENT_TTL_MS).await;
+    sweep_all(&store, NOW_MS + GUEST_PAYMENT_TTL_MS).await;
     assert_eq!((state().await, stock(&store, "item-0").await), (OrderState::Cancelled, 5));
 }
 

@@ -11,6 +11,7 @@ use super::WRITE_RULES_TIME_MAX;
 use crate::catalogue::{CartFacts, Catalogue};
 use crate::document::{self, rules_view, to_json};
 use crate::error::{CartError, Reason};
+use crate::home::orders;
 use crate::model::{
     CartCommand, CartRecord, CartState, KeptAnswer, Operation, OrderRecord, OrderState, Principal,
     WriteAnswer,
@@ -72,6 +73,7 @@ impl Decision<'_> {
                 self.change(loaded.cart, &[merge], &facts, Effect::Merged)
             }
             Operation::Checkout { expected_total, currency } => {
+                orders::may_order(self.principal.kind, loaded.unpaid_orders)?;
                 self.checkout(&loaded.cart, (*expected_total, currency.0), &facts)
             }
         }

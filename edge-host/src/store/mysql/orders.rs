@@ -8,8 +8,8 @@ use super::session::{Failure, Session};
 use super::{MySqlStore, keys};
 use crate::model::{Millis, OrderRecord, OrderState, Principal, STOCK_MAX};
 use crate::store::keyed::Taken;
-use crate::store::sql::{from_json, to_json};
-use crate::store::{KeyedOutcome, NewOrder, OnceKey, StoreError};
+use crate::store::sql::{from_json, to_json, unsigned};
+use crate::store::{KeyedOutcome, LATEST_ORDERS, NewOrder, OnceKey, StoreError};
 
 /// One attempt at each.
 impl MySqlStore {
@@ -103,6 +103,20 @@ impl MySqlStore {
         session.release();
         Ok(row.map(order).transpose()?)
     }
+}
+
+/// How many of an owner's latest orders are unpaid. The lock on the cart keeps others from placing more.
+pub(super) async fn unpaid(tx: &mut MySqlConnection, cart_id: &str) -> Result<u32, Failure> {
+    let unpaid: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM
+             (SELECT state FROM orders WHERE cart_id = ? ORDER BY order_id DESC LIMIT ?) AS latest
+         WHERE state = 'pending_payment'",
+    )
+    .bind(cart_id)
+    .bind(LATEST_ORDERS)
+    .fetch_one(tx)
+    .await?;
+    Ok(unsigned(unpaid)?)
 }
 
 /// Writes an order and what it is of, and takes that from stock: in two messages, however many items there are. Their

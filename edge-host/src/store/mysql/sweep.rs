@@ -13,7 +13,7 @@ use super::connections::Share;
 use super::outbox;
 use super::script::Script;
 use super::session::{Failure, Session};
-use crate::model::{CartRecord, CartState, Millis, PAYMENT_TTL_MS};
+use crate::model::{CartRecord, CartState, GUEST_PAYMENT_TTL_MS, Millis, PAYMENT_TTL_MS};
 use crate::store::Swept;
 
 /// Carts, and orders, that one sweep takes: each in a transaction of its own, so a sweep ends within about a second.
@@ -54,8 +54,11 @@ impl MySqlStore {
     /// Each by itself: one that cannot be cancelled must not keep the others.
     async fn cancel_unpaid(&self, now_ms: Millis) -> Result<u64, Failure> {
         let unpaid: Vec<String> = sqlx::query_scalar(
-            "SELECT order_id FROM orders WHERE state = 'pending_payment' AND placed_at <= ? LIMIT ?",
+            "SELECT order_id FROM orders LEFT JOIN carts USING (cart_id)
+             WHERE orders.state = 'pending_payment' AND placed_at <= ?
+                 AND (placed_at <= ? OR owner_kind = 'guest') LIMIT ?",
         )
+        .bind(now_ms - GUEST_PAYMENT_TTL_MS)
         .bind(now_ms - PAYMENT_TTL_MS)
         .bind(SWEEP_CARTS_MAX)
         .fetch_all(&self.connections.pool()?)

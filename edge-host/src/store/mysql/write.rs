@@ -237,7 +237,8 @@ async fn load_one(
     items.extend(catalogue::items(tx, &unknown, false).await?.into_iter().map(Arc::new));
     let unknown = without(codes, &mut coupons, |code| known.and_then(|known| known.coupon(code)));
     coupons.extend(catalogue::coupons(tx, &unknown, false).await?.into_iter().map(Arc::new));
-    Ok(Found::Loaded(Box::new(Loaded { cart, guest, items, coupons })))
+    let unpaid_orders = if write.takes_stock { orders::unpaid(tx, &write.unused.cart_id).await? } else { 0 };
+    Ok(Found::Loaded(Box::new(Loaded { cart, guest, items, coupons, unpaid_orders })))
 }
 
 /// Locks what stock is taken of. Returns the queues of what is held by others, and of what others wait for.

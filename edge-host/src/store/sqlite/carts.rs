@@ -8,6 +8,7 @@ use sqlx::SqliteConnection;
 
 use super::outbox::publish_cart;
 use super::rows;
+use super::stock::unpaid;
 use crate::model::{CART_TTL_MS, CartRecord, CartState, Millis, Principal};
 use crate::store::{CartWrite, Loaded, StoreError};
 
@@ -29,7 +30,8 @@ pub(super) async fn load(tx: &mut SqliteConnection, write: &CartWrite) -> Result
     let cart = carts.next().expect("the cart is loaded first");
     let items = items.into_iter().map(Arc::new).collect();
     let coupons = coupons.into_iter().map(Arc::new).collect();
-    Ok(Loaded { cart, guest: carts.next(), items, coupons })
+    let unpaid_orders = if write.takes_stock { unpaid(tx, &write.unused.cart_id).await? } else { 0 };
+    Ok(Loaded { cart, guest: carts.next(), items, coupons, unpaid_orders })
 }
 
 pub(super) async fn end_guest_cart(

@@ -4,7 +4,8 @@ use sqlx::SqliteConnection;
 
 use super::outbox::publish_facts;
 use crate::model::{Millis, OrderState, STOCK_MAX};
-use crate::store::{NewOrder, StoreError};
+use crate::store::sql::unsigned;
+use crate::store::{LATEST_ORDERS, NewOrder, StoreError};
 
 /// Takes an order's items from stock and counts its coupons. The transaction has the write lock and the
 /// rules have seen the stock under it, so a shortage here is a bug; the schema's checks refuse it.
@@ -30,6 +31,19 @@ pub(super) async fn take_stock(
     }
     let item_ids = order.items.iter().map(|(item_id, _)| item_id.clone()).collect();
     publish_facts(tx, &item_ids, &order.coupons.iter().cloned().collect(), now_ms).await
+}
+
+/// How many of an owner's latest orders are unpaid.
+pub(super) async fn unpaid(tx: &mut SqliteConnection, cart_id: &str) -> Result<u32, StoreError> {
+    let unpaid: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM (SELECT state FROM orders WHERE cart_id = ?1 ORDER BY order_id DESC LIMIT ?2)
+         WHERE state = 'pending_payment'",
+    )
+    .bind(cart_id)
+    .bind(LATEST_ORDERS)
+    .fetch_one(tx)
+    .await?;
+    unsigned(unpaid)
 }
 
 /// Moves an unsettled order to a state; a cancelled one gives its stock and its coupons back.

@@ -31,6 +31,9 @@ use crate::topology::Topology;
 /// For every wait that a fault could make endless. No test waits this long to pass.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// More than all buffers on the way hold.
+pub(super) const LARGE_BYTES: usize = 64 * 1024 * 1024;
+
 const REGIONS: [(&str, &str); 3] = [("sin", "SG"), ("jkt", "ID"), ("bkk", "TH")];
 
 /// What an edge shares with its test.
@@ -132,6 +135,7 @@ impl Fleet {
             regions: Arc::new(crate::regions::Regions::new(topology(&regions))),
             countries: Arc::new(Countries::BuiltIn),
             trusted_proxies: options.trusted.iter().map(|net| net.parse().expect("a network")).collect(),
+            cors_origins: vec!["https://shop.example".parse().expect("an origin")],
             dns: crate::discovery::Dns::system(),
             redirect: options.redirect,
             limits: options.limits,
@@ -256,6 +260,7 @@ fn public(edge: Edge) -> Router {
         .route("/slow", any(slow))
         .route("/stream", get(stream))
         .route("/stall", get(stall))
+        .route("/large", get(|| async { vec![b'x'; LARGE_BYTES] }))
         .fallback(echo)
         .with_state(edge)
 }

@@ -7,6 +7,9 @@ use super::{CartHistory, Found, Merged, Placed, Rule, may_be_merged, says_merged
 use crate::history::model::consequence;
 use crate::history::record::{Act, CartNo, Contents, History, Outcome, Wanted, Write};
 
+/// Unpaid orders that every owner may have.
+const UNPAID_ORDERS_MAX: usize = 3;
+
 /// Checks every answer that is not what was asked for.
 pub(super) fn check(
     history: &History,
@@ -71,7 +74,7 @@ impl Case<'_> {
                 (status, code),
                 (400, "quantity_out_of_range")
                     | (404, "line_unknown")
-                    | (409, "out_of_stock" | "cart_changed")
+                    | (409, "out_of_stock" | "cart_changed" | "orders_pending")
                     | (410, "cart_merged")
                     | (412, "version_mismatch")
                     | (422, "quantity_above_item_max" | "coupon_exhausted" | "cart_empty")
@@ -119,6 +122,9 @@ impl Case<'_> {
 
     fn refuses(&self, wanted: &Wanted, number: u64, code: &str) -> bool {
         let base = wanted.if_match.map(|version| version.number);
+        if code == "orders_pending" {
+            return matches!(wanted.write, Write::Checkout { .. }) && self.may_have_unpaid_orders();
+        }
         if code == "version_mismatch" {
             let told = self.placed.1.version();
             // Of another epoch, the same number is another version.
@@ -134,6 +140,19 @@ impl Case<'_> {
             _ => None,
         };
         consequence(contents, &wanted.write, &self.history.goods, guest).may_refuse(code)
+    }
+
+    /// Whether as many orders as a guest may leave unpaid can have been placed, or came with a guest's cart.
+    fn may_have_unpaid_orders(&self) -> bool {
+        let by = self.placed.1.ended;
+        let earlier = || self.of.events.iter().filter(|(_, event)| event.began < by);
+        let placed = earlier().filter(|(_, event)| {
+            matches!(event.write(), Some(Wanted { write: Write::Checkout { .. }, .. }))
+                && matches!(event.outcome, Outcome::Placed { .. } | Outcome::Unanswered)
+        });
+        placed.count() >= UNPAID_ORDERS_MAX
+            || earlier()
+                .any(|(_, event)| matches!(event.write(), Some(Wanted { write: Write::Merge { .. }, .. })))
     }
 
     fn at(&self, number: u64) -> Option<&Contents> {

@@ -116,7 +116,7 @@ fn a_payment_is_refused_when_it_is_too_late_and_not_before() {
         (made.left(VASES), word)
     };
     paid_after(16).0.is_fine();
-    let (made, word) = paid_after(14);
+    let (made, word) = paid_after(9);
     made.breaks(Rule::RefusalsHaveReasons, word);
 }
 
