@@ -37,7 +37,7 @@ use crate::store::memory::MemoryCache;
 use crate::store::mysql::MySqlStore;
 use crate::store::redis::RedisCache;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{CartCache, PrimaryStore, StoreError, Swept};
+use crate::store::{CartCache, PrimaryStore, StoreError, Swept, Traced};
 use crate::telemetry::{self, metric};
 use crate::upstream::Upstream;
 
@@ -167,7 +167,7 @@ impl App {
             .replica
             .as_ref()
             .map(|target| target.clone().with_dns(config.dns.clone()))
-            .map(|target| MySqlStore::open_replica(&target, known.clone()))
+            .map(|target| Traced::new(MySqlStore::open_replica(&target, known.clone()), "mysql"))
             .map(|store| Replica::new(store, known.clone(), clock.clone()));
         let upstream = Arc::new(Upstream::new(Arc::clone(&home), replica, known, config.currency_default));
         let service = Arc::new(CartService::new(
@@ -345,9 +345,12 @@ async fn primary(
     clock: &Clock,
 ) -> Result<Option<Arc<dyn PrimaryStore>>, StartError> {
     Ok(match &config.role {
-        Role::Home { database: Database::Sqlite(path), .. } => Some(SqliteStore::open(path).await?),
+        Role::Home { database: Database::Sqlite(path), .. } => {
+            Some(Traced::new(SqliteStore::open(path).await?, "sqlite"))
+        }
         Role::Home { database: Database::MySql(target), .. } => {
-            Some(MySqlStore::open(&target.clone().with_dns(config.dns.clone()), known.clone(), clock.clone()))
+            let target = target.clone().with_dns(config.dns.clone());
+            Some(Traced::new(MySqlStore::open(&target, known.clone(), clock.clone()), "mysql"))
         }
         Role::Edge { .. } => None,
     })

@@ -5,6 +5,7 @@ use std::future::ready;
 use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt, TryFutureExt};
+use region_router::traces;
 use tracing::Instrument;
 
 tokio::task_local! {
@@ -32,7 +33,7 @@ pub fn remaining() -> Option<Duration> {
 }
 
 /// Runs a task that continues when its caller is gone. It knows the deadline of its caller, and is not cut
-/// off by it.
+/// off by it; it is part of its caller's trace.
 pub async fn detached<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
     let deadline = DEADLINE.try_with(|deadline| *deadline).ok();
     let work = async move {
@@ -41,7 +42,7 @@ pub async fn detached<T: Send + 'static>(work: impl Future<Output = T> + Send + 
             None => work.await,
         }
     };
-    match tokio::spawn(work.in_current_span()).await {
+    match tokio::spawn(traces::at(traces::current(), work.in_current_span())).await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),

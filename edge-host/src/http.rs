@@ -19,10 +19,10 @@ use futures_util::{FutureExt, TryFutureExt};
 use region_router::admission::{REQUESTS_PER_ADDRESS_MAX, Shares};
 use region_router::proximity::Countries;
 use region_router::regions::Regions;
+use region_router::traces;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tracing::field::Empty;
-use tracing::{Instrument, Span, debug, debug_span, info, info_span};
+use tracing::Instrument;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
@@ -60,12 +60,14 @@ mod internal;
 mod admission;
 mod cors;
 mod limits;
+mod observed;
 mod readiness;
 mod request_id;
 
 use cors::Cors;
 use hygiene::Parameters;
 pub use limits::RateLimits;
+use observed::Observed;
 pub use problem::ApiError;
 
 /// Requests in progress at one listener; more are turned away at once rather than made to wait. Each listener
@@ -240,42 +242,35 @@ struct Open {
     parameters: Arc<Parameters>,
 }
 
-/// Gives a request its name, its span, its log line and its metric.
+/// Gives a request its name, its trace, its log line and its metric.
 async fn observe(State(listener): State<Listener>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let api = &listener.api;
     let id = request_id::take(request.headers());
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
-    let method = method_word(request.method());
-    // Regions ask each other by POST, also where they only read.
-    let reads = request.method().is_safe() || internal::only_reads(route);
-    let span = span(&id, reads, &api.service.region);
-    if let Some(trace_id) = telemetry::continue_trace(&span, request.headers()) {
-        span.record("trace.id", trace_id);
-    }
+    let observed = Observed::of(&request, id.clone(), route, &api.service.region);
     let from_region = request.extensions().get::<AskedBy>().is_some();
     if let Some(AskedBy(other)) = request.extensions().get() {
-        span.record("asked_by", other.as_str());
         metric::peer_request(&api.service.region, other.as_str());
     }
-    let trace = telemetry::incoming_trace_headers(request.headers());
     let cors = listener.open.cors.as_ref().map(|cors| cors.ask(&request, route));
-    let answered = within_limits(&listener, request, next).instrument(span.clone());
+    let answered = within_limits(&listener, request, next).instrument(observed.span.clone());
     let answered = request_id::scope(id.clone(), answered);
-    let mut response = telemetry::with_trace(trace, answered).await;
+    let answered = traces::at(observed.place.clone(), answered);
+    let (mut response, caller) = observed::with_caller(answered).await;
     if let Some(cors) = cors {
         response = cors.answer(response);
     }
     let (status, elapsed) = (response.status(), started.elapsed());
-    span.in_scope(|| log(reads, &id, method, route, status, elapsed));
+    observed.ended(api, route, &response, elapsed, caller.as_ref());
     let headers = response.headers_mut();
     headers.insert(request_id::X_REQUEST_ID, id);
     respond::complete(route, headers);
     if !from_region {
         readiness::tell(api, headers);
     }
-    listener.requests.record(route, method, status.as_u16(), elapsed);
+    listener.requests.record(route, observed.method, status.as_u16(), elapsed);
     response
 }
 
@@ -314,71 +309,6 @@ fn or_its_panic<F: Future>(work: F) -> impl Future<Output = Result<F::Output, Ca
     })
 }
 
-/// What the log says of a request in every line. A read has that only where lines about reads are written at all:
-/// to keep it costs more than a tenth of a cached read.
-fn span(id: &HeaderValue, reads: bool, region: &str) -> Span {
-    let id = id.to_str().unwrap_or_default();
-    if reads {
-        debug_span!(
-            "request",
-            request.id = id,
-            trace.id = Empty,
-            cart.id = Empty,
-            region.id = region,
-            asked_by = Empty
-        )
-    } else {
-        info_span!(
-            "request",
-            request.id = id,
-            trace.id = Empty,
-            cart.id = Empty,
-            region.id = region,
-            asked_by = Empty
-        )
-    }
-}
-
-fn log(
-    reads: bool,
-    id: &HeaderValue,
-    method: &'static str,
-    route: &str,
-    status: StatusCode,
-    elapsed: Duration,
-) {
-    let (status_code, duration_ms) = (status.as_u16(), elapsed.as_secs_f64() * 1000.0);
-    // Probes come several times a second, and say no until the edge is ready.
-    let probe = matches!(route, "/readyz" | "/livez" | "/metrics");
-    if probe || (reads && !status.is_server_error()) {
-        debug!(http.method = method, http.route = route, http.status = status_code, duration_ms, "answered");
-    } else {
-        let id = id.to_str().unwrap_or_default();
-        info!(
-            http.method = method,
-            http.route = route,
-            http.status = status_code,
-            duration_ms,
-            request.id = id,
-            "answered"
-        );
-    }
-}
-
-/// A closed set, so that no client can grow the metrics.
-fn method_word(method: &axum::http::Method) -> &'static str {
-    match method.as_str() {
-        "GET" => "GET",
-        "HEAD" => "HEAD",
-        "POST" => "POST",
-        "PUT" => "PUT",
-        "PATCH" => "PATCH",
-        "DELETE" => "DELETE",
-        "OPTIONS" => "OPTIONS",
-        _ => "other",
-    }
-}
-
 async fn metrics(State(api): State<Shared>) -> Response {
     for region in api.regions.topology().regions() {
         let (state, _) = api.regions.state(region.id);
@@ -401,6 +331,14 @@ async fn metrics(State(api): State<Shared>) -> Response {
     }
     if let Some(lag_ms) = api.service.upstream.replication_lag_ms() {
         metric::replication_lag(&api.service.region, lag_ms);
+    }
+    metric::build_info(&api.service.region);
+    metric::home_up(&api.service.region, api.service.upstream.home_is_reachable());
+    let rules = api.service.rules.status();
+    let refused_at_ms = rules.last_refused.map_or(0, |refused| refused.at_ms);
+    metric::rules_refused(&api.service.region, refused_at_ms > rules.activated_at_ms.unwrap_or(0));
+    if let Some(counts) = traces::counts() {
+        metric::spans(&api.service.region, &counts);
     }
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(axum::http::header::CONTENT_TYPE, text)], telemetry::prometheus().render()).into_response()

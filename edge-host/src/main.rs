@@ -10,6 +10,7 @@ use edge_host::config::environment;
 use edge_host::config::{Config, ConfigErrors, Database, FailoverServers, SETTINGS};
 use edge_host::store::mysql;
 use edge_host::{rules, telemetry};
+use region_router::traces;
 use tracing::{error, info};
 
 use crate::failover::FailoverCommand;
@@ -108,6 +109,11 @@ fn serve() -> ExitCode {
     let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
     let variables = variables.map(|(name, value)| (name, value.to_string_lossy().into_owned()));
     let mut mistakes = environment::mistakes(variables);
+    let region = std::env::var("TROLI_REGION").unwrap_or_default();
+    let traces = telemetry::trace_settings(&region).unwrap_or_else(|wrong| {
+        mistakes.extend(wrong);
+        None
+    });
     let config = match Config::load(|name| std::env::var(name).ok()) {
         Ok(config) if mistakes.is_empty() => config,
         Ok(_) => return misconfigured(&ConfigErrors(mistakes), "serve"),
@@ -122,12 +128,17 @@ fn serve() -> ExitCode {
         runtime.block_on(async {
             // Before anything listens, so that no signal is missed.
             let stop = stop_signal()?;
+            let exporter =
+                traces.as_ref().map(traces::start).transpose().context("traces cannot be written")?;
             let mut app = App::start(config).await?;
             let failed = tokio::select! {
                 () = stop => false,
                 () = app.failed() => true,
             };
             app.shutdown().await;
+            if let Some(exporter) = exporter {
+                exporter.flush().await;
+            }
             if failed { Err(anyhow::anyhow!("a part of the edge has ended")) } else { Ok(()) }
         })
     });
@@ -203,6 +214,16 @@ fn misconfigured(mistakes: &ConfigErrors, command: &str) -> ExitCode {
     ExitCode::from(EXIT_USAGE)
 }
 
+/// The standard's own variables.
+const TRACES_HELP: &str = "
+Traces are sent by OTLP where OTEL_EXPORTER_OTLP_ENDPOINT (or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) is set, such as
+http://127.0.0.1:4318. The other variables of OpenTelemetry that are read: OTEL_EXPORTER_OTLP_PROTOCOL (http/protobuf,
+grpc), OTEL_EXPORTER_OTLP_HEADERS, OTEL_EXPORTER_OTLP_TIMEOUT, OTEL_TRACES_EXPORTER (otlp, none), OTEL_TRACES_SAMPLER,
+OTEL_TRACES_SAMPLER_ARG, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_BSP_MAX_QUEUE_SIZE,
+OTEL_BSP_MAX_EXPORT_BATCH_SIZE, OTEL_BSP_SCHEDULE_DELAY and OTEL_SDK_DISABLED. Failures and requests of over 200 ms are
+sent whatever the sampler says, unless that is always_off.
+";
+
 fn settings_help() -> String {
     let mut help = "Configuration, from the environment:\n".to_owned();
     for setting in SETTINGS {
@@ -217,6 +238,16 @@ fn settings_help() -> String {
     help.push_str(&format!(
         "  {format}\n          how: json or text [default: text on a terminal, json otherwise]\n"
     ));
+    let reads = telemetry::ENV_LOG_READS;
+    help.push_str(&format!(
+        "  {reads}\n          one read of so many has a log line, 0 for none; writes, failures and what takes over\n          \
+         200 ms all have one [default: 1000]\n"
+    ));
+    let file = traces::ENV_FILE;
+    help.push_str(&format!(
+        "  {file}\n          a file that traces are written to as well, as OTLP in JSON, a message a line\n"
+    ));
+    help.push_str(TRACES_HELP);
     help.push_str("\nA wrong configuration prints every mistake and exits 64 before any port is bound.");
     help
 }

@@ -27,11 +27,13 @@ pub mod redis;
 mod sql;
 pub mod sqlite;
 mod state;
+mod traced;
 mod ttl;
 
 pub use error::{Late, StoreError};
 pub use keyed::{DecideCoupon, DecideItem, KeptKey, KeyedOutcome, OnceKey};
 pub use state::{PrimaryState, Swept};
+pub use traced::Traced;
 
 /// The region's copy of carts. It may forget, but it never goes back: no entry is replaced by an older one.
 ///

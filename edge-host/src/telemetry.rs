@@ -5,15 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, OnceLock};
 use std::time::Instant;
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
-use opentelemetry::trace::{TraceContextExt, TracerProvider};
-use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing::Span;
+use region_router::traces;
 use tracing::span::Record;
-use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::{JsonFields, Writer};
@@ -21,14 +15,17 @@ use tracing_subscriber::fmt::{FormatFields, FormattedFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
+use uuid::Uuid;
 
 /// Which log lines are written: `tracing-subscriber`'s filter syntax.
 pub const ENV_LOG_FILTER: &str = "TROLI_LOG";
 /// How log lines are written: `json`, or `text` for people.
 pub const ENV_LOG_FORMAT: &str = "TROLI_LOG_FORMAT";
-/// Requests that only read are logged at `debug`: at thousands a second a line each would cost more than the
-/// request.
+/// One read of so many has a log line, 0 for none. Writes, failures and slow requests all have one.
+pub const ENV_LOG_READS: &str = "TROLI_LOG_READS";
 const DEFAULT_LOG_FILTER: &str = "info";
+/// At thousands a second a line each would cost more than the request.
+const READS_LOGGED_ONE_IN_DEFAULT: u64 = 1000;
 /// [`Seldom`] says the same this often, milliseconds.
 const SELDOM_MS: u64 = 1000;
 
@@ -65,16 +62,38 @@ pub fn init() {
             .fmt_fields(SpanFields(JsonFields::new()))
             .boxed()
     };
-    // Gives every request a trace, taken over from the caller where there is one; nothing is exported.
-    let tracer = SdkTracerProvider::builder().build().tracer("troli");
-    // What nobody is shown need not be gathered for every request.
-    let traces = tracing_opentelemetry::layer()
-        .with_location(false)
-        .with_threads(false)
-        .with_target(false)
-        .with_tracked_inactivity(false)
-        .with_tracer(tracer);
-    tracing_subscriber::registry().with(filter).with(traces).with(format).init();
+    if let Ok(one_in) = reads_one_in(&std::env::var(ENV_LOG_READS).unwrap_or_default()) {
+        READS_LOGGED_ONE_IN.store(one_in, Ordering::Relaxed);
+    }
+    tracing_subscriber::registry().with(filter).with(format).init();
+}
+
+static READS_LOGGED_ONE_IN: AtomicU64 = AtomicU64::new(READS_LOGGED_ONE_IN_DEFAULT);
+
+/// One read of so many has a log line; none, where this is 0.
+pub fn reads_logged_one_in() -> u64 {
+    READS_LOGGED_ONE_IN.load(Ordering::Relaxed)
+}
+
+/// How many reads there are for one log line, or what is wrong with it.
+pub fn reads_one_in(text: &str) -> Result<u64, String> {
+    match text.trim() {
+        "" => Ok(READS_LOGGED_ONE_IN_DEFAULT),
+        text => text.parse().map_err(|_| format!("{text} is not a whole number")),
+    }
+}
+
+/// Where traces go, by the standard variables; nothing, where none are sent.
+pub fn trace_settings(region: &str) -> Result<Option<traces::Settings>, Vec<String>> {
+    let instance = Uuid::new_v4().to_string();
+    let defaults = [
+        ("service.name", "troli-edge-host"),
+        ("service.namespace", "troli"),
+        ("service.version", env!("CARGO_PKG_VERSION")),
+        ("service.instance.id", instance.as_str()),
+        ("cloud.region", region),
+    ];
+    traces::Settings::load(|name| std::env::var(name).ok(), &defaults)
 }
 
 /// The fields of a span as JSON. The library's own take the text apart and put it together anew for every field that
@@ -106,72 +125,6 @@ fn append(object: &mut String, more: &str) {
 }
 
 const EMPTY_OBJECT: &str = "{}";
-
-/// Makes the caller's trace the parent of a span, and returns the trace's id for the log. A span that nobody is shown
-/// has no part in it.
-pub fn continue_trace(span: &Span, headers: &HeaderMap) -> Option<String> {
-    if span.is_disabled() {
-        return None;
-    }
-    let parent = TraceContextPropagator::new().extract(&Headers(headers));
-    // Fails only where no subscriber keeps traces, as in tests.
-    let _ = span.set_parent(parent);
-    let context = span.context();
-    let trace_id = context.span().span_context().trace_id();
-    (trace_id != opentelemetry::TraceId::INVALID).then(|| trace_id.to_string())
-}
-
-tokio::task_local! {
-    static INCOMING: HeaderMap;
-}
-
-/// The headers that say of which trace a request is.
-pub fn incoming_trace_headers(headers: &HeaderMap) -> HeaderMap {
-    let found = |name: HeaderName| headers.get(&name).cloned().map(|value| (name, value));
-    TRACE_HEADERS.into_iter().filter_map(found).collect()
-}
-
-/// Runs a request that came with these headers.
-pub fn with_trace<F: Future>(incoming: HeaderMap, request: F) -> impl Future<Output = F::Output> {
-    INCOMING.scope(incoming, request)
-}
-
-/// The headers that carry the current trace to the home region: its own place in it where it has one, else that of
-/// whoever asked.
-pub fn outgoing_trace_headers() -> HeaderMap {
-    let mut headers = HeadersMut(HeaderMap::new());
-    TraceContextPropagator::new().inject_context(&Span::current().context(), &mut headers);
-    if headers.0.is_empty() {
-        return INCOMING.try_with(HeaderMap::clone).unwrap_or_default();
-    }
-    headers.0
-}
-
-/// W3C Trace Context.
-const TRACE_HEADERS: [HeaderName; 2] =
-    [HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
-
-struct Headers<'a>(&'a HeaderMap);
-
-impl Extractor for Headers<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.to_str().ok()
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(HeaderName::as_str).collect()
-    }
-}
-
-struct HeadersMut(HeaderMap);
-
-impl Injector for HeadersMut {
-    fn set(&mut self, key: &str, value: String) {
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(key), HeaderValue::try_from(value)) {
-            self.0.insert(name, value);
-        }
-    }
-}
 
 /// An error and its causes in one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
@@ -241,10 +194,11 @@ pub fn prometheus() -> &'static PrometheusHandle {
     })
 }
 
-/// From a rules call (microseconds) to a forward at the end of its patience (seconds).
+/// From a rules call (microseconds) to a forward at the end of its patience (seconds). From one millisecond to half a
+/// second in the steps that objectives are made of.
 const BUCKETS_SECONDS: [f64; 16] = [
-    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1,
-    0.2, 1.0, 5.0,
+    0.000_01, 0.000_025, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5,
+    1.0, 5.0,
 ];
 /// From an empty cart to the budget of a full one.
 const BUCKETS_FUEL: [f64; 8] = [1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7, 1e8];
@@ -259,6 +213,8 @@ pub mod metric {
         Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
         histogram,
     };
+
+    use region_router::traces;
 
     use crate::model::Millis;
     use crate::rules::{Outcome, RulesError};
@@ -283,6 +239,11 @@ pub mod metric {
     const SWEPT_ROWS: &str = "troli_swept_rows_total";
     const HOME_EDGES_SERVING: &str = "troli_home_edges_serving";
     const READY: &str = "troli_ready";
+    const BUILD_INFO: &str = "troli_build_info";
+    const HOME_UP: &str = "troli_home_up";
+    const RULES_REFUSED: &str = "troli_rules_refused";
+    const SPANS_EXPORTED: &str = "troli_spans_exported_total";
+    const SPANS_DROPPED: &str = "troli_spans_dropped_total";
     const REGION_HEALTH: &str = "troli_region_health";
 
     pub(super) fn describe() {
@@ -309,6 +270,14 @@ pub mod metric {
         describe_counter!(SWEPT_ROWS, "Rows that were swept because their time was over, by kind.");
         describe_gauge!(HOME_EDGES_SERVING, "Edges of the home region that are connected and serve.");
         describe_gauge!(READY, "1 where this edge can do its reads or writes now, 0 where it cannot.");
+        describe_gauge!(BUILD_INFO, "1, with the version of this executable.");
+        describe_gauge!(
+            HOME_UP,
+            "1 where the home region told its news when it was last asked, 0 where not."
+        );
+        describe_gauge!(RULES_REFUSED, "1 where the last component was refused, and the rules before go on.");
+        describe_counter!(SPANS_EXPORTED, "Spans of traces that the collector has taken.");
+        describe_counter!(SPANS_DROPPED, "Spans of traces that were dropped, by reason.");
         describe_gauge!(REGION_HEALTH, "1 where a region answers its probes, 0 where it does not.");
     }
 
@@ -476,6 +445,33 @@ pub mod metric {
     pub fn ready(region: &str, can: &[(&'static str, bool)]) {
         for (what, can) in can {
             gauge!(READY, "region" => region.to_owned(), "to" => *what).set(f64::from(u8::from(*can)));
+        }
+    }
+
+    /// Which version this is.
+    pub fn build_info(region: &str) {
+        let labels = [("region", region.to_owned()), ("version", env!("CARGO_PKG_VERSION").to_owned())];
+        gauge!(BUILD_INFO, &labels).set(1.0);
+    }
+
+    /// Whether the home region can be reached.
+    pub fn home_up(region: &str, up: bool) {
+        gauge!(HOME_UP, "region" => region.to_owned()).set(f64::from(u8::from(up)));
+    }
+
+    /// Whether the last component of rules was refused.
+    pub fn rules_refused(region: &str, refused: bool) {
+        gauge!(RULES_REFUSED, "region" => region.to_owned()).set(f64::from(u8::from(refused)));
+    }
+
+    /// What became of the spans of this process.
+    pub fn spans(region: &str, counts: &traces::Counts) {
+        let traces::Counts { exported, dropped_full, dropped_failed, dropped_refused } = *counts;
+        counter!(SPANS_EXPORTED, "region" => region.to_owned()).absolute(exported);
+        for (reason, dropped) in
+            [("queue_full", dropped_full), ("unreachable", dropped_failed), ("refused", dropped_refused)]
+        {
+            counter!(SPANS_DROPPED, "region" => region.to_owned(), "reason" => reason).absolute(dropped);
         }
     }
 

@@ -17,6 +17,7 @@ use region_router::geodns::Zone;
 use region_router::proximity::Countries;
 use region_router::regions::Regions;
 use region_router::topology::{Endpoint, RegionId, Topology};
+use region_router::traces;
 use region_router::{front_door, geodns};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -334,7 +335,9 @@ pub(crate) fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<Stri
     let command = Cli::command();
     let arguments = command.get_subcommands().flat_map(clap::Command::get_arguments);
     let known: Vec<&str> = arguments.filter_map(|argument| argument.get_env()?.to_str()).collect();
-    let is_ours = |name: &String| name.starts_with("TROLI_") && !name.starts_with("TROLI_MYSQL_");
+    let is_ours = |name: &String| {
+        name.starts_with("TROLI_") && !name.starts_with("TROLI_MYSQL_") && name != traces::ENV_FILE
+    };
     let mut unknown: Vec<String> =
         names.filter(is_ours).filter(|name| !known.contains(&name.as_str())).collect();
     unknown.sort();

@@ -18,6 +18,7 @@ mod headers;
 mod host;
 mod internal;
 mod limits;
+mod observed;
 mod proxy;
 mod query;
 #[cfg(test)]

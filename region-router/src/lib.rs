@@ -6,7 +6,8 @@
 //!
 //! The others do input and output: [`admission`] keeps one caller from closing a listener to all others, [`cors`] says which pages may call, [`discovery`] finds addresses in DNS, [`regions`] probes the regions' health,
 //! [`front_door`] is a streaming reverse proxy in front of them, [`geodns`] names the nearest one, and [`link`] is
-//! a TCP relay that adds the round trip between two regions and breaks it on request.
+//! a TCP relay that adds the round trip between two regions and breaks it on request. [`traces`] sends out what a
+//! request did; the edges use it too.
 #![forbid(unsafe_code)]
 
 pub mod topology;
@@ -30,3 +31,5 @@ pub mod cors;
 pub mod front_door;
 
 pub mod geodns;
+
+pub mod traces;

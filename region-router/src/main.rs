@@ -10,9 +10,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use region_router::geodns::Sockets;
 use region_router::link::Link;
-use region_router::{front_door, geodns};
+use region_router::{front_door, geodns, traces};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use uuid::Uuid;
 
 use cli::{Cli, Command, LinkConfig, Mistakes, ServeConfig};
 
@@ -31,9 +32,13 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Serve(args) => {
             let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-            let unknown = cli::unknown_variables(names);
+            let mut unknown = cli::unknown_variables(names);
+            let traces = trace_settings().unwrap_or_else(|wrong| {
+                unknown.extend(wrong);
+                None
+            });
             match args.parse() {
-                Ok(config) if unknown.is_empty() => Ok(start(serve(config))),
+                Ok(config) if unknown.is_empty() => Ok(start(serve(config, traces))),
                 Ok(_) => Err(Mistakes(unknown)),
                 Err(Mistakes(mistakes)) => Err(Mistakes([mistakes, unknown].concat())),
             }
@@ -57,9 +62,22 @@ fn start(part: impl Future<Output = io::Result<()>>) -> io::Result<()> {
     tokio::runtime::Runtime::new()?.block_on(part)
 }
 
-async fn serve(config: ServeConfig) -> io::Result<()> {
+/// Where traces go, by the standard variables; nothing, where none are sent.
+fn trace_settings() -> Result<Option<traces::Settings>, Vec<String>> {
+    let instance = Uuid::new_v4().to_string();
+    let defaults = [
+        ("service.name", "troli-region-router"),
+        ("service.namespace", "troli"),
+        ("service.version", env!("CARGO_PKG_VERSION")),
+        ("service.instance.id", instance.as_str()),
+    ];
+    traces::Settings::load(|name| std::env::var(name).ok(), &defaults)
+}
+
+async fn serve(config: ServeConfig, traces: Option<traces::Settings>) -> io::Result<()> {
     telemetry::init(&config.log);
     let stop = stop_signal()?;
+    let exporter = traces.as_ref().map(traces::start).transpose()?;
     let listener = TcpListener::bind(config.listen).await.map_err(|error| {
         io::Error::new(error.kind(), format!("cannot listen on {}: {error}", config.listen))
     })?;
@@ -97,6 +115,9 @@ async fn serve(config: ServeConfig) -> io::Result<()> {
     front_door::run_with(listener, internal, config.front_door, stop).await;
     if let Some(naming) = naming {
         naming.abort();
+    }
+    if let Some(exporter) = exporter {
+        exporter.flush().await;
     }
     tracing::info!("front door is closed");
     Ok(())

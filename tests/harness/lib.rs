@@ -8,6 +8,7 @@
 //! - [`PeerCa`]: makes the certificates that regions prove themselves by.
 //! - [`Caller`]: a client of the public API, as nobody, a guest or a user; [`Admin`]: one of the internal
 //!   listener.
+//! - [`Collector`]: receives traces, as a deployment's own would.
 //! - [`Browser`]: a real Chromium, whose pages are [`fetch`](Page::fetch)ing.
 //! - [`Answer`]: what came back, with checks that say what was expected and what came.
 //! - [`eventually`]: waits for a condition, never for a time.
@@ -18,6 +19,7 @@ mod answer;
 mod browser;
 mod caller;
 mod chance;
+mod collector;
 mod components;
 mod environment;
 mod fleet;
@@ -37,6 +39,7 @@ pub use answer::Answer;
 pub use browser::{Browser, Fetch, Fetched, Page};
 pub use caller::{Ask, Caller, fresh_key, unique};
 pub use chance::Chance;
+pub use collector::{Collector, TracedSpan};
 pub use components::{Components, components};
 pub use environment::{any_seed, number_setting, size_setting, text_setting};
 pub use fleet::{Door, Fleet, FleetOptions, HS256_SECRET, shared};

@@ -13,6 +13,9 @@ use tokio::sync::Mutex;
 
 use crate::support::assert_json;
 
+/// What leaves its processes to be seen.
+mod observed;
+
 const READY: &str = "ready: http://127.0.0.1:8080";
 const FRONT_DOOR: &str = "http://127.0.0.1:8080";
 /// The front door and GeoDNS, and the public and internal ports of sin, jkt and bkk, and those for other regions.
@@ -39,8 +42,14 @@ struct Running {
 }
 
 async fn start(state: &Path, arguments: &[&str]) -> Running {
+    start_with(state, arguments, &[]).await
+}
+
+async fn start_with(state: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Running {
     let mark = format!("{}-{}", std::process::id(), unique("mark"));
-    let mut up = GroupedChild::start(command(state, arguments, &mark)).expect("deploy/up can be run");
+    let mut command = command(state, arguments, &mark);
+    command.envs(variables.iter().copied());
+    let mut up = GroupedChild::start(command).expect("deploy/up can be run");
     let mut stderr = up.child().stderr.take().expect("it was piped");
     let mut lines = BufReader::new(up.child().stdout.take().expect("it was piped")).lines();
     let line = tokio::time::timeout(START_DEADLINE, lines.next_line()).await;

@@ -1,4 +1,7 @@
-//! What the environment says beside the settings: variables that nothing reads, and how the log is written.
+//! What the environment says beside the settings: variables that nothing reads, how the log is written, and where
+//! traces go.
+
+use region_router::traces;
 
 use crate::config::SETTINGS;
 use crate::telemetry;
@@ -6,7 +9,8 @@ use crate::telemetry;
 /// What all our variables begin with.
 const PREFIX: &str = "TROLI_";
 /// Of the log; they are not settings of an edge alone.
-const LOG: [&str; 2] = [telemetry::ENV_LOG_FILTER, telemetry::ENV_LOG_FORMAT];
+const LOG: [&str; 4] =
+    [telemetry::ENV_LOG_FILTER, telemetry::ENV_LOG_FORMAT, telemetry::ENV_LOG_READS, traces::ENV_FILE];
 /// Settings that are secrets themselves. The others name files, or have a password in a URL at most.
 const SECRETS: [&str; 1] = ["TROLI_JWT_HS256_SECRET"];
 /// What the log has in place of a secret.
@@ -27,6 +31,8 @@ pub fn mistakes(variables: impl Iterator<Item = (String, String)>) -> Vec<String
             mistakes.extend(telemetry::filter(&value).err().map(|wrong| format!("{name}: {wrong}")));
         } else if name == telemetry::ENV_LOG_FORMAT && !matches!(value.as_str(), "json" | "text") {
             mistakes.push(format!("{name}: json or text, not {value}"));
+        } else if name == telemetry::ENV_LOG_READS {
+            mistakes.extend(telemetry::reads_one_in(&value).err().map(|wrong| format!("{name}: {wrong}")));
         }
     }
     mistakes.sort();

@@ -11,6 +11,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use region_router::discovery::Discovery;
 use region_router::topology::RegionId;
+use region_router::traces;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -29,7 +30,9 @@ use crate::model::{
 };
 use crate::peers::{PeerTls, name_of};
 use crate::shares::{Place, Queues};
-use crate::telemetry::{self, chain};
+use crate::telemetry::chain;
+
+mod attempt;
 
 /// One forward, all attempts and answers included. The caller's own patience is a few seconds.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -134,10 +137,14 @@ impl RemoteHome {
                     .await;
             let Ok(Some(mut turn)) = chosen else { return Err(failure.into_error()) };
             tried.push(turn.address());
-            let left = until.saturating_duration_since(Instant::now());
-            let request = self.requests.make(question, turn.version(), left);
-            let answer = turn.send(request, question.answer_bytes_max);
-            failure = match tokio::time::timeout_at(until.into(), answer).await {
+            let edge = turn.address();
+            let sent = async {
+                let left = until.saturating_duration_since(Instant::now());
+                let request = self.requests.make(question, turn.version(), left);
+                tokio::time::timeout_at(until.into(), turn.send(request, question.answer_bytes_max)).await
+            };
+            let sent = traces::in_span(|| attempt::span(question, edge), sent, attempt::ended);
+            failure = match sent.await {
                 Ok(Ok(answer)) => match refusal(&answer) {
                     None => return Ok(answer),
                     Some(refusal) => {
@@ -351,7 +358,9 @@ impl Requests {
         headers.clone_from(&self.headers);
         headers.insert(wire::DEADLINE_MS, wire::deadline_ms(remaining));
         headers.insert(wire::EPOCH, HeaderValue::from(self.known.current()));
-        headers.extend(telemetry::outgoing_trace_headers());
+        if let Some(place) = traces::current() {
+            place.write_to(headers);
+        }
         request
     }
 }
@@ -425,6 +434,8 @@ fn misread((status, _): &Answer, error: &serde_json::Error) -> CartError {
 
 #[cfg(test)]
 mod tests {
+    use region_router::traces::Place;
+
     use super::*;
 
     #[tokio::test]
@@ -436,7 +447,7 @@ mod tests {
         let trace = HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
         let incoming = HeaderMap::from_iter([("traceparent".parse().expect("a name"), trace.clone())]);
         let made = async { requests.make(&Question::get(Topic::Catalogue), 1, Duration::from_millis(250)) };
-        let request = telemetry::with_trace(incoming, made).await;
+        let request = traces::at(Place::of_request(&incoming, false), made).await;
         assert_eq!(request.uri(), "https://sin.troli.internal/peer/v1/catalogue");
         assert_eq!(request.headers()["traceparent"], trace);
         assert_eq!(wire::patience(request.headers()), Some(Duration::from_millis(250)));

@@ -41,7 +41,8 @@ pub enum Topic {
 }
 
 impl Topic {
-    const fn name(self) -> &'static str {
+    /// Its name, in every version.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Writes => "writes",
             Self::Cart => "cart",

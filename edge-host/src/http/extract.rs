@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::Shared;
 use super::json::{self, Json, Kind};
+use super::observed;
 use super::problem::{ApiError, InputMistake};
 use super::tags::{Match, NoneMatch};
 use crate::model::{OwnerKind, Principal, Seen};
@@ -45,10 +46,7 @@ impl FromRequestParts<Shared> for Caller {
         let prove = |token| api.tokens.verify(token).map_err(|_| ApiError::TokenInvalid);
         let principal = known.map_or_else(|| prove(token.ok_or(ApiError::TokenMissing)?), Ok)?;
         api.limits.principal(&principal)?;
-        let span = tracing::Span::current();
-        if !span.is_disabled() {
-            span.record("cart.id", principal.cart_id());
-        }
+        observed::note_caller(&principal);
         Ok(Self(principal))
     }
 }

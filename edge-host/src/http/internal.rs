@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::Shared;
 use super::extract::{Path, read};
+use super::observed::Failed;
 use super::problem::ApiError;
 use super::readiness::Readiness;
 use crate::error::CartError;
@@ -154,6 +155,23 @@ pub(super) fn reply<T: Serialize>(answer: Result<T, CartError>) -> Response {
         }
         // A region of the version before takes this for "overloaded", by its status.
         Err(error @ CartError::Busy) => (StatusCode::SERVICE_UNAVAILABLE, Json(error)).into_response(),
-        Err(error) => (StatusCode::UNPROCESSABLE_ENTITY, Json(error)).into_response(),
+        Err(error) => {
+            let failure = failure(&error);
+            let mut response = (StatusCode::UNPROCESSABLE_ENTITY, Json(error)).into_response();
+            if let Some(failure) = failure {
+                response.extensions_mut().insert(Failed(failure));
+            }
+            response
+        }
+    }
+}
+
+/// The word for what is no answer but a failure, which the status of answers between regions does not tell.
+fn failure(error: &CartError) -> Option<&'static str> {
+    match error {
+        CartError::HomeUnavailable => Some("home_unavailable"),
+        CartError::RulesFailed { .. } => Some("rules_failed"),
+        CartError::Internal(_) => Some("internal"),
+        _ => None,
     }
 }

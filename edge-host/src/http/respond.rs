@@ -21,9 +21,9 @@ use crate::upstream::Source;
 use crate::view;
 
 const CART_REGION: HeaderName = HeaderName::from_static("cart-region");
-const CART_SOURCE: HeaderName = HeaderName::from_static("cart-source");
+pub(super) const CART_SOURCE: HeaderName = HeaderName::from_static("cart-source");
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Headers of an answer about a cart, with those that are put in on its way out.
 const HEADERS: usize = 12;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cart_core::{Applied, Cart, Command, Context, Manifest, Quote, Rejection, limits};
+use region_router::traces::{self, Kind, Span};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::component::{Linker, WasmStr};
 use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, StoreContextMut, Trap};
@@ -69,13 +70,13 @@ impl Rules {
         context: &Context,
     ) -> Result<Outcome<Result<Applied, Rejection>>, RulesError> {
         let _permit = self.permit()?;
-        self.calls.apply(cart, command, context)
+        self.in_span("rules apply", || self.calls.apply(cart, command, context))
     }
 
     /// What the cart costs. Takes microseconds and does not block.
     pub fn quote(&self, cart: &Cart, context: &Context) -> Result<Outcome<Quote>, RulesError> {
         let _permit = self.permit()?;
-        self.calls.quote(cart, context)
+        self.in_span("rules quote", || self.calls.quote(cart, context))
     }
 
     /// The price to be charged, or every reason why not. Takes microseconds and does not block.
@@ -85,7 +86,20 @@ impl Rules {
         context: &Context,
     ) -> Result<Outcome<Result<Quote, Vec<Rejection>>>, RulesError> {
         let _permit = self.permit()?;
-        self.calls.checkout(cart, context)
+        self.in_span("rules checkout", || self.calls.checkout(cart, context))
+    }
+
+    fn in_span<T>(
+        &self,
+        name: &'static str,
+        call: impl FnOnce() -> Result<Outcome<T>, RulesError>,
+    ) -> Result<Outcome<T>, RulesError> {
+        let describe =
+            || Span::new(Kind::Internal, name).with("troli.rules.revision", self.revision.to_string());
+        traces::span_of(describe, call, |outcome, span| match outcome {
+            Ok(outcome) => span.note("troli.rules.fuel", i64::try_from(outcome.fuel).unwrap_or(i64::MAX)),
+            Err(error) => span.fail(error.code()),
+        })
     }
 
     /// A full pool is an error that looks like broken rules, so there are fewer permits than instances.

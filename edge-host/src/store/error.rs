@@ -35,6 +35,16 @@ impl StoreError {
         Self::Overloaded(sign.into())
     }
 
+    /// What kind of error it is, for a trace.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Busy(_) => "busy",
+            Self::Overloaded(_) => "overloaded",
+            Self::Unavailable(_) => "unavailable",
+            Self::Corrupt(_) => "corrupt",
+        }
+    }
+
     /// Whether it is silence, and no word of the store's.
     pub fn is_silence(&self) -> bool {
         matches!(self, Self::Unavailable(source) | Self::Overloaded(source) if source.is::<Late>())

@@ -20,6 +20,7 @@ use super::delivery::{Delivered, Delivery};
 use super::edges::{Edges, Place};
 use super::headers::{self, TROLI_REGION};
 use super::host::host_is_valid;
+use super::observed;
 use super::query::take_region;
 use super::upstream::Outgoing;
 use super::{Config, Limits, STATUS_PATH};
@@ -28,6 +29,7 @@ use crate::cors::{self, Origin};
 use crate::decision::{Candidate, ClientHint, ROUND_TRIPS_HEADER, RoundTripsMalformed, parse_round_trips};
 use crate::proximity::{Countries, Country};
 use crate::regions::Regions;
+use crate::traces;
 
 pub(super) struct FrontDoor {
     regions: Arc<Regions>,
@@ -109,7 +111,9 @@ impl FrontDoor {
         let request_id = headers::request_id(request.headers());
         let method = request.method().clone();
         let cors = cors::Caller::of(&self.cors_origins, &method, request.headers());
-        let result = self.answer(peer.ip(), request, &request_id).await;
+        let place = traces::Place::of_request(request.headers(), false);
+        let answer = self.answer(peer.ip(), request, &request_id);
+        let result = traces::at(place.clone(), answer).await;
         let mut response = result.unwrap_or_else(|problem| {
             tracing::debug!(problem = ?problem, request.id = ?request_id, "request refused");
             problem.into_response(&request_id)
@@ -118,13 +122,7 @@ impl FrontDoor {
         if self.is_draining() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        tracing::debug!(
-            request.id = ?request_id,
-            http.method = %method,
-            http.status = response.status().as_u16(),
-            duration_ms = started_at.elapsed().as_millis() as u64,
-            "request answered"
-        );
+        observed::ended(&method, response.status(), &request_id, started_at.elapsed(), place.as_ref());
         response
     }
 

@@ -13,6 +13,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use super::edges::Place;
 use super::headers::IDEMPOTENCY_KEY;
 use super::limits::Limits;
+use super::observed::method_word;
+use crate::traces::{self, Kind, Span};
 
 /// The kernel asks a silent peer whether it is still there, so that a dead one leaves the pool.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
@@ -51,6 +53,17 @@ pub(super) enum NoAnswer {
     Late,
 }
 
+impl NoAnswer {
+    /// What kind of failure it is, for a trace.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::NotConnected => "not_connected",
+            Self::Broken(_) => "broken",
+            Self::Late => "timeout",
+        }
+    }
+}
+
 /// A pool of connections to all edges.
 pub(super) struct Upstream {
     client: Client<HttpConnector, Full<Bytes>>,
@@ -77,14 +90,36 @@ impl Upstream {
     }
 
     /// Sends a request to an edge and waits for the answer to begin.
-    pub(super) async fn send(
+    pub(super) fn send(
         &self,
         place: &Place,
         outgoing: &Outgoing,
-    ) -> Result<Response<Incoming>, NoAnswer> {
+    ) -> impl Future<Output = Result<Response<Incoming>, NoAnswer>> {
+        let describe = || {
+            let method = method_word(&outgoing.method);
+            Span::new(Kind::Client, method)
+                .with("http.request.method", method)
+                .with("server.address", place.address().ip().to_string())
+                .with("server.port", place.address().port())
+        };
+        traces::in_span(describe, self.request(place, outgoing), |answered, span| match answered {
+            Ok(answer) => {
+                span.note("http.response.status_code", answer.status().as_u16());
+                if answer.status().is_server_error() {
+                    span.fail(answer.status().as_str().to_owned());
+                }
+            }
+            Err(failure) => span.fail(failure.word()),
+        })
+    }
+
+    async fn request(&self, place: &Place, outgoing: &Outgoing) -> Result<Response<Incoming>, NoAnswer> {
         let mut request = Request::new(Full::new(outgoing.body.clone()));
         *request.method_mut() = outgoing.method.clone();
         *request.headers_mut() = outgoing.headers.clone();
+        if let Some(place) = traces::current() {
+            place.write_to(request.headers_mut());
+        }
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(Scheme::HTTP);
         uri.authority = Some(place.authority());

@@ -10,7 +10,8 @@ use arc_swap::ArcSwapOption;
 use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterConfig;
 use redis::cluster_async::ClusterConnection;
-use redis::{AsyncConnectionConfig, Cmd, ErrorKind, PushInfo, RedisError, ServerErrorKind, Value};
+use redis::{Arg, AsyncConnectionConfig, Cmd, ErrorKind, PushInfo, RedisError, ServerErrorKind, Value};
+use region_router::traces::{self, Kind, Span};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
@@ -114,7 +115,16 @@ impl Link {
     /// Sends a command; `changes` is the key that it may change.
     async fn exchange(&self, command: &Cmd, changes: Option<&str>) -> Result<Value, Failure> {
         let permit = self.breaker().enter().ok_or(Failure::Rejected)?;
-        let outcome = self.attempt(command, changes).await;
+        let attempt = traces::in_span(
+            || span(command),
+            self.attempt(command, changes),
+            |outcome, span| {
+                if let Err(failure) = outcome {
+                    span.fail(failure.word());
+                }
+            },
+        );
+        let outcome = attempt.await;
         match &outcome {
             Err(error @ (Failure::Silent(_) | Failure::Unfit(_))) => {
                 if self.breaker().failed(permit) {
@@ -288,7 +298,26 @@ enum Failure {
     Answered(RedisError),
 }
 
+/// Of a command, by its first word. All of those are ours.
+fn span(command: &Cmd) -> Span {
+    let word = match command.args_iter().next() {
+        Some(Arg::Simple(word)) => String::from_utf8_lossy(word).into_owned(),
+        _ => "unknown".to_owned(),
+    };
+    Span::new(Kind::Client, word.clone()).with("db.system.name", "redis").with("db.operation.name", word)
+}
+
 impl Failure {
+    /// What kind of failure it is, for a trace.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Rejected => "left_alone",
+            Self::Silent(_) => "silent",
+            Self::Unfit(_) => "unfit",
+            Self::Answered(_) => "refused",
+        }
+    }
+
     fn of(error: RedisError) -> Self {
         match error.kind() {
             ErrorKind::Io | ErrorKind::ClusterConnectionNotFound | ErrorKind::AuthenticationFailed => {
