@@ -178,6 +178,10 @@ impl<S: PrimaryStore + ?Sized> PrimaryStore for Traced<S> {
         self.call("SELECT", "cluster", self.store.active_rules())
     }
 
+    fn commit_nothing(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.call("UPDATE", "cluster", self.store.commit_nothing())
+    }
+
     fn state(&self) -> PrimaryState {
         self.store.state()
     }
