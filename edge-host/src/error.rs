@@ -24,7 +24,7 @@ pub enum CartError {
     #[error("the cart is at version {0}")]
     VersionMismatch(CartVersion),
     /// The cart costs something else than the client believes.
-    #[error("the cart costs something else by now")]
+    #[error("the cart costs something else now")]
     CartChanged {
         /// Minor units.
         current_total: i64,

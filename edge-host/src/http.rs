@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::CONTENT_LENGTH;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -23,11 +23,6 @@ use region_router::traces;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
-use utoipa::OpenApi;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
-use utoipa_swagger_ui::SwaggerUi;
 
 use crate::auth::Tokens;
 use crate::config::Config;
@@ -41,10 +36,12 @@ use crate::store::PrimaryStore;
 use crate::telemetry;
 use crate::telemetry::metric::{self, HttpRequests};
 
+mod codes;
 mod cursor;
 mod extract;
 mod hygiene;
 mod json;
+mod openapi;
 mod problem;
 mod times;
 
@@ -104,53 +101,12 @@ pub struct Api {
 /// The shared state of the handlers.
 pub type Shared = Arc<Api>;
 
-#[derive(OpenApi)]
-#[openapi(
-    info(title = "Troli", description = "A multi-region shopping cart. Every answer that is not a success is a problem document (RFC 9457) with a stable `code`."),
-    tags(
-        (name = "who", description = "Tokens"), (name = "cart", description = "The caller's cart"),
-        (name = "orders", description = "What was ordered"), (name = "items", description = "The catalogue"),
-        (name = "regions", description = "Where it is served from"),
-    ),
-    modifiers(&BearerToken),
-)]
-struct Document;
-
-struct BearerToken;
-
-impl utoipa::Modify for BearerToken {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
-        let components = document.components.get_or_insert_default();
-        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
-    }
-}
-
 /// The public API.
 pub fn public_router(api: &Shared) -> Router {
-    let mut routes = OpenApiRouter::with_openapi(Document::openapi())
-        .routes(routes!(carts::get_cart))
-        .routes(routes!(carts::count))
-        .routes(routes!(carts::add_item, carts::clear))
-        .routes(routes!(carts::get_line, carts::set_quantity, carts::remove_line))
-        .routes(routes!(carts::apply_coupon, carts::remove_coupon))
-        .routes(routes!(carts::commands))
-        .routes(routes!(carts::merge))
-        .routes(routes!(carts::checkout))
-        .routes(routes!(shop::new_guest))
-        .routes(routes!(shop::renew_guest))
-        .routes(routes!(shop::orders))
-        .routes(routes!(shop::order))
-        .routes(routes!(shop::items))
-        .routes(routes!(shop::item))
-        .routes(routes!(shop::regions));
-    if api.tokens.dev() {
-        routes = routes.routes(routes!(shop::new_dev_token));
-    }
-    let (router, document) = routes.split_for_parts();
+    let mut document = openapi::document(api.tokens.dev());
     let cors = Cors::new(&api.config.cors_origins, &document).map(Arc::new);
     let parameters = Arc::new(Parameters::of(&document));
-    let router = router.merge(SwaggerUi::new("/docs").url("/openapi.json", document));
+    let router = openapi::routes(&mut document).merge(openapi::page(document));
     finish(router, api, Open { shares: Some(Shares::new(REQUESTS_PER_ADDRESS_MAX)), cors, parameters })
 }
 
@@ -295,10 +251,18 @@ async fn within_limits(listener: &Listener, request: Request, next: Next) -> Res
     let said = if from_region { wire::patience(request.headers()) } else { None };
     let patience = said.map_or(REQUEST_DEADLINE, |said| said.min(REQUEST_DEADLINE));
     match deadline::within(patience, or_its_panic(next.run(request))).await {
-        Ok(Ok(response)) => admission::hold(response, (share, permit)),
+        Ok(Ok(response)) => admission::hold(with_problem(response), (share, permit)),
         Ok(Err(panic)) => ApiError::from(panic).into_response(),
         Err(deadline::Passed) => ApiError::Overloaded.into_response(),
     }
+}
+
+/// Libraries beside the handlers refuse with a status alone, such as the pages of the documentation.
+fn with_problem(response: Response) -> Response {
+    if response.status() == StatusCode::NOT_FOUND && !response.headers().contains_key(CONTENT_TYPE) {
+        return ApiError::RouteUnknown.into_response();
+    }
+    response
 }
 
 fn or_its_panic<F: Future>(work: F) -> impl Future<Output = Result<F::Output, CartError>> {

@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use ipnet::IpNet;
 use region_router::admission::{CONNECTIONS_PER_ADDRESS_MAX, Pace, Paced, Shares, end_when_unread};
+use region_router::refusal::Explained;
 use region_router::topology::{RegionId, Topology};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -35,6 +36,8 @@ const CONNECTIONS_MAX: usize = 8192;
 /// From the first byte of a request to the last of its headers, and between two requests of one connection.
 /// Longer than the front door keeps an idle connection, so that it is never the edge that hangs up first.
 const HEADER_DEADLINE: Duration = Duration::from_secs(60);
+/// Bytes of a request line with its headers: as many as the front door takes, and more than any browser sends.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// After accepting failed, most likely for want of file descriptors: long enough to free some.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -65,7 +68,7 @@ pub(crate) async fn anybody(
     let shares = Shares::new(CONNECTIONS_PER_ADDRESS_MAX);
     let graceful = GracefulShutdown::new();
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE);
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE).max_buf_size(HEAD_BYTES_MAX);
     while let Some((stream, peer, slot)) = door.next().await {
         let Ok(share) = shares.take_unless_trusted(peer.ip(), &trusted) else {
             debug!(client.address = %peer, "closed: too many connections of one address");
@@ -79,7 +82,8 @@ pub(crate) async fn anybody(
             request.extensions_mut().insert(ConnectInfo(peer));
             router.clone().oneshot(request).map_ok(without_length_of_nothing)
         });
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        let connection = graceful
+            .watch(http.serve_connection(Explained::new(TokioIo::new(stream), HEAD_BYTES_MAX), service));
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 debug!(client.address = %peer, error = %error, "connection ended early");

@@ -8,7 +8,6 @@ use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
-use utoipa::ToSchema;
 
 use crate::model::{CartRecord, CartVersion, CurrencyCode, ItemRecord, Millis, OrderRecord, OrderState};
 use crate::raw_json::{Members, RawJson};
@@ -19,14 +18,12 @@ pub use offers::{DiscountView, MissingView, NearestView, NotAppliedView, ParamsV
 use offers::{discounts, nearest, not_applied, warnings};
 
 /// An amount as a decimal text with the currency's own digits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"amount": "19.90", "currency": "SGD"}))]
 pub struct MoneyView {
     /// Decimal, with exactly the currency's digits.
     pub amount: String,
     /// ISO 4217.
-    #[schema(value_type = String)]
     pub currency: CurrencyCode,
 }
 
@@ -38,18 +35,14 @@ impl MoneyView {
 }
 
 /// A cart with today's prices.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(title = "Cart")]
+#[derive(Clone, Debug, Serialize)]
 pub struct CartView {
     id: String,
     /// `epoch.version`, as in the `Cart-Version` header.
-    #[schema(value_type = String, example = "1.17")]
     version: CartVersion,
-    #[schema(value_type = String, example = "SGD")]
     currency: CurrencyCode,
     lines: Vec<LineView>,
     /// At which price lines are charged.
-    #[schema(value_type = PricePolicyWord)]
     price_policy: &'static str,
     coupons: Vec<String>,
     discounts: Vec<DiscountView>,
@@ -67,29 +60,14 @@ pub struct CartView {
     expires_at: Option<String>,
 }
 
-/// At which price lines are charged: the one that was stored when a line was added, the catalogue's now, or the
-/// smaller of both.
-#[derive(ToSchema)]
-#[schema(title = "PricePolicy", rename_all = "lowercase")]
-pub enum PricePolicyWord {
-    /// The price when it was added, or when its quantity was last raised.
-    Stored,
-    /// The catalogue's price.
-    Current,
-    /// The smaller of both.
-    Lower,
-}
-
 /// A line with what it costs, and the two prices that this is made from.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(title = "LineItem")]
+#[derive(Clone, Debug, Serialize)]
 pub struct LineView {
     line_id: String,
     item_id: String,
     title: String,
     quantity: u32,
     /// As it was given; null for none.
-    #[schema(value_type = Option<Object>)]
     variant: Option<RawJson>,
     /// What one costs, by the price policy; null when it is no longer sold.
     unit_price: Option<MoneyView>,
@@ -111,17 +89,14 @@ pub struct LineView {
 }
 
 /// How far a price has moved.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(title = "PriceChange")]
+#[derive(Clone, Debug, Serialize)]
 pub struct PriceChangeView {
     amount: MoneyView,
-    #[schema(value_type = String, example = "up")]
     direction: &'static str,
 }
 
 /// What there is to pay.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(title = "Totals")]
+#[derive(Clone, Debug, Serialize)]
 pub struct TotalsView {
     subtotal: MoneyView,
     discount: MoneyView,
@@ -132,8 +107,7 @@ pub struct TotalsView {
 }
 
 /// Lines and units of a cart.
-#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
-#[schema(title = "Count")]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct CountView {
     /// Lines.
     pub lines: usize,
@@ -142,8 +116,7 @@ pub struct CountView {
 }
 
 /// The rules that reckoned.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[schema(title = "Rules")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RulesView {
     /// Their name.
     pub name: String,
@@ -152,14 +125,12 @@ pub struct RulesView {
 }
 
 /// What was ordered.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(title = "Order")]
+#[derive(Clone, Debug, Serialize)]
 pub struct OrderView {
     id: String,
     state: OrderState,
     lines: Vec<OrderLineView>,
     /// By which policy the prices of the lines were charged.
-    #[schema(value_type = PricePolicyWord)]
     price_policy: &'static str,
     discounts: Vec<DiscountView>,
     totals: TotalsView,
@@ -168,14 +139,12 @@ pub struct OrderView {
 }
 
 /// A line as it was ordered.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(title = "OrderLine")]
+#[derive(Clone, Debug, Serialize)]
 pub struct OrderLineView {
     line_id: String,
     item_id: String,
     title: String,
     quantity: u32,
-    #[schema(value_type = Option<Object>)]
     variant: Option<RawJson>,
     /// The price of one that was charged.
     unit_price: MoneyView,
@@ -186,8 +155,7 @@ pub struct OrderLineView {
 }
 
 /// An item of the catalogue.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(title = "Item")]
+#[derive(Clone, Debug, Serialize)]
 pub struct ItemView {
     item_id: String,
     title: String,

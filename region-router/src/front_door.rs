@@ -47,6 +47,7 @@ use crate::admission::{Paced, Shares, end_when_unread};
 use crate::cors::Origin;
 use crate::discovery::Dns;
 use crate::proximity::Countries;
+use crate::refusal::Explained;
 use crate::regions::{Regions, probe_where};
 
 /// The path of the front door's own page. Under `.well-known` (RFC 8615), so that it hides no path of the API.
@@ -172,5 +173,11 @@ fn serve(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.request_head_deadline)
         .max_buf_size(limits.request_head_bytes_max)
-        .serve_connection(TokioIo::new(Paced::new(stream, limits.answer_pace)), service)
+        .serve_connection(
+            Explained::new(
+                TokioIo::new(Paced::new(stream, limits.answer_pace)),
+                limits.request_head_bytes_max,
+            ),
+            service,
+        )
 }

@@ -30,6 +30,8 @@ pub mod cors;
 
 pub mod front_door;
 
+pub mod refusal;
+
 pub mod geodns;
 
 pub mod traces;

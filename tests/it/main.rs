@@ -23,6 +23,9 @@ mod checkout;
 /// Wrong routes, inputs and tokens.
 mod errors;
 
+/// What strangers' tools make of the API's description.
+mod api;
+
 /// Whatever is accepted is read back byte for byte.
 mod roundtrip;
 

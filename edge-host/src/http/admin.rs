@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
+use axum::http::Method;
 use axum::http::request::Parts;
-use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -71,9 +71,7 @@ impl Key {
     fn required(self) -> Result<Self, ApiError> {
         match self.key {
             Some(_) => Ok(self),
-            None => {
-                Err(ApiError::bad_request("idempotency_key_missing", "an Idempotency-Key header is needed"))
-            }
+            None => Err(ApiError::refused("idempotency_key_missing", "an Idempotency-Key header is needed")),
         }
     }
 
@@ -153,14 +151,14 @@ fn answer(body: &impl Serialize, replayed: bool) -> Response {
 }
 
 fn primary(api: &Api) -> Result<&dyn PrimaryStore, ApiError> {
-    api.primary.as_deref().ok_or_else(|| ApiError::Input {
-        status: StatusCode::MISDIRECTED_REQUEST,
-        code: "not_home_region",
-        detail: format!(
-            "the catalogue and orders are changed in the home region, {}",
-            api.regions.topology().home().id
-        ),
-        errors: Vec::new(),
+    api.primary.as_deref().ok_or_else(|| {
+        ApiError::refused(
+            "not_home_region",
+            format!(
+                "the catalogue and orders are changed in the home region, {}",
+                api.regions.topology().home().id
+            ),
+        )
     })
 }
 
@@ -168,10 +166,5 @@ fn refuse(mistakes: Vec<InputMistake>) -> Result<(), ApiError> {
     let Some(first) = mistakes.first() else {
         return Ok(());
     };
-    Err(ApiError::Input {
-        status: StatusCode::BAD_REQUEST,
-        code: "invalid_input",
-        detail: first.detail.clone(),
-        errors: mistakes,
-    })
+    Err(ApiError::Input { code: "invalid_input", detail: first.detail.clone(), errors: mistakes })
 }

@@ -9,23 +9,15 @@ use serde::Serialize;
 use super::Shared;
 use super::extract::{Body, Caller, ClientAddress, Conditions, Path};
 use super::input;
-use super::problem::{ApiError, Problem};
+use super::problem::{ApiError, Place};
 use super::respond::{CartAnswer, Tag, mark_replayed, set_location};
 use crate::error::CartError;
 use crate::model::{CartCommand, Operation, OwnerKind, Principal};
 use crate::service::CartRead;
 use crate::upstream::Source;
-use crate::view::{self, CartView, CountView, LineView, OrderView};
+use crate::view;
 
 /// The caller's cart with today's prices.
-#[utoipa::path(
-    get, path = "/v1/cart", tag = "cart", security(("bearer" = [])),
-    params(
-        ("Cart-Version" = Option<String>, Header, description = "The newest version of this cart that the client has seen, as it was answered. Nothing older is answered."),
-        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer: 304 when the cart is still the same to the byte."),
-    ),
-    responses((status = 200, body = CartView), (status = 304, description = "Not modified"), (status = "default", body = Problem)),
-)]
 pub(super) async fn get_cart(
     State(api): State<Shared>,
     Caller(principal): Caller,
@@ -52,11 +44,6 @@ pub(super) async fn get_cart(
 }
 
 /// Lines and units, without loading the cart.
-#[utoipa::path(
-    get, path = "/v1/cart/count", tag = "cart", security(("bearer" = [])),
-    params(("Cart-Version" = Option<String>, Header), ("If-None-Match" = Option<String>, Header)),
-    responses((status = 200, body = CountView), (status = 304, description = "Not modified"), (status = "default", body = Problem)),
-)]
 pub(super) async fn count(
     State(api): State<Shared>,
     Caller(principal): Caller,
@@ -77,11 +64,6 @@ pub(super) async fn count(
 }
 
 /// One line of the cart.
-#[utoipa::path(
-    get, path = "/v1/cart/items/{line_id}", tag = "cart", security(("bearer" = [])),
-    params(("line_id" = String, Path), ("Cart-Version" = Option<String>, Header), ("If-None-Match" = Option<String>, Header)),
-    responses((status = 200, body = LineView), (status = 304, description = "Not modified"), (status = "default", body = Problem)),
-)]
 pub(super) async fn get_line(
     State(api): State<Shared>,
     Caller(principal): Caller,
@@ -106,12 +88,7 @@ pub(super) async fn get_line(
     Ok(answer.for_read(&conditions))
 }
 
-/// Puts so many of an item in; they join the line of the same item and variant.
-#[utoipa::path(
-    post, path = "/v1/cart/items", tag = "cart", security(("bearer" = [])), request_body = input::AddItem,
-    params(("Idempotency-Key" = String, Header), ("If-Match" = Option<String>, Header)),
-    responses((status = 200, body = CartView), (status = "default", body = Problem)),
-)]
+/// Adds an item.
 pub(super) async fn add_item(
     State(api): State<Shared>,
     Caller(principal): Caller,
@@ -123,12 +100,7 @@ pub(super) async fn add_item(
     change(&api, principal, conditions, command).await
 }
 
-/// Makes a line so many; 0 removes it.
-#[utoipa::path(
-    patch, path = "/v1/cart/items/{line_id}", tag = "cart", security(("bearer" = [])),
-    request_body = input::SetQuantity, params(("line_id" = String, Path), ("Idempotency-Key" = Option<String>, Header), ("If-Match" = Option<String>, Header)),
-    responses((status = 200, body = CartView), (status = "default", body = Problem)),
-)]
+/// Sets a line's quantity.
 pub(super) async fn set_quantity(
     State(api): State<Shared>,
     Caller(principal): Caller,
@@ -140,12 +112,7 @@ pub(super) async fn set_quantity(
     change(&api, principal, conditions, command).await
 }
 
-/// Takes a line out.
-#[utoipa::path(
-    delete, path = "/v1/cart/items/{line_id}", tag = "cart", security(("bearer" = [])),
-    params(("line_id" = String, Path), ("Idempotency-Key" = Option<String>, Header), ("If-Match" = Option<String>, Header)),
-    responses((status = 200, body = CartView), (status = "default", body = Problem)),
-)]
+/// Removes a line.
 pub(super) async fn remove_line(
     State(api): State<Shared>,
     Caller(principal): Caller,
@@ -156,12 +123,7 @@ pub(super) async fn remove_line(
     change(&api, principal, conditions, command).await
 }
 
-/// Takes every line out.
-#[utoipa::path(
-    delete, path = "/v1/cart/items", tag = "cart", security(("bearer" = [])),
-    params(("Idempotency-Key" = Option<String>, Header), ("If-Match" = Option<String>, Header)),
-    responses((status = 200, body = CartView), (status = "default", body = Problem)),
-)]
+/// Removes every line.
 pub(super) async fn clear(
     State(api): State<Shared>,
     Caller(principal): Caller,
@@ -170,12 +132,7 @@ pub(super) async fn clear(
     change(&api, principal, conditions, CartCommand::Clear).await
 }
 
-/// Types a coupon in; a second time changes nothing.
-#[utoipa::path(
-    put, path = "/v1/cart/coupons/{code}", tag = "cart", security(("bearer" = [])),
-    params(("code" = String, Path), ("Idempotency-Key" = Option<String>, Header), ("If-Match" = Option<String>, Header)),
-    responses((status = 200, body = CartView), (status = "default", body = Problem)),
-)]
+/// Applies a coupon.
 pub(super) async fn apply_coupon(
     State(api): State<Shared>,
     Caller(principal): Caller,
@@ -186,12 +143,7 @@ pub(super) async fn apply_coupon(
     change(&api, principal, conditions, command).await
 }
 
-/// Takes a coupon back; one that is not there changes nothing.
-#[utoipa::path(
-    delete, path = "/v1/cart/coupons/{code}", tag = "cart", security(("bearer" = [])),
-    params(("code" = String, Path), ("Idempotency-Key" = Option<String>, Header), ("If-Match" = Option<String>, Header)),
-    responses((status = 200, body = CartView), (status = "default", body = Problem)),
-)]
+/// Removes a coupon.
 pub(super) async fn remove_coupon(
     State(api): State<Shared>,
     Caller(principal): Caller,
@@ -203,11 +155,6 @@ pub(super) async fn remove_coupon(
 }
 
 /// Several changes, all or nothing.
-#[utoipa::path(
-    post, path = "/v1/cart/commands", tag = "cart", security(("bearer" = [])), request_body = input::Commands,
-    params(("Idempotency-Key" = String, Header), ("If-Match" = Option<String>, Header)),
-    responses((status = 200, body = CartView), (status = "default", body = Problem)),
-)]
 pub(super) async fn commands(
     State(api): State<Shared>,
     Caller(principal): Caller,
@@ -218,18 +165,16 @@ pub(super) async fn commands(
     let commands = body.commands()?;
     api.limits.batch(&principal, commands.len())?;
     let operation = Operation::Commands(commands);
-    write(&api, principal, conditions, operation).await
+    write(&api, principal, conditions, operation).await.map_err(|error| match error {
+        ApiError::Refused(reasons, _) => ApiError::Refused(reasons, Place::Commands),
+        other => other,
+    })
 }
 
 /// Merges a guest's cart into the user's, after signing in.
 ///
 /// The guest's cart ends: its token is answered 410 `cart_merged` from then on. The guest's orders become the user's.
 /// The `warnings` of this one answer also say what was capped or left out. After a sign-out, go on with a new guest.
-#[utoipa::path(
-    post, path = "/v1/cart/merge", tag = "cart", security(("bearer" = [])), request_body = input::Merge,
-    params(("Idempotency-Key" = String, Header), ("If-Match" = Option<String>, Header)),
-    responses((status = 200, body = CartView), (status = "default", body = Problem)),
-)]
 pub(super) async fn merge(
     State(api): State<Shared>,
     caller: Caller,
@@ -242,16 +187,10 @@ pub(super) async fn merge(
     let guest = guest.ok_or_else(|| {
         ApiError::input("guest_token_invalid", "#/guest_token", "this is not a valid token of a guest")
     })?;
-    let written = write(&api, user, conditions, Operation::Merge { guest, policy: body.policy }).await;
-    written.map_err(of_one_command)
+    write(&api, user, conditions, Operation::Merge { guest, policy: body.policy }).await
 }
 
 /// Orders what is in the cart, at the total that the client has shown.
-#[utoipa::path(
-    post, path = "/v1/cart/checkout", tag = "cart", security(("bearer" = [])), request_body = input::Checkout,
-    params(("Idempotency-Key" = String, Header), ("If-Match" = String, Header)),
-    responses((status = 201, body = OrderView), (status = "default", body = Problem)),
-)]
 pub(super) async fn checkout(
     State(api): State<Shared>,
     Caller(principal): Caller,
@@ -276,19 +215,7 @@ async fn change(
     conditions: Conditions,
     command: CartCommand,
 ) -> Result<Response, ApiError> {
-    let written = write(api, principal, conditions, Operation::Commands(vec![command])).await;
-    written.map_err(of_one_command)
-}
-
-/// A request that is not a batch has no list of commands that a pointer could point into.
-fn of_one_command(error: ApiError) -> ApiError {
-    match error {
-        ApiError::Cart(CartError::Rejected(mut reasons)) => {
-            reasons.iter_mut().for_each(|reason| reason.command = None);
-            CartError::Rejected(reasons).into()
-        }
-        other => other,
-    }
+    write(api, principal, conditions, Operation::Commands(vec![command])).await
 }
 
 async fn write(
@@ -301,7 +228,11 @@ async fn write(
     let (key, if_match) = (conditions.idempotency_key.clone(), conditions.if_match.versions.clone());
     let orders = matches!(operation, Operation::Checkout { .. });
     let route = conditions.route.clone();
-    let (reply, timing) = api.service.write(principal, operation, key, if_match, route).await?;
+    let place = place(&operation);
+    let (reply, timing) = match api.service.write(principal, operation, key, if_match, route).await {
+        Err(CartError::Rejected(reasons)) => return Err(ApiError::Refused(reasons, place)),
+        written => written?,
+    };
     let status =
         StatusCode::from_u16(reply.answer.status).map_err(|error| CartError::Internal(error.to_string()))?;
     // The tag that a read of the same would have. What is said of the commands alone is in no read.
@@ -327,6 +258,18 @@ async fn write(
         mark_replayed(&mut response);
     }
     Ok(response)
+}
+
+/// Where the reasons of the rules belong in the body of a request for this.
+fn place(operation: &Operation) -> Place {
+    match operation {
+        Operation::Commands(commands) => match commands.as_slice() {
+            [CartCommand::Add { .. } | CartCommand::SetQuantity { .. }] => Place::Fields,
+            [_] => Place::Nowhere,
+            _ => Place::Commands,
+        },
+        Operation::Merge { .. } | Operation::Checkout { .. } => Place::Whole,
+    }
 }
 
 fn json(document: &impl Serialize) -> Result<Bytes, ApiError> {

@@ -44,7 +44,7 @@ impl List {
         };
         let malformed = || {
             let detail = "this cursor is not one that next_cursor of this list has given";
-            ApiError::bad_request("cursor_malformed", detail)
+            ApiError::refused("cursor_malformed", detail)
         };
         read().map(Some).ok_or_else(malformed)
     }

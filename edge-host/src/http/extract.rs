@@ -6,7 +6,7 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, MatchedPath, Request};
 use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE};
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use region_router::front_door::{came_by_https, client_address};
@@ -126,9 +126,10 @@ impl FromRequestParts<Shared> for Conditions {
 
     async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, ApiError> {
         let headers = &parts.headers;
-        let header = text(headers, &CART_VERSION).map(str::parse).transpose().map_err(|error| {
-            ApiError::bad_request("cart_version_malformed", format!("Cart-Version: {error}"))
-        })?;
+        let header = text(headers, &CART_VERSION)
+            .map(str::parse)
+            .transpose()
+            .map_err(|error| ApiError::refused("cart_version_malformed", format!("Cart-Version: {error}")))?;
         // A cookie that somebody else has spoilt is not the client's mistake.
         let cookie = cookie(headers, CART_VERSION.as_str()).and_then(|version| version.parse().ok());
         let secure = came_by_https(peer(&parts.extensions), headers, &api.config.trusted_proxies);
@@ -165,7 +166,7 @@ impl Conditions {
     /// The idempotency key of a request that must have one.
     pub(super) fn required_key(&self) -> Result<String, ApiError> {
         self.idempotency_key.clone().ok_or_else(|| {
-            ApiError::bad_request("idempotency_key_missing", "an Idempotency-Key header is needed")
+            ApiError::refused("idempotency_key_missing", "an Idempotency-Key header is needed")
         })
     }
 }
@@ -176,7 +177,7 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Api
         return Ok(None);
     };
     let malformed = || {
-        ApiError::bad_request(
+        ApiError::refused(
             "idempotency_key_malformed",
             format!("Idempotency-Key has 1 to {IDEMPOTENCY_KEY_CHARS_MAX} visible ASCII characters"),
         )
@@ -239,7 +240,7 @@ pub(super) async fn read(request: Request, bytes_max: usize) -> Result<Bytes, Ap
     let mut length = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame
-            .map_err(|_| ApiError::bad_request("body_incomplete", "the body ended before it was complete"))?;
+            .map_err(|_| ApiError::refused("body_incomplete", "the body ended before it was complete"))?;
         let Ok(data) = frame.into_data() else { continue };
         length += data.len();
         if length <= bytes_max {
@@ -251,12 +252,7 @@ pub(super) async fn read(request: Request, bytes_max: usize) -> Result<Bytes, Ap
     if length <= bytes_max {
         return Ok(bytes.freeze());
     }
-    Err(ApiError::Input {
-        status: StatusCode::PAYLOAD_TOO_LARGE,
-        code: "body_too_large",
-        detail: format!("a body has at most {bytes_max} bytes"),
-        errors: Vec::new(),
-    })
+    Err(ApiError::refused("body_too_large", format!("a body has at most {bytes_max} bytes")))
 }
 
 /// Bodies are not compressed: the largest has 64 KiB.
@@ -269,12 +265,10 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
     if headers.get_all(CONTENT_ENCODING).iter().all(identity) {
         return Ok(());
     }
-    Err(ApiError::Input {
-        status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        code: "content_encoding_unsupported",
-        detail: "the body has to be sent as it is, without a Content-Encoding".to_owned(),
-        errors: Vec::new(),
-    })
+    Err(ApiError::refused(
+        "content_encoding_unsupported",
+        "the body has to be sent as it is, without a Content-Encoding".to_owned(),
+    ))
 }
 
 fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
@@ -283,20 +277,25 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
     if essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json")) {
         return Ok(());
     }
-    Err(ApiError::Input {
-        status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        code: "media_type_unsupported",
-        detail: "the body must be JSON, and Content-Type must say application/json".to_owned(),
-        errors: Vec::new(),
-    })
+    Err(ApiError::refused(
+        "media_type_unsupported",
+        "the body must be JSON, and Content-Type must say application/json".to_owned(),
+    ))
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    json::read(bytes).and_then(json::fill).map_err(|wrong| match wrong.kind {
-        Kind::NotJson => ApiError::bad_request("malformed_json", wrong.detail),
-        Kind::TooDeep => ApiError::input("json_too_deep", &wrong.pointer(), &wrong.detail),
-        Kind::VariantTooDeep => ApiError::input("variant_too_deep", &wrong.pointer(), &wrong.detail),
-        Kind::Unknown | Kind::Wrong => ApiError::input("invalid_input", &wrong.pointer(), &wrong.detail),
+    json::read(bytes).and_then(json::fill).map_err(|first| {
+        let code = match first.kind {
+            Kind::NotJson => return ApiError::refused("malformed_json", first.detail),
+            Kind::TooDeep => "json_too_deep",
+            Kind::VariantTooDeep => "variant_too_deep",
+            Kind::Unknown | Kind::Missing(_) | Kind::Wrong => "invalid_input",
+        };
+        let all = json::read(bytes).map(json::mistakes::<T>).unwrap_or_default();
+        let all = if all.is_empty() { vec![first] } else { all };
+        let detail = all.first().map(|mistake| mistake.detail.clone()).unwrap_or_default();
+        let errors = all.iter().map(|wrong| mistake(&wrong.pointer(), &wrong.detail)).collect();
+        ApiError::Input { code, detail, errors }
     })
 }
 
@@ -309,7 +308,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let path = axum::extract::Path::<T>::from_request_parts(parts, state).await;
         path.map(|path| Self(path.0)).map_err(|_: PathRejection| {
-            ApiError::bad_request("path_malformed", "the path cannot be read: it is not UTF-8")
+            ApiError::refused("path_malformed", "the path cannot be read: it is not UTF-8")
         })
     }
 }
@@ -322,12 +321,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let pairs = axum::extract::Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
-        let malformed = |detail: String| ApiError::bad_request("query_malformed", detail);
+        let malformed = |detail: String| ApiError::refused("query_malformed", detail);
         let pairs =
             pairs.map_err(|_: QueryRejection| malformed("the query is not name=value pairs".to_owned()))?;
         Json::query(pairs.0).and_then(json::fill).map(Self).map_err(|wrong| {
             match (wrong.kind, wrong.field()) {
-                (Kind::Unknown, _) => ApiError::bad_request("parameter_unknown", wrong.detail),
+                (Kind::Unknown, _) => ApiError::refused("parameter_unknown", wrong.detail),
                 (_, Some(name)) => malformed(format!("{name}: {}", wrong.detail)),
                 (_, None) => malformed(wrong.detail),
             }
@@ -337,5 +336,5 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 
 /// A mistake about one place.
 pub(super) fn mistake(pointer: &str, detail: impl Into<String>) -> InputMistake {
-    InputMistake { pointer: pointer.to_owned(), detail: detail.into() }
+    InputMistake { pointer: pointer.to_owned(), detail: detail.into(), ..InputMistake::default() }
 }

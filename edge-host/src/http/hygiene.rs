@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use axum::extract::{MatchedPath, Request};
 use axum::http::header::AUTHORIZATION;
 use region_router::front_door::host_is_valid;
-use utoipa::openapi::OpenApi;
+use serde_json::Value;
 
 use super::problem::ApiError;
 
@@ -16,14 +16,14 @@ pub(super) struct Parameters(HashMap<String, Vec<String>>);
 
 impl Parameters {
     /// Of the operations that a document describes.
-    pub(super) fn of(document: &OpenApi) -> Self {
-        let document = serde_json::to_value(document).unwrap_or_default();
+    pub(super) fn of(document: &Value) -> Self {
         let mut known = HashMap::new();
-        let paths = document["paths"].as_object().into_iter().flatten();
-        for (path, operations) in paths {
+        for (path, operations) in document["paths"].as_object().into_iter().flatten() {
             for (method, operation) in operations.as_object().into_iter().flatten() {
                 let parameters = operation["parameters"].as_array().into_iter().flatten();
-                let of_query = parameters.filter(|parameter| parameter["in"] == "query");
+                let of_query = parameters
+                    .map(|parameter| resolved(document, parameter))
+                    .filter(|parameter| parameter["in"] == "query");
                 let names =
                     of_query.filter_map(|parameter| parameter["name"].as_str().map(ToOwned::to_owned));
                 known.insert(key(&method.to_ascii_uppercase(), path), names.collect());
@@ -45,8 +45,14 @@ impl Parameters {
         let unknown: String = unknown.chars().take(NAME_CHARS_MAX).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         let detail = format!("there is no query parameter {unknown:?} here; known: {known}");
-        Err(ApiError::bad_request("parameter_unknown", detail))
+        Err(ApiError::refused("parameter_unknown", detail))
     }
+}
+
+/// What a reference within the document is about.
+fn resolved<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
+    let target = value["$ref"].as_str().and_then(|reference| document.pointer(reference.strip_prefix('#')?));
+    target.unwrap_or(value)
 }
 
 /// Characters of a parameter's name that a message repeats.
@@ -61,11 +67,11 @@ pub(super) fn check(request: &Request, parameters: &Parameters) -> Result<(), Ap
     if !host_is_valid(request.headers(), request.version()) {
         let detail =
             "a request has one Host header with the name or address that it is for (RFC 9112, section 3.2)";
-        return Err(ApiError::bad_request("host_malformed", detail));
+        return Err(ApiError::refused("host_malformed", detail));
     }
     if request.headers().get_all(AUTHORIZATION).iter().nth(1).is_some() {
         let detail = "a request has at most one Authorization header";
-        return Err(ApiError::bad_request("authorization_repeated", detail));
+        return Err(ApiError::refused("authorization_repeated", detail));
     }
     parameters.check(request)
 }
@@ -76,14 +82,13 @@ mod tests {
 
     #[test]
     fn the_description_says_which_parameters_there_are() {
-        #[utoipa::path(get, path = "/things", params(("limit" = Option<usize>, Query), ("x-y" = String, Header)),
-            responses((status = 200)))]
-        #[expect(dead_code, reason = "only its description is used")]
-        async fn things() {}
-        #[derive(utoipa::OpenApi)]
-        #[openapi(paths(things))]
-        struct Document;
-        let parameters = Parameters::of(&<Document as utoipa::OpenApi>::openapi());
+        let document = serde_json::json!({
+            "paths": { "/things": { "get": { "parameters": [
+                { "$ref": "#/components/parameters/Limit" }, { "name": "x-y", "in": "header" },
+            ] } } },
+            "components": { "parameters": { "Limit": { "name": "limit", "in": "query" } } },
+        });
+        let parameters = Parameters::of(&document);
         assert_eq!(parameters.0, HashMap::from([("GET /things".to_owned(), vec!["limit".to_owned()])]));
     }
 }

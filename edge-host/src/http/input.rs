@@ -1,11 +1,10 @@
 //! What clients send about carts, checked for form. Whether it makes sense is for the rules to say.
 
 use cart_core::{Currency, Money, MoneyError, limits};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use serde::Deserialize;
 
 use super::extract::mistake;
-use super::json::Canonical;
+use super::json::{self, Canonical};
 use super::problem::{ApiError, InputMistake};
 use crate::auth::is_user_id;
 use crate::model::{CartCommand, CurrencyCode, MergePolicyWord};
@@ -18,57 +17,45 @@ const LINE_ID_CHARS_MAX: usize = 64;
 /// Characters in a title, a user id or a tag.
 const WORDS_CHARS_MAX: usize = 200;
 
-/// Put so many of an item in.
-#[derive(Deserialize, ToSchema)]
+/// Add an item.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AddItem {
-    #[schema(max_length = 64, example = "SKU-1")]
     item_id: String,
-    #[schema(minimum = 1, maximum = 999)]
     quantity: i64,
     /// Tells lines of one item apart: at most 1 KiB of JSON, 16 deep. The order of names and spaces do not matter;
     /// numbers are compared and shown by their own digits, so 1 and 1.0 are two variants.
-    #[schema(value_type = Option<Object>, example = json!({"size": "M"}))]
     variant: Option<Canonical>,
 }
 
-/// Make a line so many.
-#[derive(Deserialize, ToSchema)]
+/// Set a line's quantity.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SetQuantity {
     /// 0 removes the line.
-    #[schema(minimum = 0, maximum = 999)]
     quantity: i64,
 }
 
 /// Several changes, all or nothing.
-#[derive(Deserialize, ToSchema)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Commands {
-    #[schema(max_items = 50, value_type = Vec<BatchCommand>)]
     commands: Vec<CommandFields>,
 }
 
 /// One change of a batch.
-#[derive(Serialize, ToSchema)]
-#[serde(tag = "op", rename_all = "snake_case")]
-pub(super) enum BatchCommand {
-    /// Put so many of an item in.
-    Add {
-        item_id: String,
-        quantity: i64,
-        #[schema(value_type = Option<Object>)]
-        variant: Option<Canonical>,
-    },
-    /// Make a line so many; 0 removes it.
+enum BatchCommand {
+    /// Add an item.
+    Add { item_id: String, quantity: i64, variant: Option<Canonical> },
+    /// Set a line's quantity; 0 removes the line.
     SetQuantity { line_id: String, quantity: i64 },
-    /// Take a line out.
+    /// Remove a line.
     Remove { line_id: String },
-    /// Take every line out.
+    /// Remove every line.
     Clear {},
-    /// Type a coupon in.
+    /// Apply a coupon.
     ApplyCoupon { code: String },
-    /// Take a coupon back.
+    /// Remove a coupon.
     RemoveCoupon { code: String },
     /// Store the catalogue's price of now for a line, or, without one, for every line that is still sold.
     RefreshPrice { line_id: Option<String> },
@@ -80,10 +67,14 @@ pub(super) enum BatchCommand {
 #[serde(deny_unknown_fields)]
 struct CommandFields {
     op: Op,
+    #[serde(default, deserialize_with = "json::not_null")]
     item_id: Option<String>,
+    #[serde(default, deserialize_with = "json::not_null")]
     quantity: Option<i64>,
     variant: Option<Canonical>,
+    #[serde(default, deserialize_with = "json::not_null")]
     line_id: Option<String>,
+    #[serde(default, deserialize_with = "json::not_null")]
     code: Option<String>,
 }
 
@@ -164,7 +155,7 @@ fn or_missing<T>(value: Option<T>, field: &str, missing: &mut impl FnMut(&str)) 
 }
 
 /// Merge a guest's cart into the user's.
-#[derive(Deserialize, ToSchema)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Merge {
     /// The guest's own token.
@@ -175,7 +166,7 @@ pub(super) struct Merge {
 }
 
 /// Order what is in the cart.
-#[derive(Deserialize, ToSchema)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Checkout {
     /// What the client has shown its shopper.
@@ -183,21 +174,21 @@ pub(super) struct Checkout {
 }
 
 /// A new guest.
-#[derive(Default, Deserialize, ToSchema)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewGuest {
     /// The currency of the guest's cart; the shop's own where it is left out.
-    #[schema(value_type = Option<String>, example = "SGD")]
+    #[serde(default, deserialize_with = "json::not_null")]
     pub(super) currency: Option<CurrencyCode>,
 }
 
 /// Whose token is wanted.
-#[derive(Deserialize, ToSchema)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewDevToken {
     pub(super) user_id: String,
-    /// The currency of the user's cart, as long as there is none.
-    #[schema(value_type = Option<String>, example = "SGD")]
+    /// Default currency for a cart not yet created.
+    #[serde(default, deserialize_with = "json::not_null")]
     pub(super) currency: Option<CurrencyCode>,
 }
 
@@ -264,9 +255,7 @@ pub(super) fn coupon_code(code: String) -> Result<String, ApiError> {
 /// A path has no place that a pointer into the body could name.
 fn without_place(error: ApiError) -> ApiError {
     match error {
-        ApiError::Input { status, code, detail, .. } => {
-            ApiError::Input { status, code, detail, errors: Vec::new() }
-        }
+        ApiError::Input { code, detail, .. } => ApiError::refused(code, detail),
         other => other,
     }
 }
@@ -315,7 +304,6 @@ impl Form {
         match (value, self.code) {
             (Some(value), None) => Ok(value),
             (_, code) => Err(ApiError::Input {
-                status: axum::http::StatusCode::BAD_REQUEST,
                 code: code.unwrap_or("invalid_input"),
                 detail: self.mistakes.first().map_or_else(String::new, |mistake| mistake.detail.clone()),
                 errors: self.mistakes,

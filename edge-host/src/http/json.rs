@@ -13,8 +13,10 @@ use serde_json::value::RawValue;
 use crate::raw_json::Members;
 
 mod fill;
+mod mend;
 
-pub(super) use fill::{Canonical, fill};
+pub(super) use fill::{Canonical, fill, not_null};
+pub(super) use mend::mistakes;
 
 /// Objects and lists inside each other in a body: a variant as deep as it may be, and the body around it. It stays
 /// far below what the strictest common readers of JSON take (64), also where a document stands inside others.
@@ -35,6 +37,8 @@ pub(super) enum Json {
     List(Vec<Json>),
     /// In the order in which it was sent.
     Object(Vec<(String, Json)>),
+    /// Stands for a value that was wrong, so that the rest can be read.
+    Blank,
 }
 
 /// What is wrong with a document, and where.
@@ -57,6 +61,8 @@ pub(super) enum Kind {
     VariantTooDeep,
     /// A field that is not known.
     Unknown,
+    /// A field that is not there.
+    Missing(&'static str),
     /// Anything else.
     Wrong,
 }
@@ -190,7 +196,7 @@ impl Json {
 
     fn write(&self, text: &mut String) {
         match self {
-            Self::Null => text.push_str("null"),
+            Self::Null | Self::Blank => text.push_str("null"),
             Self::Bool(true) => text.push_str("true"),
             Self::Bool(false) => text.push_str("false"),
             Self::Number(digits) => text.push_str(digits),
@@ -230,7 +236,7 @@ impl Json {
     /// What it is, in words.
     fn kind(&self) -> &'static str {
         match self {
-            Self::Null => "null",
+            Self::Null | Self::Blank => "null",
             Self::Bool(_) => "true or false",
             Self::Number(_) => "a number",
             Self::Text(_) | Self::Word(_) => "a text",

@@ -7,11 +7,11 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tracing::error;
-use utoipa::ToSchema;
 
+use super::codes::{self, Retry};
 use crate::error::{CartError, Reason};
 use crate::model::Done;
-use crate::view::{MoneyView, rfc3339};
+use crate::view::{MoneyView, ParamsView, rfc3339};
 
 /// The home region is asked again after so long; a failover takes a few seconds.
 const HOME_RETRY_AFTER_S: u32 = 2;
@@ -23,9 +23,7 @@ const OVERLOAD_RETRY_AFTER_S: u32 = 1;
 pub enum ApiError {
     /// The request itself is at fault; each mistake names its place.
     Input {
-        /// 400, 413 or 415.
-        status: StatusCode,
-        /// Stable, lower snake case.
+        /// Stable, lower snake case; its status stands in the table of codes.
         code: &'static str,
         /// One sentence.
         detail: String,
@@ -63,20 +61,43 @@ pub enum ApiError {
     BodyTimeout,
     /// The request was well formed, and was not done.
     Cart(CartError),
+    /// The rules refuse what a body asks for.
+    Refused(Vec<Reason>, Place),
+}
+
+/// Where in a body the reasons of the rules belong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// To the fields of one command, which is the body.
+    Fields,
+    /// To the commands of a batch.
+    Commands,
+    /// To the body as a whole.
+    Whole,
+    /// There is no body.
+    Nowhere,
 }
 
 /// An input mistake and its place in the body.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct InputMistake {
     /// JSON Pointer (RFC 6901) as a URI fragment, such as `#/quantity`.
     pub pointer: String,
+    /// The code of a reason of the rules.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
     /// What is wrong there.
     pub detail: String,
+    /// The line it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line_id: Option<String>,
+    /// What a translation of the detail needs.
+    #[serde(skip_serializing_if = "ParamsView::is_empty")]
+    pub params: ParamsView,
 }
 
 /// A problem document (RFC 9457).
-#[derive(Serialize, ToSchema)]
-#[schema(title = "Problem")]
+#[derive(Serialize)]
 pub(super) struct Problem {
     /// `urn:troli:problem:` and the code.
     r#type: String,
@@ -88,13 +109,14 @@ pub(super) struct Problem {
     detail: String,
     /// Stable, lower snake case.
     code: String,
+    /// What a client does about it.
+    retry: Retry,
     /// Names this request in the logs.
     request_id: String,
     /// Input mistakes, or the reasons of the rules.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<InputMistake>,
     #[serde(flatten)]
-    #[schema(ignore)]
     more: Map<String, Value>,
 }
 
@@ -102,13 +124,14 @@ impl ApiError {
     /// A 400 about one place in the body.
     pub fn input(code: &'static str, pointer: &str, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        let mistake = InputMistake { pointer: pointer.to_owned(), detail: detail.clone() };
-        Self::Input { status: StatusCode::BAD_REQUEST, code, detail, errors: vec![mistake] }
+        let mistake =
+            InputMistake { pointer: pointer.to_owned(), detail: detail.clone(), ..InputMistake::default() };
+        Self::Input { code, detail, errors: vec![mistake] }
     }
 
-    /// A 400 that is not about the body.
-    pub fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
-        Self::Input { status: StatusCode::BAD_REQUEST, code, detail: detail.into(), errors: Vec::new() }
+    /// A request that is at fault, where no place in a body can be named.
+    pub fn refused(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::Input { code, detail: detail.into(), errors: Vec::new() }
     }
 }
 
@@ -121,6 +144,7 @@ impl From<CartError> for ApiError {
 /// The parts of a problem, before they become a response.
 struct Parts {
     status: StatusCode,
+    retry: Retry,
     code: String,
     detail: String,
     errors: Vec<InputMistake>,
@@ -129,10 +153,14 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(status: StatusCode, code: impl Into<String>, detail: impl Into<String>) -> Self {
+    /// Status and advice are those of the code.
+    fn new(code: impl Into<String>, detail: impl Into<String>) -> Self {
+        let code = code.into();
+        let (status, retry) = codes::of(&code);
         Self {
             status,
-            code: code.into(),
+            retry,
+            code,
             detail: detail.into(),
             errors: Vec::new(),
             more: Map::new(),
@@ -166,6 +194,7 @@ impl IntoResponse for ApiError {
             status: parts.status.as_u16(),
             detail: parts.detail,
             code: parts.code,
+            retry: parts.retry,
             request_id: super::request_id::current(),
             errors: parts.errors,
             more: parts.more,
@@ -179,37 +208,26 @@ impl IntoResponse for ApiError {
 }
 
 fn parts(error: ApiError) -> Parts {
-    use StatusCode as S;
     match error {
-        ApiError::Input { status, code, detail, errors } => {
-            Parts { errors, ..Parts::new(status, code, detail) }
-        }
-        ApiError::TokenMissing => {
-            Parts::new(S::UNAUTHORIZED, "token_missing", "an Authorization: Bearer token is needed")
-                .header(WWW_AUTHENTICATE, "Bearer realm=\"troli\"")
-        }
-        ApiError::TokenInvalid => Parts::new(S::UNAUTHORIZED, "token_invalid", "the token is not valid")
+        ApiError::Input { code, detail, errors } => Parts { errors, ..Parts::new(code, detail) },
+        ApiError::TokenMissing => Parts::new("token_missing", "an Authorization: Bearer token is needed")
+            .header(WWW_AUTHENTICATE, "Bearer realm=\"troli\""),
+        ApiError::TokenInvalid => Parts::new("token_invalid", "the token is not valid")
             .header(WWW_AUTHENTICATE, "Bearer realm=\"troli\", error=\"invalid_token\""),
-        ApiError::Forbidden(detail) => Parts::new(S::FORBIDDEN, "forbidden", detail),
-        ApiError::RouteUnknown => Parts::new(S::NOT_FOUND, "route_unknown", "there is nothing at this path"),
-        ApiError::MethodNotAllowed => Parts::new(
-            S::METHOD_NOT_ALLOWED,
-            "method_not_allowed",
-            "this path does not take this method; see Allow",
-        ),
-        ApiError::PreconditionRequired => Parts::new(
-            S::PRECONDITION_REQUIRED,
-            "precondition_required",
-            "If-Match with the cart's version is needed",
-        ),
-        ApiError::ItemVersionMismatch(current) => Parts::new(
-            S::PRECONDITION_FAILED,
-            "version_mismatch",
-            "the item is not the one that the condition names",
-        )
-        .with("current_version", current),
+        ApiError::Forbidden(detail) => Parts::new("forbidden", detail),
+        ApiError::RouteUnknown => Parts::new("route_unknown", "there is nothing at this path"),
+        ApiError::MethodNotAllowed => {
+            Parts::new("method_not_allowed", "this path does not take this method; see Allow")
+        }
+        ApiError::PreconditionRequired => {
+            Parts::new("precondition_required", "If-Match with the cart's version is needed")
+        }
+        ApiError::ItemVersionMismatch(current) => {
+            Parts::new("version_mismatch", "the item is not the one that the condition names")
+                .with("current_version", current)
+        }
         ApiError::RateLimited { retry_after_s, requests, window_s } => {
-            Parts::new(S::TOO_MANY_REQUESTS, "rate_limited", "too many requests, slow down")
+            Parts::new("rate_limited", "too many requests, slow down")
                 .retry_after(retry_after_s)
                 .header(
                     HeaderName::from_static("ratelimit-policy"),
@@ -217,61 +235,59 @@ fn parts(error: ApiError) -> Parts {
                 )
                 .header(HeaderName::from_static("ratelimit"), format!("\"caller\";r=0;t={retry_after_s}"))
         }
-        ApiError::TooManyAtOnce => Parts::new(
-            S::TOO_MANY_REQUESTS,
-            "rate_limited",
-            "too many requests of this address are under way",
-        )
-        .retry_after(OVERLOAD_RETRY_AFTER_S),
-        ApiError::BodyTimeout => {
-            Parts::new(S::REQUEST_TIMEOUT, "request_timeout", "the body did not arrive in time")
-        }
-        ApiError::Overloaded => {
-            Parts::new(S::SERVICE_UNAVAILABLE, "overloaded", "too many requests are under way")
+        ApiError::TooManyAtOnce => {
+            Parts::new("rate_limited", "too many requests of this address are under way")
                 .retry_after(OVERLOAD_RETRY_AFTER_S)
         }
+        ApiError::BodyTimeout => Parts::new("request_timeout", "the body did not arrive in time"),
+        ApiError::Overloaded => {
+            Parts::new("overloaded", "too many requests are under way").retry_after(OVERLOAD_RETRY_AFTER_S)
+        }
         ApiError::Cart(error) => cart_parts(error),
+        ApiError::Refused(reasons, place) => rejection_parts(reasons, place),
     }
 }
 
 fn cart_parts(error: CartError) -> Parts {
-    use StatusCode as S;
     let detail = error.to_string();
     match error {
-        CartError::Rejected(reasons) => rejection_parts(reasons),
+        CartError::Rejected(reasons) => rejection_parts(reasons, Place::Nowhere),
         CartError::CartMerged => {
-            Parts::new(S::GONE, "cart_merged", "this guest's cart went to a user; go on as that user")
+            Parts::new("cart_merged", "this guest's cart went to a user; go on as that user")
         }
-        CartError::VersionMismatch(current) => Parts::new(S::PRECONDITION_FAILED, "version_mismatch", detail)
-            .with("current_version", current.to_string()),
-        CartError::CartChanged { current_total, currency } => Parts::new(S::CONFLICT, "cart_changed", detail)
-            .with("current_total", json!(MoneyView::new(current_total, currency.0))),
-        CartError::KeyReused => Parts::new(S::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail),
-        CartError::KeyUsed(done) => Parts::new(S::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
-            .with("done", done_view(done)),
+        CartError::VersionMismatch(current) => {
+            Parts::new("version_mismatch", detail).with("current_version", current.to_string())
+        }
+        CartError::CartChanged { current_total, currency } => {
+            let now = MoneyView::new(current_total, currency.0);
+            let detail = format!("the cart costs {} {} now", now.amount, currency.0);
+            Parts::new("cart_changed", detail).with("current_total", json!(now))
+        }
+        CartError::KeyReused => Parts::new("idempotency_key_reused", detail),
+        CartError::KeyUsed(done) => {
+            Parts::new("idempotency_key_reused", detail).with("done", done_view(done))
+        }
         CartError::InProgress => {
-            Parts::new(S::CONFLICT, "request_in_progress", detail).retry_after(OVERLOAD_RETRY_AFTER_S)
+            Parts::new("request_in_progress", detail).retry_after(OVERLOAD_RETRY_AFTER_S)
         }
-        CartError::LineUnknown(_) => Parts::new(S::NOT_FOUND, "line_unknown", detail),
-        CartError::ItemUnknown(_) => Parts::new(S::NOT_FOUND, "item_unknown", detail),
-        CartError::OrderUnknown(_) => Parts::new(S::NOT_FOUND, "order_unknown", detail),
-        CartError::RulesFailed { code } => Parts::new(
-            S::SERVICE_UNAVAILABLE,
-            code,
-            "the cart rules failed on this cart; nothing was changed",
-        )
-        .retry_after(HOME_RETRY_AFTER_S),
-        CartError::HomeUnavailable => {
-            Parts::new(S::SERVICE_UNAVAILABLE, "home_unavailable", detail).retry_after(HOME_RETRY_AFTER_S)
+        CartError::LineUnknown(line_id) => {
+            Parts::new("line_unknown", detail).with("params", json!({ "line_id": line_id }))
         }
+        CartError::ItemUnknown(item_id) => {
+            Parts::new("item_unknown", detail).with("params", json!({ "item_id": item_id }))
+        }
+        CartError::OrderUnknown(_) => Parts::new("order_unknown", detail),
+        CartError::RulesFailed { code } => {
+            Parts::new(code, "the cart rules failed on this cart; nothing was changed")
+                .retry_after(HOME_RETRY_AFTER_S)
+        }
+        CartError::HomeUnavailable => Parts::new("home_unavailable", detail).retry_after(HOME_RETRY_AFTER_S),
         CartError::Overloaded => parts(ApiError::Overloaded),
-        CartError::Busy => {
-            Parts::new(S::SERVICE_UNAVAILABLE, "overloaded", detail).retry_after(OVERLOAD_RETRY_AFTER_S)
-        }
-        CartError::LoopDetected => Parts::new(S::LOOP_DETECTED, "loop_detected", detail),
+        CartError::Busy => Parts::new("overloaded", detail).retry_after(OVERLOAD_RETRY_AFTER_S),
+        CartError::LoopDetected => Parts::new("loop_detected", detail),
         CartError::Internal(what) => {
             error!(error = what, "internal error");
-            Parts::new(S::INTERNAL_SERVER_ERROR, "internal", "something went wrong on our side")
+            Parts::new("internal", "something went wrong on our side")
         }
     }
 }
@@ -283,33 +299,44 @@ fn done_view(done: Done) -> Map<String, Value> {
     fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))).collect()
 }
 
-/// The first reason speaks for all, a shortage before the others; all are listed.
-fn rejection_parts(mut reasons: Vec<Reason>) -> Parts {
+/// The first reason speaks for all, a shortage before the others; all are listed where there is a body.
+fn rejection_parts(mut reasons: Vec<Reason>, place: Place) -> Parts {
     reasons.sort_by_key(|reason| reason.code != "out_of_stock");
     let Some(first) = reasons.first().cloned() else {
         return cart_parts(CartError::Internal("a rejection without a reason".to_owned()));
     };
-    let status = match first.code.as_str() {
-        "item_unknown" | "line_unknown" => StatusCode::NOT_FOUND,
-        "quantity_out_of_range" | "variant_too_large" => StatusCode::BAD_REQUEST,
-        "out_of_stock" | "orders_pending" => StatusCode::CONFLICT,
-        _ => StatusCode::UNPROCESSABLE_ENTITY,
-    };
-    let mut parts = Parts::new(status, first.code, first.detail);
+    let mut parts = Parts::new(first.code, first.detail);
     if !first.params.is_empty() {
         parts = parts.with("params", json!(first.params));
     }
     if let Some(line_id) = first.line_id {
         parts = parts.with("line_id", line_id);
     }
-    let errors = reasons.into_iter().map(|reason| InputMistake {
-        pointer: match (reason.command, reason.line_id) {
-            (Some(at), _) => format!("#/commands/{at}"),
-            (None, Some(line_id)) => format!("#/lines/{line_id}"),
-            (None, None) => "#".to_owned(),
-        },
-        detail: format!("{}: {}", reason.code, reason.detail),
-    });
-    parts.errors = errors.collect();
+    if place == Place::Nowhere && reasons.len() == 1 {
+        return parts;
+    }
+    let mistake = |reason: Reason| InputMistake {
+        pointer: pointer(&reason, place),
+        code: Some(reason.code),
+        detail: reason.detail,
+        line_id: reason.line_id,
+        params: reason.params,
+    };
+    parts.errors = reasons.into_iter().map(mistake).collect();
     parts
+}
+
+/// The place that a reason is about.
+fn pointer(reason: &Reason, place: Place) -> String {
+    let field = match reason.code.as_str() {
+        "item_unknown" | "item_not_sold" => "#/item_id",
+        "out_of_stock" | "quantity_out_of_range" | "quantity_above_item_max" => "#/quantity",
+        "variant_too_large" | "variants_too_large" => "#/variant",
+        _ => "#",
+    };
+    match (place, reason.command) {
+        (Place::Fields, _) => field.to_owned(),
+        (Place::Commands, Some(at)) => format!("#/commands/{at}"),
+        _ => "#".to_owned(),
+    }
 }

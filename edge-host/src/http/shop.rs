@@ -8,12 +8,11 @@ use region_router::decision::{
     ClientHint, ROUND_TRIPS_HEADER, RoundTrip, RoundTripsMalformed, parse_round_trips,
 };
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use super::Shared;
 use super::cursor::List;
 use super::extract::{Body, Caller, ClientAddress, Conditions, IfNoneMatch, OptionalBody, Path, Query};
-use super::problem::{ApiError, Problem};
+use super::problem::ApiError;
 use super::{input, respond};
 use crate::auth::GuestToken;
 use crate::catalogue::Catalogue;
@@ -21,7 +20,7 @@ use crate::error::CartError;
 use crate::home::{ORDERS_BYTES_MAX, bytes_of};
 use crate::model::OrderRecord;
 use crate::raw_json::RawJson;
-use crate::view::{self, ItemView, OrderView, rfc3339};
+use crate::view::{self, ItemView, rfc3339};
 
 /// Orders and items in one page, where the client does not say.
 const PAGE_DEFAULT: usize = 20;
@@ -29,7 +28,7 @@ const PAGE_DEFAULT: usize = 20;
 const PAGE_MAX: usize = 100;
 
 /// A guest's token.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 pub(super) struct Guest {
     guest_id: String,
     /// To be sent as `Authorization: Bearer …`.
@@ -38,7 +37,7 @@ pub(super) struct Guest {
 }
 
 /// A token of the local fleet.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 pub(super) struct DevToken {
     /// To be sent as `Authorization: Bearer …`.
     token: String,
@@ -53,16 +52,15 @@ pub(super) struct Page {
 }
 
 /// A page of orders, newest first.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 pub(super) struct Orders {
-    #[schema(value_type = Vec<OrderView>)]
     orders: Vec<RawJson>,
     /// For the next page; null on the last one.
     next_cursor: Option<String>,
 }
 
 /// A page of items, ordered by name.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 pub(super) struct Items {
     items: Vec<ItemView>,
     /// For the next page; null on the last one.
@@ -70,7 +68,7 @@ pub(super) struct Items {
 }
 
 /// The regions, as this one sees them.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 pub(super) struct Regions {
     /// In the order in which they should be tried by this caller.
     regions: Vec<RegionView>,
@@ -81,8 +79,7 @@ pub(super) struct Regions {
 }
 
 /// A region.
-#[derive(Serialize, ToSchema)]
-#[schema(title = "Region")]
+#[derive(Serialize)]
 pub(super) struct RegionView {
     id: String,
     name: String,
@@ -97,11 +94,7 @@ pub(super) struct RegionView {
     health: String,
 }
 
-/// Makes a guest: the token is the only proof there will ever be.
-#[utoipa::path(
-    post, path = "/v1/guests", tag = "who", request_body(content = Option<input::NewGuest>),
-    responses((status = 201, body = Guest), (status = "default", body = Problem)),
-)]
+/// Creates a guest.
 pub(super) async fn new_guest(
     State(api): State<Shared>,
     ClientAddress(address): ClientAddress,
@@ -114,10 +107,6 @@ pub(super) async fn new_guest(
 /// Renews the caller's guest token: a fresh one of the same guest and cart, for 30 more days. The old one stays
 /// valid until it expires. An app that is opened now and then renews when half of that time is over. A guest whose
 /// cart was merged into a user's gets 410 `cart_merged`: after a sign-out, create a new guest.
-#[utoipa::path(
-    post, path = "/v1/guests/renew", tag = "who", security(("bearer" = [])),
-    responses((status = 201, body = Guest), (status = "default", body = Problem)),
-)]
 pub(super) async fn renew_guest(
     State(api): State<Shared>,
     ClientAddress(address): ClientAddress,
@@ -137,11 +126,7 @@ fn guest(issued: Option<GuestToken>) -> Result<(StatusCode, Json<Guest>), ApiErr
     Ok((StatusCode::CREATED, Json(Guest { guest_id: guest.principal.id, token: guest.token, expires_at })))
 }
 
-/// Makes a token of any user: only in a local fleet.
-#[utoipa::path(
-    post, path = "/v1/dev/tokens", tag = "who", request_body = input::NewDevToken,
-    responses((status = 201, body = DevToken), (status = "default", body = Problem)),
-)]
+/// Creates a token of any user: only for development.
 pub(super) async fn new_dev_token(
     State(api): State<Shared>,
     Body(body): Body<input::NewDevToken>,
@@ -153,11 +138,6 @@ pub(super) async fn new_dev_token(
 }
 
 /// The caller's orders, newest first.
-#[utoipa::path(
-    get, path = "/v1/orders", tag = "orders", security(("bearer" = [])),
-    params(("limit" = Option<usize>, Query), ("cursor" = Option<String>, Query), ("If-None-Match" = Option<String>, Header)),
-    responses((status = 200, body = Orders), (status = 304, description = "Not modified"), (status = "default", body = Problem)),
-)]
 pub(super) async fn orders(
     State(api): State<Shared>,
     Caller(principal): Caller,
@@ -178,11 +158,6 @@ pub(super) async fn orders(
 }
 
 /// One order of the caller.
-#[utoipa::path(
-    get, path = "/v1/orders/{order_id}", tag = "orders", security(("bearer" = [])),
-    params(("order_id" = String, Path), ("If-None-Match" = Option<String>, Header)),
-    responses((status = 200, body = OrderView), (status = 304, description = "Not modified"), (status = "default", body = Problem)),
-)]
 pub(super) async fn order(
     State(api): State<Shared>,
     Caller(principal): Caller,
@@ -198,11 +173,6 @@ fn shown(order: OrderRecord) -> Result<RawJson, ApiError> {
 }
 
 /// The catalogue with current prices.
-#[utoipa::path(
-    get, path = "/v1/items", tag = "items",
-    params(("limit" = Option<usize>, Query), ("cursor" = Option<String>, Query), ("If-None-Match" = Option<String>, Header)),
-    responses((status = 200, body = Items), (status = 304, description = "Not modified"), (status = "default", body = Problem)),
-)]
 pub(super) async fn items(
     State(api): State<Shared>,
     ClientAddress(address): ClientAddress,
@@ -222,11 +192,6 @@ pub(super) async fn items(
 }
 
 /// One item with its current prices.
-#[utoipa::path(
-    get, path = "/v1/items/{item_id}", tag = "items",
-    params(("item_id" = String, Path), ("If-None-Match" = Option<String>, Header)),
-    responses((status = 200, body = ItemView), (status = 304, description = "Not modified"), (status = "default", body = Problem)),
-)]
 pub(super) async fn item(
     State(api): State<Shared>,
     ClientAddress(address): ClientAddress,
@@ -245,11 +210,6 @@ fn catalogue(api: &Shared) -> Result<&Catalogue, ApiError> {
 
 /// The regions, their health, and which one is nearest to the caller: by the round trips it has measured and
 /// tells in `Troli-Round-Trips: sin=12,jkt=31` (milliseconds), else by its address.
-#[utoipa::path(
-    get, path = "/v1/regions", tag = "regions",
-    params(("Troli-Round-Trips" = Option<String>, Header)),
-    responses((status = 200, body = Regions), (status = "default", body = Problem)),
-)]
 pub(super) async fn regions(
     State(api): State<Shared>,
     ClientAddress(address): ClientAddress,
@@ -283,18 +243,14 @@ fn round_trips(headers: &HeaderMap) -> Result<Vec<RoundTrip>, ApiError> {
         return Ok(Vec::new());
     };
     let read = value.to_str().ok().map(parse_round_trips).unwrap_or(Err(RoundTripsMalformed));
-    read.map_err(|wrong| {
-        ApiError::bad_request("round_trips_malformed", format!("Troli-Round-Trips: {wrong}"))
-    })
+    read.map_err(|wrong| ApiError::refused("round_trips_malformed", format!("Troli-Round-Trips: {wrong}")))
 }
 
 impl Page {
     fn limit(&self) -> Result<usize, ApiError> {
         match self.limit.unwrap_or(PAGE_DEFAULT) {
             limit @ 1..=PAGE_MAX => Ok(limit),
-            _ => {
-                Err(ApiError::bad_request("limit_out_of_range", format!("limit is between 1 and {PAGE_MAX}")))
-            }
+            _ => Err(ApiError::refused("limit_out_of_range", format!("limit is between 1 and {PAGE_MAX}"))),
         }
     }
 }

@@ -74,7 +74,7 @@ fn check_count(headers: &HeaderMap, name: &HeaderName) -> Result<(), ApiError> {
     let all = headers.get_all(name).into_iter().flat_map(|value| tags(value.as_bytes()));
     if all.count() > ENTITY_TAGS_MAX {
         let detail = format!("{name} has at most {ENTITY_TAGS_MAX} entity tags");
-        return Err(ApiError::bad_request("too_many_entity_tags", detail));
+        return Err(ApiError::refused("too_many_entity_tags", detail));
     }
     Ok(())
 }

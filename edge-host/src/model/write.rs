@@ -82,7 +82,7 @@ impl CartCommand {
 
 /// The quantity of a line that both carts have; lines of only one cart are kept. `max` is the larger quantity and the
 /// default, `sum` both added up, `replace` the guest's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MergePolicyWord {
     /// The larger quantity.

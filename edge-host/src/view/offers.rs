@@ -3,40 +3,33 @@
 use cart_core::{Currency, Missing, NotApplied, Param, ParamValue, Quote, Warning};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use utoipa::ToSchema;
 
 use super::MoneyView;
 
 /// An amount taken off, and by what.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(title = "Discount")]
+#[derive(Clone, Debug, Serialize)]
 pub struct DiscountView {
     code: String,
     title: String,
     amount: MoneyView,
     /// What a translation of the title needs, such as `percent`.
-    #[schema(value_type = Object)]
     params: ParamsView,
 }
 
 /// A coupon or promotion that gave nothing, and why.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(title = "NotApplied")]
+#[derive(Clone, Debug, Serialize)]
 pub struct NotAppliedView {
     code: String,
     title: String,
     /// Stable, lower snake case.
-    #[schema(example = "threshold_not_met")]
     reason: String,
     detail: String,
     /// What a translation of the detail needs, such as `missing`.
-    #[schema(value_type = Object)]
     params: ParamsView,
 }
 
 /// A promotion that the cart is near to.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(title = "Nearest")]
+#[derive(Clone, Debug, Serialize)]
 pub struct NearestView {
     code: String,
     title: String,
@@ -44,8 +37,7 @@ pub struct NearestView {
 }
 
 /// What a cart is short of.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(title = "Missing")]
+#[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MissingView {
     /// So much more to pay.
@@ -60,15 +52,13 @@ pub enum MissingView {
 pub struct ParamsView(serde_json::Map<String, Value>);
 
 /// Something to look at before paying.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(title = "Warning")]
+#[derive(Clone, Debug, Serialize)]
 pub struct WarningView {
     code: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     line_id: Option<String>,
     detail: String,
     /// What a translation of the detail needs, such as `stock`, `was` and `now`.
-    #[schema(value_type = Object)]
     params: ParamsView,
 }
 

@@ -66,6 +66,7 @@ impl Problem {
             "status": status.as_u16(),
             "detail": self.detail(),
             "code": code,
+            "retry": self.retry(),
             "request_id": request_id.to_str().unwrap_or_default(),
         });
         let mut response = document_response(&document, "application/problem+json", request_id);
@@ -128,6 +129,15 @@ impl Problem {
             Self::NoAnswer => {
                 "The region did not answer. The request may or may not have been carried out.".to_owned()
             }
+        }
+    }
+
+    /// What a client does about it, in the words of the API.
+    fn retry(&self) -> &'static str {
+        match self {
+            Self::Overloaded | Self::NoRegion | Self::NoAnswer => "after",
+            Self::BodyTimeout | Self::BodyMalformed => "same",
+            _ => "never",
         }
     }
 

@@ -61,8 +61,7 @@ pub(in crate::http) async fn put_coupon(
         Some(CouponRecord { redemptions, changed_at_ms, ..coupon.clone() })
     };
     let outcome = store.write_coupon(&code, &once, &mut decide).await.map_err(CartError::from)?;
-    let refused =
-        |_| ApiError::bad_request("catalogue_full", format!("there are at most {COUPONS_MAX} coupons"));
+    let refused = |_| ApiError::refused("catalogue_full", format!("there are at most {COUPONS_MAX} coupons"));
     let (coupon, replayed) = written(&api, outcome, refused).await?;
     let (value, currency) = match coupon.value {
         CouponValue::Percent(basis_points) => {
@@ -119,7 +118,7 @@ impl PutCoupon {
             mistakes.push(mistake("#/redemptions_max", "a limit is at least 1"));
         }
         refuse(mistakes)?;
-        let value = value.ok_or(ApiError::bad_request("invalid_input", "the value cannot be read"))?;
+        let value = value.ok_or(ApiError::refused("invalid_input", "the value cannot be read"))?;
         Ok(CouponRecord {
             code: code.to_owned(),
             value,

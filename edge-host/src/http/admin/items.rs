@@ -186,8 +186,7 @@ async fn change(
 }
 
 fn refused(refusal: Option<Refusal>, item_id: &str) -> ApiError {
-    let conflict =
-        |code, detail| ApiError::Input { status: StatusCode::CONFLICT, code, detail, errors: Vec::new() };
+    let conflict = |code, detail: String| ApiError::refused(code, detail);
     match refusal {
         Some(Refusal::Unknown) => CartError::ItemUnknown(item_id.to_owned()).into(),
         Some(Refusal::NoPrice) => ApiError::input("invalid_input", "#/prices", NO_PRICE),
@@ -201,7 +200,7 @@ fn refused(refusal: Option<Refusal>, item_id: &str) -> ApiError {
             ApiError::ItemVersionMismatch(current.map(|tag| tag.to_string()))
         }
         Some(Refusal::CatalogueFull) => {
-            ApiError::bad_request("catalogue_full", format!("there are at most {ITEMS_MAX} items"))
+            ApiError::refused("catalogue_full", format!("there are at most {ITEMS_MAX} items"))
         }
         None => CartError::Internal("refused without a reason".to_owned()).into(),
     }

@@ -1,7 +1,7 @@
 //! The payment service's word about orders.
 
 use axum::extract::State;
-use axum::http::{Method, StatusCode};
+use axum::http::Method;
 use axum::response::Response;
 
 use super::{Admin, Key, answer, primary, written};
@@ -51,12 +51,9 @@ async fn settle(
     let outcome = store.settle_order(&order_id, to, &once).await.map_err(CartError::from)?;
     let refused = |order: Option<crate::model::OrderRecord>| match order {
         None => CartError::OrderUnknown(order_id).into(),
-        Some(order) => ApiError::Input {
-            status: StatusCode::CONFLICT,
-            code: "order_settled",
-            detail: format!("the order is {} already", order.state.as_str()),
-            errors: Vec::new(),
-        },
+        Some(order) => {
+            ApiError::refused("order_settled", format!("the order is {} already", order.state.as_str()))
+        }
     };
     let (order, replayed) = written(api, outcome, refused).await?;
     let order = view::order(order).map_err(|error| CartError::Internal(error.to_string()))?;

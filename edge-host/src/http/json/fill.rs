@@ -18,6 +18,13 @@ pub(in crate::http) fn fill<T: DeserializeOwned>(json: Json) -> Result<T, Mistak
     T::deserialize(json)
 }
 
+/// Reads a field that may be left out, but not be null: one way to say nothing is enough.
+pub(in crate::http) fn not_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
 /// Any JSON object as canonical text, digit by digit. Only this reader can fill it in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(in crate::http) struct Canonical(pub(in crate::http) String);
@@ -62,7 +69,7 @@ impl serde::de::Error for Mistake {
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self::wrong(format!("{field} is missing"))
+        Self::new(Kind::Missing(field), format!("{field} is missing"))
     }
 
     fn duplicate_field(field: &'static str) -> Self {
@@ -88,12 +95,14 @@ impl Json {
         Err(Mistake::wrong(format!("{wanted} is expected, not {given}")))
     }
 
-    /// The digits of a whole number.
+    /// The digits of a whole number. `2.0` is one too, as JSON Schema has it.
     fn whole(&self) -> Result<&str, Mistake> {
-        match self {
-            Self::Number(text) | Self::Word(text) if is_whole(text) => Ok(text),
-            other => other.mismatch("a whole number"),
-        }
+        let digits = match self {
+            Self::Number(text) if text.contains('.') => text.trim_end_matches('0').strip_suffix('.'),
+            Self::Number(text) | Self::Word(text) => Some(text.as_str()),
+            _ => None,
+        };
+        digits.filter(|digits| is_whole(digits)).map_or_else(|| self.mismatch("a whole number"), Ok)
     }
 }
 
@@ -105,6 +114,9 @@ fn is_whole(text: &str) -> bool {
 macro_rules! whole_numbers {
     ($($method:ident $visit:ident $type:ty,)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
+            if self == Self::Blank {
+                return visitor.$visit(0);
+            }
             let digits = self.whole()?;
             let out_of_range = |_| Mistake::wrong(format!("{} is out of range", shown(digits).replace('"', "")));
             visitor.$visit(digits.parse::<$type>().map_err(out_of_range)?)
@@ -117,7 +129,7 @@ impl<'de> Deserializer<'de> for Json {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
         match self {
-            Self::Null => visitor.visit_unit(),
+            Self::Null | Self::Blank => visitor.visit_unit(),
             Self::Bool(value) => visitor.visit_bool(value),
             Self::Number(text) => match (text.parse(), text.parse(), text.parse()) {
                 (Ok(whole), ..) => visitor.visit_u64(whole),
@@ -144,6 +156,7 @@ impl<'de> Deserializer<'de> for Json {
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
         match self {
+            Self::Blank => visitor.visit_bool(false),
             Self::Bool(value) => visitor.visit_bool(value),
             Self::Word(word) if word == "true" => visitor.visit_bool(true),
             Self::Word(word) if word == "false" => visitor.visit_bool(false),
@@ -157,6 +170,7 @@ impl<'de> Deserializer<'de> for Json {
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
         match self {
+            Self::Blank => visitor.visit_string(String::new()),
             Self::Text(text) | Self::Word(text) => visitor.visit_string(text),
             other => other.mismatch("a text"),
         }
@@ -168,14 +182,14 @@ impl<'de> Deserializer<'de> for Json {
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
         match self {
-            Self::Null => visitor.visit_none(),
+            Self::Null | Self::Blank => visitor.visit_none(),
             value => visitor.visit_some(value),
         }
     }
 
     fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
         match self {
-            Self::Null => visitor.visit_unit(),
+            Self::Null | Self::Blank => visitor.visit_unit(),
             other => other.mismatch("null"),
         }
     }
@@ -195,6 +209,7 @@ impl<'de> Deserializer<'de> for Json {
     ) -> Result<V::Value, Mistake> {
         match self {
             value if name != CANONICAL => visitor.visit_newtype_struct(value),
+            Self::Blank => visitor.visit_str("{}"),
             Self::Object(_) if self.depth() > limits::VARIANT_DEPTH_MAX => {
                 let max = limits::VARIANT_DEPTH_MAX;
                 let detail = format!("at most {max} lists and objects are inside each other here");
@@ -207,6 +222,7 @@ impl<'de> Deserializer<'de> for Json {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
         match self {
+            Self::Blank => visit_list(Vec::new(), visitor),
             Self::List(elements) => visit_list(elements, visitor),
             other => other.mismatch("a list"),
         }
@@ -227,6 +243,7 @@ impl<'de> Deserializer<'de> for Json {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
         match self {
+            Self::Blank => visit_object(Vec::new(), visitor),
             Self::Object(members) => visit_object(members, visitor),
             other => other.mismatch("an object"),
         }
@@ -244,10 +261,11 @@ impl<'de> Deserializer<'de> for Json {
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,
-        _: &'static [&'static str],
+        words: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Mistake> {
         match self {
+            Self::Blank => visitor.visit_enum(words.first().copied().unwrap_or_default().into_deserializer()),
             Self::Text(word) | Self::Word(word) => visitor.visit_enum(word.into_deserializer()),
             other => other.mismatch("a text"),
         }
