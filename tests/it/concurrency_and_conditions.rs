@@ -5,3 +5,4 @@ mod idempotency;
 mod races;
 mod seen;
 mod tags;
+mod undone;
