@@ -197,10 +197,7 @@ fn a_driver_is_named_in_its_own_adapter_only() {
         ("tokio_rustls", &["edge-host/src/home/edges.rs", "edge-host/src/serve.rs"]),
         ("clap", &["edge-host/src/main.rs", "edge-host/src/import.rs", "edge-host/src/failover.rs"]),
         // Status codes of our own answers are chosen in one place, those of other regions read in another.
-        (
-            "StatusCode",
-            &["edge-host/src/http", "edge-host/src/home/remote.rs", "edge-host/src/home/edges.rs"],
-        ),
+        ("StatusCode", &["edge-host/src/http", "edge-host/src/home/remote", "edge-host/src/home/edges.rs"]),
         ("MemoryCache", &["edge-host/src/store/memory.rs", "edge-host/src/app.rs"]),
         ("RedisCache", &["edge-host/src/store/redis", "edge-host/src/app.rs"]),
         ("SqliteStore", &["edge-host/src/store/sqlite", "edge-host/src/app.rs"]),

@@ -212,6 +212,7 @@ impl<'a> Trips<'a> {
         let user = &mut people[self.chance.below(2)];
         // A guest who never had a cart has none to be merged, so nothing is shown of it either.
         user.cart.merge(&guest.cart, Join::Max);
+        user.orders += guest.orders;
         self.write(user, "POST", "/v1/cart/merge", &json!({ "guest_token": guest.caller.token() }));
         self.read_cart(user);
         self.read_cart(&people[2]);
