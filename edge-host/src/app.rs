@@ -25,7 +25,7 @@ use crate::home::local::{LocalHome, WRITES_OF_ONE_CART_MAX};
 use crate::home::remote::RemoteHome;
 use crate::home::taken::Taken;
 use crate::home::{HomeRegion, Homes};
-use crate::http::{self, Api, RateLimits};
+use crate::http::{self, AdminGuesses, Api, RateLimits};
 use crate::model::Millis;
 use crate::replica::Replica;
 use crate::rules::{EngineError, RulesEngine, RulesHandle, RulesLimits, RulesOptions};
@@ -184,6 +184,7 @@ impl App {
         let regions = Arc::new(Regions::new(config.topology.clone()));
         let (draining, stopping) = (CancellationToken::new(), CancellationToken::new());
         let api = Arc::new(Api {
+            guesses: AdminGuesses::default(),
             limits: RateLimits::new(&config.rates, config.region.as_str()),
             config,
             service,

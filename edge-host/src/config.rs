@@ -52,8 +52,11 @@ settings! {
     LISTEN = "TROLI_LISTEN", None, "address of the public API; default: the region's in the topology";
     INTERNAL_LISTEN = "TROLI_INTERNAL_LISTEN", None, "address of the internal listener; default: the region's in the topology";
     DATABASE_URL = "TROLI_DATABASE_URL", None, "the primary, in the home region only: mysql://USER:PASSWORD@HOST/DATABASE, with all hosts that may be the primary after commas, or names that lead to them (srv:NAME for a service of DNS), or sqlite:PATH for one machine";
+    DATABASE_URL_FILE = "TROLI_DATABASE_URL_FILE", None, "file with that URL, in place of it";
     REPLICA_URL = "TROLI_REPLICA_URL", None, "the region's replica of the primary, if it has one: mysql://USER:PASSWORD@HOST/DATABASE, where HOST may be srv:NAME, too";
+    REPLICA_URL_FILE = "TROLI_REPLICA_URL_FILE", None, "file with that URL, in place of it";
     CACHE_URL = "TROLI_CACHE_URL", Some("memory:"), "the regional cache: memory:, redis://[user:password@]host:port[/db], rediss:// with TLS, redis+cluster://host:port,host:port or rediss+cluster://; srv:NAME in place of host:port is a service of DNS";
+    CACHE_URL_FILE = "TROLI_CACHE_URL_FILE", None, "file with that URL, in place of it";
     CACHE_CA_FILE = "TROLI_CACHE_CA_FILE", None, "certificates that the cache's is verified by; default: the system's";
     PEER_LISTEN = "TROLI_PEER_LISTEN", None, "address of the listener for other regions; default: the region's in the topology";
     PEER_CERT_FILE = "TROLI_PEER_CERT_FILE", None, "this region's certificate between regions (PEM), for REGION.troli.internal, as client and as server; required";
@@ -325,7 +328,7 @@ impl Reader<'_> {
             let database = self.database()?;
             return Some(Role::Home { database, rules_file });
         }
-        if self.text(DATABASE_URL).is_some() {
+        if self.text(DATABASE_URL).or_else(|| self.text(DATABASE_URL_FILE)).is_some() {
             self.errors.push(format!("{DATABASE_URL}: only the home region has a primary"));
         }
         if rules_file.is_some() {
@@ -364,7 +367,7 @@ impl Reader<'_> {
     }
 
     fn database(&mut self) -> Option<Database> {
-        let Some(url) = self.text(DATABASE_URL) else {
+        let Some(url) = self.text_or_file(DATABASE_URL, DATABASE_URL_FILE) else {
             return self.wrong(DATABASE_URL, "required in the home region");
         };
         if let Some(path) = url.strip_prefix("sqlite:") {
@@ -384,7 +387,7 @@ impl Reader<'_> {
     }
 
     fn replica(&mut self) -> Option<MySqlTarget> {
-        match self.text(REPLICA_URL)?.parse::<MySqlTarget>() {
+        match self.text_or_file(REPLICA_URL, REPLICA_URL_FILE)?.parse::<MySqlTarget>() {
             Ok(target) if target.is_one() => Some(target),
             Ok(_) => self.wrong(REPLICA_URL, "a region has one replica; put several behind one name"),
             Err(error) => self.wrong(REPLICA_URL, &error.to_string()),
@@ -392,7 +395,7 @@ impl Reader<'_> {
     }
 
     fn cache(&mut self) -> Option<CacheAt> {
-        let url = self.text(CACHE_URL)?;
+        let url = self.text_or_file(CACHE_URL, CACHE_URL_FILE)?;
         let ca_file = self.text(CACHE_CA_FILE);
         if url == "memory:" {
             if ca_file.is_some() {

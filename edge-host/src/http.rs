@@ -56,12 +56,14 @@ mod internal;
 
 mod admission;
 mod cors;
+mod guesses;
 mod limits;
 mod observed;
 mod readiness;
 mod request_id;
 
 use cors::Cors;
+pub use guesses::Guesses as AdminGuesses;
 use hygiene::Parameters;
 pub use limits::RateLimits;
 use observed::Observed;
@@ -84,6 +86,8 @@ pub struct Api {
     pub tokens: Tokens,
     /// How much they may ask for.
     pub limits: RateLimits,
+    /// Wrong admin tokens.
+    pub guesses: AdminGuesses,
     /// The primary, in the home region.
     pub primary: Option<Arc<dyn PrimaryStore>>,
     /// The regions and their health.

@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::error::CartError;
-use crate::rules::{Refusal, Revision, Rules, RulesEngine, RulesHandle};
+use crate::rules::{COMPONENT_BYTES_MAX, Refusal, Revision, Rules, RulesEngine, RulesHandle};
 use crate::store::{PrimaryStore, StoreError};
 use crate::telemetry::metric;
 use crate::upstream::Upstream;
@@ -24,9 +24,6 @@ use crate::upstream::Upstream;
 const SETTLE: Duration = Duration::from_millis(50);
 /// Where the system tells nothing of changes (network file systems), a look this often finds them.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
-/// Bytes of the file that are read: many times what a component may have.
-const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Loads rules and swaps them in.
 pub struct RulesSource {
@@ -65,6 +62,7 @@ impl RulesSource {
                 let bytes = self.upstream.rules(revision).await?;
                 let bytes =
                     bytes.ok_or_else(|| CartError::Internal(format!("no rules {revision} anywhere")))?;
+                verify(revision, &bytes)?;
                 match self.load(bytes).await {
                     Ok(rules) => Arc::new(rules),
                     Err(_) => return Ok(()),
@@ -186,6 +184,15 @@ impl RulesSource {
     }
 }
 
+/// Refuses a component that is not the one that was asked for, before it is compiled.
+fn verify(revision: &str, bytes: &[u8]) -> Result<(), CartError> {
+    let found = Revision::of(bytes);
+    if revision.parse() == Ok(found) {
+        return Ok(());
+    }
+    Err(CartError::Internal(format!("rules {revision} were asked for, and {} came", found.full())))
+}
+
 /// Tells when anything happens in the file's folder: saving often replaces the file itself.
 fn watch_folder(path: &Path, changed: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -219,12 +226,26 @@ async fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
         let file = tokio::fs::File::open(path).await?;
         let mut bytes = Vec::new();
         // One byte more, so that a file that is too large is refused as such.
-        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).await?;
+        file.take(COMPONENT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).await?;
         Ok::<_, io::Error>(bytes)
     };
     match bytes.await {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_component_is_the_one_that_was_asked_for() {
+        let revision = Revision::of(b"one").full();
+        assert_eq!(verify(&revision, b"one"), Ok(()));
+        for (revision, bytes) in [(revision.as_str(), b"two"), (&revision[..12], b"one"), ("", b"one")] {
+            assert!(matches!(verify(revision, bytes), Err(CartError::Internal(_))), "{revision}");
+        }
     }
 }

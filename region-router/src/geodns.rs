@@ -19,6 +19,7 @@
 mod answer;
 mod message;
 mod names;
+mod rate;
 mod sockets;
 #[cfg(test)]
 mod tests;

@@ -129,7 +129,6 @@ impl Stack {
             Ok::<_, anyhow::Error>(path)
         };
         let rules_cache = state.join("rules-cache");
-        fs::create_dir_all(&rules_cache)?;
         let admin_token = file("admin-token", ADMIN_TOKEN)?;
         let mut serve = kept(&options.edge_host);
         serve

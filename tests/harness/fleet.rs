@@ -318,6 +318,14 @@ impl Fleet {
         fs::rename(&beside, &self.rules_file).expect("a file can be renamed in its directory");
     }
 
+    /// Puts a file of this size, without content, where the home region looks for its rules.
+    pub fn save_large_rules(&self, bytes: u64) {
+        let beside = self.rules_file.with_extension("saving");
+        let file = fs::File::create(&beside).expect("the fleet's directory can be written to");
+        file.set_len(bytes).expect("a file may have holes");
+        fs::rename(&beside, &self.rules_file).expect("a file can be renamed in its directory");
+    }
+
     /// Waits until a region runs the rules of this name.
     pub async fn runs_rules(&self, id: &str, name: &str) {
         let admin = self.admin_at(id);

@@ -112,3 +112,49 @@ fn an_edge_that_is_not_home_has_no_primary() {
     assert!(told.contains("TROLI_DATABASE_URL: only the home region has a primary"), "{told}");
     assert!(!repository().join("primary.sqlite").exists());
 }
+
+#[test]
+fn secrets_may_be_in_files() {
+    let directory = scratch("secret-files");
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).expect("a file can be written");
+        path.display().to_string()
+    };
+    let url = format!("sqlite:{}", directory.path().join("primary.sqlite").display());
+    let in_file = file("url", &format!("{url}\n"));
+    let output = run("edge-host", &["migrate"], &[("TROLI_DATABASE_URL_FILE", &in_file)]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let both = [("TROLI_DATABASE_URL", url.as_str()), ("TROLI_DATABASE_URL_FILE", in_file.as_str())];
+    let output = run("edge-host", &["migrate"], &both);
+    assert_eq!(output.status.code(), Some(EXIT_USAGE));
+    assert!(text(&output.stderr).contains("TROLI_DATABASE_URL_FILE: not together with"));
+    let settings = ["DATABASE_URL", "REPLICA_URL", "CACHE_URL", "JWT_HS256_SECRET"];
+    let settings = settings.map(|name| (format!("TROLI_{name}_FILE"), "no/such/file"));
+    let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let region = [("TROLI_REGION", "sin")];
+    let output = run("edge-host", &["serve"], &[&region[..], &settings].concat());
+    let told = text(&output.stderr);
+    for (name, _) in settings {
+        assert!(told.lines().any(|line| line.contains(name)), "{name} is not told:\n{told}");
+    }
+}
+
+#[test]
+fn compiled_rules_are_kept_where_nobody_else_can_write() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = scratch("compiled");
+    let open = directory.path().join("open");
+    std::fs::create_dir(&open).expect("a directory can be made");
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).expect("its mode can be set");
+    let options = |directory: &std::path::Path| edge_host::rules::RulesOptions {
+        cache_dir: Some(directory.to_owned()),
+        limits: edge_host::rules::RulesLimits::default(),
+    };
+    let refused = edge_host::rules::RulesEngine::new(&options(&open)).err().expect("others can write to it");
+    assert!(refused.to_string().contains("others can write"), "{refused}");
+    let made = directory.path().join("made/compiled");
+    edge_host::rules::RulesEngine::new(&options(&made)).expect("it is made");
+    let mode = std::fs::metadata(&made).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}

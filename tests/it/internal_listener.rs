@@ -1,6 +1,8 @@
 //! Health, metrics and admin: a listener that is not for clients.
 
-use harness::{Fleet, FleetOptions, eventually, shared, unique};
+use std::net::IpAddr;
+
+use harness::{Caller, Fleet, FleetOptions, eventually, shared, unique};
 use serde_json::json;
 
 use crate::support::assert_json;
@@ -157,4 +159,25 @@ async fn wrong_items_and_coupons_are_refused_with_their_places() {
         assert_eq!(answer.status, 400, "{answer}");
         assert_eq!(answer.any_problem()["errors"][0]["pointer"], pointer, "{answer}");
     }
+}
+
+#[tokio::test]
+async fn guesses_at_the_admin_token_are_few() {
+    let (fleet, guesser) = (shared(), IpAddr::from([127, 0, 0, 7]));
+    let internal = Caller::coming_from(guesser, format!("http://{}", fleet.internal_address("sin")));
+    let guess = |n: usize| internal.with_token(format!("guess-{n}")).get("/admin/rules");
+    let mut refused = 0;
+    for n in 0..30 {
+        let answer = guess(n).await;
+        if answer.status == 429 {
+            answer.problem(429, "rate_limited");
+            refused += 1;
+        } else {
+            answer.problem(403, "forbidden");
+        }
+    }
+    assert!((1..=10).contains(&refused), "{refused}");
+    let right = internal.with_token(fleet.admin().caller().token()).get("/admin/rules").await;
+    right.problem(429, "rate_limited");
+    fleet.admin().get("/admin/rules").await.ok();
 }

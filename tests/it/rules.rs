@@ -249,3 +249,12 @@ async fn a_home_edge_that_starts_with_an_older_file_takes_nobody_back() {
     fleet.save_rules(&components().standard);
     fleet.runs_rules("jkt", "standard").await;
 }
+
+#[tokio::test]
+async fn a_file_that_is_far_too_large_is_refused_without_being_read() {
+    let options = FleetOptions { regions: vec!["sin"], ..FleetOptions::default() };
+    let fleet = Fleet::start(options).await;
+    fleet.save_large_rules(1 << 40);
+    refusal(&fleet, "component_too_large").await;
+    fleet.at("sin").guest("SGD").await.cart().await;
+}

@@ -82,14 +82,23 @@ impl Reader<'_> {
     }
 
     fn hs256_secret(&mut self) -> Option<Secret> {
-        let in_file = self.secret_file(JWT_HS256_SECRET_FILE, false);
-        let Some(text) = self.text(JWT_HS256_SECRET) else {
-            return in_file;
-        };
-        if self.text(JWT_HS256_SECRET_FILE).is_some() {
-            return self.wrong(JWT_HS256_SECRET_FILE, &format!("not together with {JWT_HS256_SECRET}"));
-        }
+        let text = self.text_or_file(JWT_HS256_SECRET, JWT_HS256_SECRET_FILE)?;
         self.secret(JWT_HS256_SECRET, text)
+    }
+
+    /// What has a secret in it, by itself or in a file: an environment is shown to more people and programs.
+    pub(super) fn text_or_file(&mut self, name: &str, in_file: &str) -> Option<String> {
+        let Some(path) = self.text(in_file) else {
+            return self.text(name);
+        };
+        if self.is_set(name) {
+            return self.wrong(in_file, &format!("not together with {name}"));
+        }
+        self.file(in_file, Path::new(&path)).map(|text| text.trim().to_owned())
+    }
+
+    fn is_set(&self, name: &str) -> bool {
+        (self.lookup)(name).is_some_and(|text| !text.trim().is_empty())
     }
 
     pub(super) fn guest_secrets(&mut self) -> Option<GuestSecrets> {

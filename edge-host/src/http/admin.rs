@@ -1,6 +1,6 @@
 //! What the merchant and the payment service may do, on the internal listener, with the admin token.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::extract::{bearer, idempotency_key};
+use super::extract::{bearer, client_of, idempotency_key};
 use super::problem::{ApiError, InputMistake};
 use super::respond::mark_replayed;
 use super::{Api, Shared};
@@ -43,10 +43,13 @@ impl FromRequestParts<Shared> for Admin {
 
     async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, ApiError> {
         let presented = bearer(&parts.headers).ok_or(ApiError::TokenMissing)?;
+        let address = client_of(&parts.extensions, &parts.headers, api);
+        api.guesses.check(address, Instant::now())?;
         let right = api.config.admin_token.as_ref();
         if right.is_some_and(|right| same_secret(presented, right)) {
             Ok(Self)
         } else {
+            api.guesses.note(address, Instant::now());
             Err(ApiError::Forbidden("this is not the admin token"))
         }
     }

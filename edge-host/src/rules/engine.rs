@@ -1,3 +1,6 @@
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -39,6 +42,10 @@ const EPOCH_TICK: Duration = Duration::from_millis(50);
 const CACHE_FILES_MAX: u64 = 64;
 /// Bytes of compiled components on disk.
 const CACHE_BYTES_MAX: u64 = 128 * 1024 * 1024;
+/// The mode of the cache's directory.
+const PRIVATE_MODE: u32 = 0o700;
+/// Of a directory's mode: its group's, and everybody's.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// What one call of the rules may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,12 +233,26 @@ fn pool(limits: &RulesLimits) -> PoolingAllocationConfig {
 fn cache(directory: &Path) -> Result<Cache, EngineError> {
     let failed = |detail: String| EngineError::Cache { detail };
     let directory = std::path::absolute(directory).map_err(|error| failed(error.to_string()))?;
+    make_private(&directory).map_err(|error| failed(error.to_string()))?;
     let mut config = CacheConfig::new();
     config
         .with_directory(directory)
         .with_file_count_soft_limit(CACHE_FILES_MAX)
         .with_files_total_size_soft_limit(CACHE_BYTES_MAX);
     Cache::new(config).map_err(|error| failed(format!("{error:#}")))
+}
+
+/// Makes the directory, and sees to it that nobody else can put compiled code into it: that is run as it is found.
+fn make_private(directory: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(PRIVATE_MODE).create(directory)?;
+    let found = directory.metadata()?;
+    if found.uid() != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::other(format!("{} belongs to another user", directory.display())));
+    }
+    if found.mode() & WRITABLE_BY_OTHERS != 0 {
+        return Err(io::Error::other(format!("others can write to {}", directory.display())));
+    }
+    Ok(())
 }
 
 /// Moves the epoch on, so that calls see their deadline, for as long as the engine is there.

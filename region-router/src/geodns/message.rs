@@ -160,6 +160,29 @@ fn truncated(request: &Request, edns: Option<&Edns>, bytes_max: u16) -> Option<V
     header_only(&request.metadata, ResponseCode::NoError, true)
 }
 
+/// The bytes of a header, before the question.
+const HEADER_BYTES: usize = 12;
+/// Of the third byte of a header: that the answer is truncated.
+const TRUNCATED: u8 = 0b10;
+
+/// An answer of ours with its question only, and as truncated: no larger than what was asked.
+pub(super) fn without_records(answer: &[u8]) -> Option<Vec<u8>> {
+    let header = answer.get(..HEADER_BYTES)?;
+    let questions = &header[4..6];
+    let mut end = HEADER_BYTES;
+    if questions == [0, 1] {
+        // Labels, each after its length, and the root; then type and class.
+        while *answer.get(end)? != 0 {
+            end += 1 + usize::from(answer[end]);
+        }
+        end += 5;
+    }
+    let mut short = answer.get(..end)?.to_vec();
+    short[2] |= TRUNCATED;
+    short[6..HEADER_BYTES].fill(0);
+    Some(short)
+}
+
 fn header_only(asked: &Metadata, code: ResponseCode, truncation: bool) -> Option<Vec<u8>> {
     let mut metadata = Metadata::response_from_request(asked);
     metadata.response_code = code;

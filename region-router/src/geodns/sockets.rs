@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hickory_server::net::xfer::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,10 +13,15 @@ use tokio::task::JoinSet;
 
 use super::Config;
 use super::answer::Answers;
-use super::message::respond;
+use super::message::{respond, without_records};
+use super::rate::{Rates, Verdict};
+use crate::admission::Shares;
 
 /// Connections at once; more wait to be accepted. Only long answers come by TCP, and there are few.
 const CONNECTIONS_MAX: usize = 128;
+
+/// Connections of one address at once: a resolver needs one, and some are opened before others have closed.
+const CONNECTIONS_PER_ADDRESS_MAX: usize = 8;
 
 /// For a question to arrive on a connection, for its answer to be taken, and so the longest that it is idle.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(5);
@@ -68,10 +73,17 @@ pub async fn run(sockets: Sockets, config: Config, shutdown: impl Future<Output 
 /// One after the other: an answer takes some microseconds and waits for nothing.
 async fn serve_datagrams(socket: &UdpSocket, answers: &Answers) {
     let mut buffer = vec![0; QUESTION_BYTES_MAX];
+    let mut rates = Rates::new();
     loop {
         match socket.recv_from(&mut buffer).await {
             Ok((len, from)) => {
-                if let Some(answer) = respond(answers, &buffer[..len], from, Protocol::Udp) {
+                let answer = respond(answers, &buffer[..len], from, Protocol::Udp);
+                let answer = answer.and_then(|answer| match rates.count(from.ip(), Instant::now()) {
+                    Verdict::Send => Some(answer),
+                    Verdict::Slip => without_records(&answer),
+                    Verdict::Drop => None,
+                });
+                if let Some(answer) = answer {
                     // Nobody waits for it at an address that cannot be sent to.
                     let _ = socket.send_to(&answer, from).await;
                 }
@@ -86,16 +98,19 @@ async fn serve_datagrams(socket: &UdpSocket, answers: &Answers) {
 
 async fn serve_connections(listener: &TcpListener, answers: &Arc<Answers>) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let shares = Shares::new(CONNECTIONS_PER_ADDRESS_MAX);
     let mut connections = JoinSet::new();
     loop {
         let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
         match listener.accept().await {
             Ok((stream, from)) => {
+                // An address that has its share is not waited for.
+                let Some(share) = shares.take(from.ip()) else { continue };
                 let answers = answers.clone();
                 connections.spawn(async move {
                     let ended = serve_connection(stream, from, &answers).await;
                     tracing::trace!(client.address = %from, ended = ?ended, "connection ended");
-                    drop(slot);
+                    drop((slot, share));
                 });
             }
             Err(error) => {

@@ -7,6 +7,7 @@ use hickory_server::net::xfer::Protocol;
 use hickory_server::proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_server::proto::rr::rdata::opt::{ClientSubnet, EdnsCode, EdnsOption};
 use hickory_server::proto::rr::{DNSClass, Name, RecordType};
+use hickory_server::proto::serialize::binary::BinEncodable;
 use proptest::prelude::*;
 
 use super::Config;
@@ -283,4 +284,17 @@ proptest! {
             respond(&server, raw, resolver(), Protocol::Tcp);
         }
     }
+}
+
+#[test]
+fn an_answer_without_records_is_short_and_says_so() {
+    let answers = server(&[]);
+    let asked = question("cart.troli.test.", RecordType::A).to_bytes().expect("a message");
+    let answer = respond(&answers, &asked, resolver(), Protocol::Udp).expect("an answer");
+    let slipped = super::message::without_records(&answer).expect("an answer");
+    let message = Message::from_vec(&slipped).expect("a message");
+    assert!(message.metadata.truncation && message.answers.is_empty());
+    assert_eq!(message.queries.len(), 1, "a resolver compares the question");
+    assert_eq!(message.metadata.id, u16::from_be_bytes([asked[0], asked[1]]));
+    assert!(slipped.len() <= asked.len());
 }
