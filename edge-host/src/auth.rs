@@ -136,7 +136,8 @@ impl Tokens {
         })
     }
 
-    /// A name of a principal for log lines: the same in every region, and nobody's without the guests' key.
+    /// A keyed pseudonym of a principal for log lines. It is the same in every region, and cannot be traced back without
+    /// the guests' key.
     pub fn pseudonym(&self, principal: &Principal) -> String {
         // No token begins like this, so it is no signature of one.
         let text = format!("troli pseudonym\0{}\0{}", principal.kind.as_str(), principal.id);

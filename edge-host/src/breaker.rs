@@ -25,7 +25,7 @@ pub struct Permit {
 }
 
 impl Breaker {
-    /// Lets every caller through, until there are so many failures in a row.
+    /// A closed breaker. It opens after `failures_max` failures in a row.
     pub const fn new(failures_max: u32) -> Self {
         Self { failures_max, state: State::Closed { failures: 0 }, round: 0 }
     }

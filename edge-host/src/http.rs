@@ -191,7 +191,7 @@ struct Listener {
     requests: Arc<HttpRequests>,
 }
 
-/// What the listener that is open to anybody has, and the others have not.
+/// What only the public listener has.
 #[derive(Clone, Default)]
 struct Open {
     /// What each address may have in progress.

@@ -27,7 +27,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const PRECONDITION_FAILED: u16 = 412;
 /// The answer of an edge that cannot do it now: it has too much to do, or looks for the primary.
 const SERVICE_UNAVAILABLE: u16 = 503;
-/// So many times an item is sent again then, with this pause, which is what an overloaded edge asks for. A promotion
+/// How often an item is sent again after that, and the pause before, which is what an overloaded edge asks for. A promotion
 /// takes less than all of it.
 const RETRIES_MAX: usize = 8;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);

@@ -110,7 +110,7 @@ fn serve() -> ExitCode {
     let variables = variables.map(|(name, value)| (name, value.to_string_lossy().into_owned()));
     let mut mistakes = environment::mistakes(variables);
     let region = std::env::var("TROLI_REGION").unwrap_or_default();
-    let traces = telemetry::trace_settings(&region).unwrap_or_else(|wrong| {
+    let traces = traces::Settings::of_process("troli-edge-host", Some(&region)).unwrap_or_else(|wrong| {
         mistakes.extend(wrong);
         None
     });

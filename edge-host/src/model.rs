@@ -36,9 +36,9 @@ pub const IDEMPOTENCY_TTL_MS: Millis = 24 * 3600 * 1000;
 pub const MADE_KEY_TTL_MS: Millis = 5 * 60 * 1000;
 /// Units in stock at most: a thousand million, and as much again still fits the column.
 pub const STOCK_MAX: u32 = 1_000_000_000;
-/// An order waits so long for its payment; then its stock goes back.
+/// How long an order waits for its payment before its stock goes back.
 pub const PAYMENT_TTL_MS: Millis = 15 * 60 * 1000;
-/// A guest's waits less long: guests can be had for the asking, so their orders hold stock for less time. Enough for a
+/// The same for a guest's order, which holds stock for less time, because a new guest costs nothing. It is enough for a
 /// payment by card, wallet or QR code.
 pub const GUEST_PAYMENT_TTL_MS: Millis = 10 * 60 * 1000;
 

@@ -56,7 +56,7 @@ const PEER_KEEP_ALIVE_DEADLINE: Duration = Duration::from_secs(5);
 /// Header bytes of one request: ours have a few hundred.
 const PEER_HEADER_BYTES_MAX: u32 = 16 * 1024;
 
-/// Serves anybody until the edge stops, then lets the requests in progress end. An address that is not `trusted` to
+/// Serves every caller until the edge stops, then lets the requests in progress end. An address that is not `trusted` to
 /// speak for others has only a share of the connections.
 pub(crate) async fn anybody(
     listener: TcpListener,
@@ -116,8 +116,8 @@ pub(crate) async fn regions(
             };
             match admitted {
                 Ok(Ok((stream, region))) => serve_region(stream, region, router, watcher).await,
-                Ok(Err(error)) => info!(client.address = %peer, error = %error, "stranger refused"),
-                Err(_) => info!(client.address = %peer, "stranger refused: it did not prove itself in time"),
+                Ok(Err(error)) => info!(client.address = %peer, error = %error, "peer refused"),
+                Err(_) => info!(client.address = %peer, "peer refused: the TLS handshake took too long"),
             }
             drop(slot);
         });

@@ -229,7 +229,7 @@ pub trait PrimaryStore: ReplicaStore {
     /// The revision of the active rules.
     fn active_rules(&self) -> BoxFuture<'_, Result<Option<String>, StoreError>>;
 
-    /// Commits a change that nobody sees: whether the primary takes writes.
+    /// Commits a change without effect, to find out whether the primary takes writes.
     fn commit_nothing(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// What is wrong with the servers that may be the primary; nothing where there can be no other.

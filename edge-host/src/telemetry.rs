@@ -6,7 +6,6 @@ use std::sync::{LazyLock, OnceLock};
 use std::time::Instant;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use region_router::traces;
 use tracing::span::Record;
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::LevelFilter;
@@ -15,13 +14,14 @@ use tracing_subscriber::fmt::{FormatFields, FormattedFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
-use uuid::Uuid;
+
+pub use region_router::causes::chain;
 
 /// Which log lines are written: `tracing-subscriber`'s filter syntax.
 pub const ENV_LOG_FILTER: &str = "TROLI_LOG";
 /// How log lines are written: `json`, or `text` for people.
 pub const ENV_LOG_FORMAT: &str = "TROLI_LOG_FORMAT";
-/// One read of so many has a log line, 0 for none. Writes, failures and slow requests all have one.
+/// One in this many reads has a log line; 0 means none. Every write, failure and slow request has one.
 pub const ENV_LOG_READS: &str = "TROLI_LOG_READS";
 const DEFAULT_LOG_FILTER: &str = "info";
 /// At thousands a second a line each would cost more than the request.
@@ -70,30 +70,17 @@ pub fn init() {
 
 static READS_LOGGED_ONE_IN: AtomicU64 = AtomicU64::new(READS_LOGGED_ONE_IN_DEFAULT);
 
-/// One read of so many has a log line; none, where this is 0.
+/// One in this many reads has a log line; 0 means none.
 pub fn reads_logged_one_in() -> u64 {
     READS_LOGGED_ONE_IN.load(Ordering::Relaxed)
 }
 
-/// How many reads there are for one log line, or what is wrong with it.
+/// Parses [`ENV_LOG_READS`], or says what is wrong with it.
 pub fn reads_one_in(text: &str) -> Result<u64, String> {
     match text.trim() {
         "" => Ok(READS_LOGGED_ONE_IN_DEFAULT),
         text => text.parse().map_err(|_| format!("{text} is not a whole number")),
     }
-}
-
-/// Where traces go, by the standard variables; nothing, where none are sent.
-pub fn trace_settings(region: &str) -> Result<Option<traces::Settings>, Vec<String>> {
-    let instance = Uuid::new_v4().to_string();
-    let defaults = [
-        ("service.name", "troli-edge-host"),
-        ("service.namespace", "troli"),
-        ("service.version", env!("CARGO_PKG_VERSION")),
-        ("service.instance.id", instance.as_str()),
-        ("cloud.region", region),
-    ];
-    traces::Settings::load(|name| std::env::var(name).ok(), &defaults)
 }
 
 /// The fields of a span as JSON. The library's own take the text apart and put it together anew for every field that
@@ -125,18 +112,6 @@ fn append(object: &mut String, more: &str) {
 }
 
 const EMPTY_OBJECT: &str = "{}";
-
-/// An error and its causes in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
 
 /// Says something that may come a thousand times a second at most once a second.
 pub struct Seldom {
@@ -213,7 +188,6 @@ pub mod metric {
         Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
         histogram,
     };
-
     use region_router::traces;
 
     use crate::model::Millis;
@@ -435,7 +409,7 @@ pub mod metric {
         }
     }
 
-    /// So many edges of the home region are connected and serve.
+    /// The number of edges of the home region that are connected and serve.
     pub fn home_edges_serving(region: &str, edges: usize) {
         let edges = f64::from(u32::try_from(edges).unwrap_or(u32::MAX));
         gauge!(HOME_EDGES_SERVING, "region" => region.to_owned()).set(edges);

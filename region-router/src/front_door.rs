@@ -76,7 +76,7 @@ pub struct Config {
 }
 
 /// Serves until `shutdown` completes. Then it says that it is not ready, and serves on for [`Limits::drain_lead`], so
-/// that whoever sends callers here sees it; then it finishes the requests it has, for at most
+/// that load balancers and probes see it; then it finishes the requests it has, for at most
 /// [`Limits::drain_deadline`].
 pub async fn run(listener: TcpListener, config: Config, shutdown: impl Future<Output = ()>) {
     run_with(listener, None, config, shutdown).await;

@@ -7,7 +7,7 @@
 //! The others do input and output: [`admission`] keeps one caller from closing a listener to all others, [`cors`] says which pages may call, [`discovery`] finds addresses in DNS, [`regions`] probes the regions' health,
 //! [`front_door`] is a streaming reverse proxy in front of them, [`geodns`] names the nearest one, and [`link`] is
 //! a TCP relay that adds the round trip between two regions and breaks it on request. [`traces`] sends out what a
-//! request did; the edges use it too.
+//! request did, and [`causes`] writes an error and its causes in one line; the edges use both.
 #![forbid(unsafe_code)]
 
 pub mod topology;
@@ -33,5 +33,7 @@ pub mod front_door;
 pub mod refusal;
 
 pub mod geodns;
+
+pub mod causes;
 
 pub mod traces;

@@ -13,7 +13,6 @@ use region_router::link::Link;
 use region_router::{front_door, geodns, traces};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use uuid::Uuid;
 
 use cli::{Cli, Command, LinkConfig, Mistakes, ServeConfig};
 
@@ -33,7 +32,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => {
             let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
             let mut unknown = cli::unknown_variables(names);
-            let traces = trace_settings().unwrap_or_else(|wrong| {
+            let traces = traces::Settings::of_process("troli-region-router", None).unwrap_or_else(|wrong| {
                 unknown.extend(wrong);
                 None
             });
@@ -60,18 +59,6 @@ fn main() -> ExitCode {
 
 fn start(part: impl Future<Output = io::Result<()>>) -> io::Result<()> {
     tokio::runtime::Runtime::new()?.block_on(part)
-}
-
-/// Where traces go, by the standard variables; nothing, where none are sent.
-fn trace_settings() -> Result<Option<traces::Settings>, Vec<String>> {
-    let instance = Uuid::new_v4().to_string();
-    let defaults = [
-        ("service.name", "troli-region-router"),
-        ("service.namespace", "troli"),
-        ("service.version", env!("CARGO_PKG_VERSION")),
-        ("service.instance.id", instance.as_str()),
-    ];
-    traces::Settings::load(|name| std::env::var(name).ok(), &defaults)
 }
 
 async fn serve(config: ServeConfig, traces: Option<traces::Settings>) -> io::Result<()> {

@@ -23,7 +23,7 @@ pub struct Explained<S> {
 }
 
 impl<S> Explained<S> {
-    /// Wraps a connection of a server that reads at most so many bytes of a request line with its headers.
+    /// Wraps a connection of a server that reads at most `head_bytes_max` bytes of request line and headers.
     pub fn new(stream: S, head_bytes_max: usize) -> Self {
         Self { stream, head_bytes_max, instead: None }
     }

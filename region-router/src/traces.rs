@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
 
 pub use context::{SpanId, TraceId};
 pub use export::{Counts, Exporter, counts, start};
@@ -132,8 +132,8 @@ tokio::task_local! {
 }
 
 impl Place {
-    /// The place of a request that came with these headers. `named`: it has a trace although nobody asked for one and
-    /// none is sent, so that log lines about it can be found together.
+    /// The place of a request that came with these headers. With `named` it has a trace id even where no trace is
+    /// requested or sent, so that its log lines can be found together.
     pub fn of_request(headers: &HeaderMap, named: bool) -> Option<Self> {
         Self::begin(headers, named, export::exporter())
     }
@@ -294,5 +294,20 @@ impl Drop for Open {
         }
         let (id, parent, start, end) = (self.id, Some(self.parent), self.start, records.elapsed());
         records.add(Record { id, parent, start, end, span });
+    }
+}
+
+/// The method of a request for spans, metrics and log lines: one of a closed set, `_OTHER` for all others, as the
+/// conventions of OpenTelemetry have it. No client can add a value.
+pub fn method_word(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "_OTHER",
     }
 }

@@ -43,7 +43,7 @@ impl Caller {
         Self::over(http, base)
     }
 
-    /// Nobody, calling from another address of this machine, such as 127.0.0.2.
+    /// A caller without a token, from another address of this machine, such as 127.0.0.2.
     pub fn coming_from(address: IpAddr, base: impl Into<String>) -> Self {
         edge_host::peers::use_ring();
         let http = Client::builder()

@@ -1,4 +1,4 @@
-//! The API's description, as strangers' tools read it: linted, compiled into clients, and compared with what the
+//! The API's description, as public tools read it: linted, compiled into clients, and compared with what the
 //! server takes and gives.
 
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Callers who read nothing, send nothing or ask without end leave the doors open to others.
+//! Callers who read nothing, send nothing or ask without end do not keep others from the public listeners.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -14,7 +14,7 @@ use tokio::net::{TcpSocket, TcpStream};
 mod orders;
 mod rates;
 
-/// Whom no listener of the tests trusts to speak for others.
+/// An address that no listener of the tests trusts as a proxy.
 const ABUSER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
 const SHOPPER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 /// As many requests as the front door serves at once.

@@ -23,7 +23,7 @@ mod checkout;
 /// Wrong routes, inputs and tokens.
 mod errors;
 
-/// What strangers' tools make of the API's description.
+/// The API's description, read by public tools.
 mod api;
 
 /// Whatever is accepted is read back byte for byte.

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::{KeysError, Tokens, UserKey, Verifier};
 use crate::config::{Issuer, UserKeys};
 
-/// A changed key set is in use so long after its file was written, as certificates are.
+/// How often the key file is looked at, as certificates are.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A larger file is not a key set: some hundred keys fit.
 const KEY_SET_BYTES_MAX: u64 = 1024 * 1024;
@@ -115,7 +115,7 @@ impl Tokens {
         }
     }
 
-    /// Verifies by these keys from now on. What the old ones have proven is proven anew.
+    /// Verifies by these keys from now on. Tokens that the old keys have verified are verified again.
     fn replace_user_keys(&self, of: &UserKeys, jwks: &str) -> Result<usize, KeysError> {
         let users = user_keys(of, Some(jwks))?;
         let count = users.len();
@@ -136,7 +136,7 @@ mod tests {
 
     use super::*;
 
-    /// An Ed25519 key of nobody.
+    /// A random Ed25519 public key, for tests.
     const X: &str = "6kpsY-KcUgq-9VB7Ey7F-ZVHdq6-vnuSQh7qaRRG0iw";
 
     fn ed25519(more: &[(&str, Value)]) -> Value {

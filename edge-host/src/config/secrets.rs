@@ -36,7 +36,7 @@ pub struct GuestSecrets {
     pub previous: Option<Secret>,
 }
 
-/// Who must have issued a user token, and for whom.
+/// The issuer (`iss`) and audience (`aud`) that a user token must name.
 #[derive(Clone, Debug, Default)]
 pub struct Issuer {
     /// `iss`.

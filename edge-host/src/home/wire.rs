@@ -93,7 +93,7 @@ pub struct FeedQuestion {
     /// After this position; where the feed is now, without one.
     #[serde(default)]
     pub after: Option<FeedPosition>,
-    /// Something is waited for so long.
+    /// How long to wait for news, in milliseconds.
     pub wait_ms: u64,
 }
 

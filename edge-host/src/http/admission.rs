@@ -1,5 +1,5 @@
-//! Lets requests of anybody in: each address has its share of those in progress, and a place among all of them is taken
-//! only when the whole body is here.
+//! Admits requests of the public listener. Each address has a share of the requests in progress, and a request counts
+//! among all of them only when its whole body has arrived.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

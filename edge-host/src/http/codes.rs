@@ -12,7 +12,7 @@ pub(super) enum Retry {
     Same,
     /// Send the same request again, after `Retry-After`.
     After,
-    /// Read the cart, then decide anew.
+    /// Read the cart, then decide again.
     Reread,
     /// The same request fails again.
     Never,

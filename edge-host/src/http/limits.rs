@@ -12,7 +12,7 @@ use crate::config::Rates;
 use crate::model::{OwnerKind, Principal};
 use crate::telemetry::metric;
 
-/// A burst may be so many windows' worth.
+/// A burst may use the requests of this many windows.
 const BURST_WINDOWS: NonZeroU32 = NonZeroU32::new(2).expect("two is not zero");
 
 /// Rate limits of one edge. A caller that is served by several edges has several times as much.
@@ -87,7 +87,7 @@ impl RateLimits {
     }
 }
 
-/// So many requests of each key in a window of time.
+/// A limit of requests in a window of time, for each key.
 struct Limit<K: std::hash::Hash + Eq + Clone> {
     limiter: DefaultKeyedRateLimiter<K>,
     requests: u32,

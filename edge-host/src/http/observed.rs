@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
-use region_router::traces::{self, Kind, Place, SLOW};
+use region_router::traces::{self, Kind, Place, SLOW, method_word};
 use tracing::field::Empty;
 use tracing::{Span, debug, debug_span, info, info_span};
 
@@ -50,7 +50,7 @@ impl Observed {
         let reads = request.method().is_safe() || internal::only_reads(route);
         // Probes come several times a second, and say no until the edge is ready.
         let probes = matches!(route, "/readyz" | "/livez" | "/metrics") || is_of_regions(route, "hello");
-        // News are waited for, and asked for again and again for nobody's request.
+        // Regions poll the feed all the time, and no client's request causes it.
         let waits = is_of_regions(route, "feed");
         let asked_by: Option<AskedBy> = request.extensions().get().copied();
         let place = if probes || waits { None } else { Place::of_request(request.headers(), !reads) };
@@ -161,9 +161,9 @@ pub(super) async fn with_caller<F: Future>(request: F) -> (F::Output, Option<Pri
         .await
 }
 
-/// It was found out who asks.
+/// Notes the verified caller of the current request.
 pub(super) fn note_caller(principal: &Principal) {
-    // Outside of a request nobody wants to know.
+    // Outside of a request there is nothing to note it in.
     let _ = CALLER.try_with(|caller| caller.replace(Some(principal.clone())));
     let span = Span::current();
     if !span.is_disabled() {
@@ -171,7 +171,7 @@ pub(super) fn note_caller(principal: &Principal) {
     }
 }
 
-/// One read of so many is said in the log as a write is.
+/// Whether this read gets a log line: one in `TROLI_LOG_READS` does.
 fn is_sampled(never: bool) -> bool {
     static READS: AtomicU64 = AtomicU64::new(0);
     let one_in = telemetry::reads_logged_one_in();
@@ -182,25 +182,19 @@ fn is_sampled(never: bool) -> bool {
 /// to keep it costs more than a tenth of a cached read.
 fn log_span(id: &HeaderValue, quiet: bool, region: &str) -> Span {
     let id = id.to_str().unwrap_or_default();
-    if quiet {
-        debug_span!(
-            "request",
-            request.id = id,
-            trace.id = Empty,
-            cart.id = Empty,
-            region.id = region,
-            asked_by = Empty
-        )
-    } else {
-        info_span!(
-            "request",
-            request.id = id,
-            trace.id = Empty,
-            cart.id = Empty,
-            region.id = region,
-            asked_by = Empty
-        )
+    macro_rules! request_span {
+        ($level:ident) => {
+            $level!(
+                "request",
+                request.id = id,
+                trace.id = Empty,
+                cart.id = Empty,
+                region.id = region,
+                asked_by = Empty
+            )
+        };
     }
+    if quiet { request_span!(debug_span) } else { request_span!(info_span) }
 }
 
 /// What a request does to a cart, in words that do not change with its path.
@@ -239,18 +233,4 @@ fn rpc_method(route: &str) -> String {
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
-}
-
-/// A closed set, so that no client can grow the metrics.
-fn method_word(method: &Method) -> &'static str {
-    match method.as_str() {
-        "GET" => "GET",
-        "HEAD" => "HEAD",
-        "POST" => "POST",
-        "PUT" => "PUT",
-        "PATCH" => "PATCH",
-        "DELETE" => "DELETE",
-        "OPTIONS" => "OPTIONS",
-        _ => "other",
-    }
 }

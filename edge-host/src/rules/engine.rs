@@ -242,7 +242,7 @@ fn cache(directory: &Path) -> Result<Cache, EngineError> {
     Cache::new(config).map_err(|error| failed(format!("{error:#}")))
 }
 
-/// Makes the directory, and sees to it that nobody else can put compiled code into it: that is run as it is found.
+/// Makes the directory. Refuses one that other users can write to: compiled code from it is executed unchecked.
 fn make_private(directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(PRIVATE_MODE).create(directory)?;
     let found = directory.metadata()?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode};
 
-use crate::traces::{Kind, Place, SLOW, Span};
+use crate::traces::{Kind, Place, SLOW, Span, method_word};
 
 /// Failures and slow requests have a line; the edge that answered has one for every write.
 pub(super) fn ended(
@@ -21,26 +21,24 @@ pub(super) fn ended(
     let request_id = request_id.to_str().unwrap_or_default();
     let trace = place.map(|place| tracing::field::display(place.trace_id()));
     let span = place.and_then(Place::span_id).map(tracing::field::display);
+    // The level of a line is fixed where it is written.
+    macro_rules! say {
+        ($level:ident) => {
+            tracing::$level!(
+                request.id = request_id,
+                trace.id = trace,
+                span.id = span,
+                http.method = method,
+                http.status = http_status,
+                duration_ms,
+                "answered"
+            )
+        };
+    }
     if status.is_server_error() || took >= SLOW {
-        tracing::info!(
-            request.id = request_id,
-            trace.id = trace,
-            span.id = span,
-            http.method = method,
-            http.status = http_status,
-            duration_ms,
-            "answered"
-        );
+        say!(info)
     } else {
-        tracing::debug!(
-            request.id = request_id,
-            trace.id = trace,
-            span.id = span,
-            http.method = method,
-            http.status = http_status,
-            duration_ms,
-            "answered"
-        );
+        say!(debug)
     }
     let Some(place) = place else { return };
     place.end(false, || {
@@ -53,18 +51,4 @@ pub(super) fn ended(
         }
         span
     });
-}
-
-/// A closed set, as the conventions of OpenTelemetry have it.
-pub(super) fn method_word(method: &Method) -> &'static str {
-    match method.as_str() {
-        "GET" => "GET",
-        "HEAD" => "HEAD",
-        "POST" => "POST",
-        "PUT" => "PUT",
-        "PATCH" => "PATCH",
-        "DELETE" => "DELETE",
-        "OPTIONS" => "OPTIONS",
-        _ => "_OTHER",
-    }
 }

@@ -13,8 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use super::edges::Place;
 use super::headers::IDEMPOTENCY_KEY;
 use super::limits::Limits;
-use super::observed::method_word;
-use crate::traces::{self, Kind, Span};
+use crate::traces::{self, Kind, Span, method_word};
 
 /// The kernel asks a silent peer whether it is still there, so that a dead one leaves the pool.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(15);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use uuid::Uuid;
 
 use super::TraceId;
 
@@ -74,9 +75,22 @@ impl Sampler {
 }
 
 impl Settings {
+    /// Reads the environment of this process, which runs a service, in a region where it has one.
+    pub fn of_process(service: &str, region: Option<&str>) -> Result<Option<Self>, Vec<String>> {
+        let instance = Uuid::new_v4().to_string();
+        let mut defaults = vec![
+            ("service.name", service),
+            ("service.namespace", "troli"),
+            ("service.version", env!("CARGO_PKG_VERSION")),
+            ("service.instance.id", instance.as_str()),
+        ];
+        defaults.extend(region.map(|region| ("cloud.region", region)));
+        Self::load(|name| std::env::var(name).ok(), &defaults)
+    }
+
     /// Reads the variables; nothing, where no traces are sent. `defaults` are attributes of the resource that the
     /// variables may replace. The mistakes do not repeat what may be secret.
-    pub fn load(
+    pub(super) fn load(
         var: impl Fn(&str) -> Option<String>,
         defaults: &[(&str, &str)],
     ) -> Result<Option<Self>, Vec<String>> {
@@ -157,7 +171,7 @@ impl Read<'_> {
         let of_all = self.text("OTEL_EXPORTER_OTLP_ENDPOINT");
         let base = match (&of_traces, &of_all, protocol) {
             (Some(text), _, _) | (None, Some(text), _) => text,
-            // Nothing is sent anywhere that nobody has named, unless it is asked for.
+            // Without an exporter or an endpoint that is named, nothing is sent.
             _ if exporter.is_none() => return None,
             (_, _, Protocol::Http) => HTTP_DEFAULT,
             (_, _, Protocol::Grpc) => GRPC_DEFAULT,

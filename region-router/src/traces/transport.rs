@@ -24,6 +24,7 @@ use prost::Message;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::settings::{Endpoint, Protocol, Settings};
+use crate::causes::chain;
 
 /// Of an answer: a collector says how many spans it has refused, and why.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -190,15 +191,4 @@ fn grpc_status(headers: &HeaderMap) -> Option<String> {
 fn refused_spans(bytes: &[u8]) -> u64 {
     let answer = ExportTraceServiceResponse::decode(bytes).unwrap_or_default();
     answer.partial_success.map_or(0, |partly| u64::try_from(partly.rejected_spans).unwrap_or(0))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

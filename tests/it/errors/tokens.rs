@@ -189,7 +189,7 @@ fn key_set(keys: &[Value]) -> String {
     json!({ "keys": keys }).to_string()
 }
 
-/// Replaces a file at once, as whoever mounts secrets does.
+/// Replaces a file atomically, as a mounted secret is replaced.
 fn save(path: &std::path::Path, text: &str) {
     let beside = path.with_extension("new");
     std::fs::write(&beside, text).expect("a file can be written");

@@ -80,7 +80,7 @@ fn recorded() -> Vec<Exchange> {
 #[track_caller]
 fn covers(found: &Value, then: &Value, at: &str) {
     match (found, then) {
-        // Whoever has taken nothing here takes something as well: it was optional.
+        // An optional field: a reader that takes null takes a value as well.
         (_, Value::Null) => {}
         // A public document, which has a contract of its own.
         _ if at.ends_with("/document") => assert!(found.is_object(), "{at}: {found}"),
@@ -107,7 +107,7 @@ fn covers(found: &Value, then: &Value, at: &str) {
     }
 }
 
-/// How often things have happened is of the run; each kind of change is told as it was.
+/// Counts differ from run to run; each kind of change must be the same.
 #[track_caller]
 fn covers_feed(found: &Value, then: &Value, at: &str) {
     let events = |page: &Value| page["events"].as_array().expect("events").clone();
@@ -175,8 +175,8 @@ async fn ask(jkt: &Caller, path: &str, body: &Value) -> harness::Answer {
     }
 }
 
-/// A home that knows only what was recorded; `later` makes it one of the version after this: it says hello, and more
-/// than anybody here knows.
+/// A home that knows only what was recorded; `later` makes it one of the version after this, whose hello has fields that
+/// this version does not know.
 async fn home(later: bool) -> (RemoteHome, tempfile::TempDir) {
     let directory = scratch("version");
     let [certificate, key, ca] = peer_ca().write("sin", directory.path()).map(|(_, path)| path.into());

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::{CartHistory, Found, Merged, Placed, Rule, may_be_merged};
 use crate::history::record::{Act, CartNo, Event, History, Nanos, Order, Outcome, Write};
 
-/// A guest's order waits so long for its payment, and a user's longer; then its stock goes back.
+/// How long a guest's order waits for its payment before its stock goes back. A user's waits longer.
 pub(super) const PAYMENT_TTL: Nanos = 10 * 60 * 1_000_000_000;
 /// The list of newest orders holds so many at most.
 pub(in crate::history) const ORDERS_LISTED_MAX: usize = 100;
